@@ -1,0 +1,14 @@
+// The two stages that run the model: prefill and verify.
+#pragma once
+
+namespace millrace {
+
+struct Step;
+
+/// Computes KV of each row's prompt chunk; rows with at most `defer_below` tokens are left to verify ().
+void prefill (Step &step, int defer_below = 0);
+
+/// Computes what prefill () left, then pending token and drafts of scored rows, and sets row.logits.
+void verify (Step &step);
+
+} // namespace millrace

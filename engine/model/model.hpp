@@ -1,0 +1,36 @@
+// An opened model: weights ready to run, tokenizer, chat template, defaults. Immutable; any thread.
+#pragma once
+
+#include "engine/backend/backend.hpp"
+#include "engine/chat/chat_template.hpp"
+#include "engine/model/architecture_spec.hpp"
+#include "engine/model/config.hpp"
+#include "engine/tokenizer/tokenizer.hpp"
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace millrace {
+
+struct ModelOptions {
+  WeightFormat weights = WeightFormat::kAuto;
+  CpuOptions cpu;
+};
+
+struct Model {
+  std::filesystem::path directory;
+  ArchitectureSpec spec;
+  GenerationConfig generation;
+  std::vector<TokenId> eos_token_ids;
+  std::shared_ptr<const Tokenizer> tokenizer;         ///< null when the folder has none (tokens in, tokens out)
+  std::shared_ptr<const ChatTemplate> chat_template;  ///< null when the model has none
+  std::string bos_token, eos_token;                   ///< for the chat template
+  std::shared_ptr<const CompiledModel> compiled;
+
+  /// Opens a folder in the layout of a Hugging Face checkpoint. Throws LoadError.
+  static std::shared_ptr<const Model> open (const std::filesystem::path &directory, const ModelOptions &options = {});
+};
+
+} // namespace millrace

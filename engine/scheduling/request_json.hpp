@@ -1,0 +1,33 @@
+// One JSON object → a request. Every field is honoured or refused by name, none is ignored.
+#pragma once
+
+#include "engine/error.hpp"
+#include "engine/scheduling/request.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace {
+
+/// What the model is asked to continue; exactly one of them is given.
+struct PromptInput {
+  enum class Kind : uint8_t { kText, kMessages, kTokens } kind = Kind::kText;
+  std::string text;            ///< kText
+  std::string messages_json;   ///< kMessages: the `messages` array, verbatim JSON
+  std::string tools_json;      ///< kMessages: the `tools` array, or empty
+  std::vector<TokenId> tokens; ///< kTokens
+};
+
+constexpr size_t kMaxRequestBytes = 64u << 20;
+
+/// Overlays the fields of `json` on `request` (which holds the defaults) and fills `prompt`. Fields: id,
+/// prompt | messages (+ tools) | tokens, and every member of SamplingParams under its own name (stop: string or
+/// array; logit_bias: object of id → number; logprobs: false, true or a count). On error `request` keeps
+/// its id if that could be read. Nesting is bounded; duplicate fields are an error.
+RequestError parse_request (std::string_view json, Request &request, PromptInput &prompt);
+
+/// Appends `text` as a JSON string with quotes. `text` must be valid UTF-8.
+void append_json_string (std::string &out, std::string_view text);
+
+} // namespace millrace

@@ -1,0 +1,78 @@
+// One turn of the loop: what each stage reads and writes.
+//
+//   while (scheduler.plan (step)) {   // fills rows
+//     prefill (step);                 // KV of prompt chunks
+//     drafter.draft (step);           // guesses after the pending token
+//     verify (step);                  // logits of pending token and drafts; the only producer of logits
+//     sampler.sample (step);          // accepted tokens and finish reasons
+//     scheduler.commit (step);        // lengths, ended sequences, freed blocks
+//   }
+//
+// A Step belongs to its scheduler and is reused; one thread touches it between plan and commit. Stages keep
+// no pointer into it. Without prefill () the verifier computes the chunks itself: the same numbers.
+#pragma once
+
+#include "engine/backend/backend.hpp"
+#include "engine/sampling/sampler.hpp"
+#include "engine/scheduling/request.hpp"
+
+#include <array>
+#include <span>
+#include <vector>
+
+namespace millrace {
+
+constexpr int kMaxDraft = 15; ///< draft tokens in one row
+
+/// One sequence's part of a step.
+struct Row {
+  Sequence *sequence = nullptr;
+
+  // Written by plan ().
+  int position = 0;        ///< of the first token of this row's work; sequence->kv_tokens
+  int prefill_tokens = 0;  ///< prompt tokens [position, position + prefill_tokens) to put into KV; never the pending one
+  bool scored = false;     ///< after them the pending token follows and wants logits
+  int draft_limit = 0;     ///< at most this many drafts (0 … kMaxDraft)
+
+  // Written by prefill (): how many of prefill_tokens are in KV.
+  int prefilled = 0;
+
+  // Written by drafters.
+  std::array<TokenId, kMaxDraft> draft;
+  int draft_count = 0;
+
+  // Written by verify (): [(1 + draft_count) × vocab], row i predicts the token after draft i - 1.
+  float *logits = nullptr;
+
+  // Written by sample ().
+  std::array<SampledToken, kMaxDraft + 1> accepted;
+  int accepted_count = 0;
+  FinishReason finish = FinishReason::kNone;  ///< also by plan (), for sequences that end without a token
+
+  std::span<const TokenId>
+  prefill_span () const
+  {
+    return std::span (sequence->tokens).subspan (position, prefill_tokens);
+  }
+  /// This row's request fails: the row ends with an error and later stages skip it.
+  void
+  fail (const char *code, std::string message)
+  {
+    sequence->request->error = {code, {}, std::move (message)};
+    finish = FinishReason::kError;
+  }
+  bool ended () const { return finish != FinishReason::kNone; }
+};
+
+struct Step {
+  uint64_t number = 0;
+  std::vector<Row> rows;
+  ExecutionContext *context = nullptr;
+  int vocab = 0;                          ///< length of a row of logits
+  std::vector<float> logits;              ///< arena of verify ()
+  std::vector<TokenLogprob> top_logprobs; ///< arena of sample ()
+  std::vector<Slice> slices;              ///< scratch of prefill () and verify ()
+  std::vector<TokenId> slice_tokens;      ///< scratch of verify (): pending token and drafts
+};
+
+} // namespace millrace

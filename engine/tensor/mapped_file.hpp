@@ -1,0 +1,30 @@
+// A file mapped read-only into memory for as long as the object lives.
+#pragma once
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+
+namespace millrace {
+
+/// Move-only. Any thread may read bytes (). Throws LoadError when the file cannot be opened or mapped;
+/// an empty file gives an empty span.
+class MappedFile
+{
+public:
+  explicit MappedFile (const std::filesystem::path &path);
+  MappedFile (MappedFile &&other) noexcept;
+  MappedFile &operator= (MappedFile &&other) noexcept;
+  MappedFile (const MappedFile &) = delete;
+  MappedFile &operator= (const MappedFile &) = delete;
+  ~MappedFile ();
+
+  const std::filesystem::path &path () const { return path_; }
+  std::span<const std::byte> bytes () const { return bytes_; }
+
+private:
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+} // namespace millrace

@@ -1,0 +1,57 @@
+// Text ↔ token ids, as the reference `tokenizers` library does it for a model's tokenizer.json.
+//
+// Byte-level BPE: added tokens are cut out first, then the normalizer, the pre-tokenizer's regular
+// expression, bytes → printable alphabet, merges by rank. Immutable after loading; any thread.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace {
+
+using TokenId = int32_t;
+
+struct EncodeOptions {
+  bool add_special_tokens = false; ///< run the post-processor (BOS and the like)
+  bool parse_special = true;       ///< false: the text of a special token is ordinary text
+};
+
+class Tokenizer
+{
+public:
+  /// Throws LoadError naming file and field: broken JSON, unsupported parts by name, ids out of range,
+  /// merges of unknown tokens, a pattern that does not compile.
+  static std::shared_ptr<const Tokenizer> load (const std::filesystem::path &tokenizer_json);
+  ~Tokenizer ();
+
+  /// `text` must be valid UTF-8 (see valid_utf8 ()). Linear in its length.
+  std::vector<TokenId> encode (std::string_view text, const EncodeOptions &options = {}) const;
+  /// Invalid UTF-8 in the result is replaced by U+FFFD as the reference does. Unknown ids are skipped.
+  std::string decode (std::span<const TokenId> ids, bool skip_special = false) const;
+
+  /// The raw bytes a token adds to the text (not necessarily whole characters); empty for unknown ids.
+  std::string_view token_bytes (TokenId id) const;
+  bool is_special (TokenId id) const;
+  /// Id of a token by its content as written in the file (added tokens: their text); none if absent.
+  std::optional<TokenId> token_id (std::string_view content) const;
+
+  int vocab_size () const; ///< highest id + 1
+  /// 16 hex digits over all ids and bytes: equal digests mean interchangeable ids.
+  const std::string &digest () const;
+
+private:
+  Tokenizer ();
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Whether `text` is well-formed UTF-8 (no surrogates, no overlongs); `*offset` gets the first bad byte.
+bool valid_utf8 (std::string_view text, size_t *offset = nullptr);
+
+} // namespace millrace
