@@ -8,7 +8,8 @@
 #include <stdexcept>
 #include <string>
 
-namespace millrace {
+namespace millrace
+{
 
 /// A file that cannot be used. what () reads "FILE: FIELD: what is wrong; what to do".
 class LoadError : public std::runtime_error
@@ -27,9 +28,9 @@ public:
 
 /// Why one request failed. An empty code means that it did not.
 struct RequestError {
-  const char *code = "";   ///< static string: invalid_request, context_length_exceeded, invalid_utf8, internal
-  std::string field;       ///< the request's field that is wrong, or empty
-  std::string message;     ///< one sentence for the person who sent the request
+  const char *code = ""; ///< static string: invalid_request, context_length_exceeded, invalid_utf8, internal
+  std::string field;     ///< the request's field that is wrong, or empty
+  std::string message;   ///< one sentence for the person who sent the request
 
   explicit operator bool () const { return code[0] != '\0'; }
 };

@@ -20,7 +20,8 @@
 #include <span>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 constexpr int kMaxDraft = 15; ///< draft tokens in one row
 
@@ -29,10 +30,11 @@ struct Row {
   Sequence *sequence = nullptr;
 
   // Written by plan ().
-  int position = 0;        ///< of the first token of this row's work; sequence->kv_tokens
-  int prefill_tokens = 0;  ///< prompt tokens [position, position + prefill_tokens) to put into KV; never the pending one
-  bool scored = false;     ///< after them the pending token follows and wants logits
-  int draft_limit = 0;     ///< at most this many drafts (0 … kMaxDraft)
+  int position = 0; ///< of the first token of this row's work; sequence->kv_tokens
+  int prefill_tokens =
+      0; ///< prompt tokens [position, position + prefill_tokens) to put into KV; never the pending one
+  bool scored = false; ///< after them the pending token follows and wants logits
+  int draft_limit = 0; ///< at most this many drafts (0 … kMaxDraft)
 
   // Written by prefill (): how many of prefill_tokens are in KV.
   int prefilled = 0;
@@ -47,16 +49,14 @@ struct Row {
   // Written by sample ().
   std::array<SampledToken, kMaxDraft + 1> accepted;
   int accepted_count = 0;
-  FinishReason finish = FinishReason::kNone;  ///< also by plan (), for sequences that end without a token
+  FinishReason finish = FinishReason::kNone; ///< also by plan (), for sequences that end without a token
 
-  std::span<const TokenId>
-  prefill_span () const
+  std::span<const TokenId> prefill_span () const
   {
     return std::span (sequence->tokens).subspan (position, prefill_tokens);
   }
   /// This row's request fails: the row ends with an error and later stages skip it.
-  void
-  fail (const char *code, std::string message)
+  void fail (const char *code, std::string message)
   {
     sequence->request->error = {code, {}, std::move (message)};
     finish = FinishReason::kError;

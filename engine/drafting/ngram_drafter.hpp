@@ -10,14 +10,15 @@
 
 #include <memory>
 
-namespace millrace {
+namespace millrace
+{
 
 class NgramDrafter
 {
 public:
   struct Settings {
-    int max_draft = 8;  ///< tokens, 0 … kMaxDraft
-    int min_match = 2;  ///< shortest context that may draft, 2 … 4
+    int max_draft = 8; ///< tokens, 0 … kMaxDraft
+    int min_match = 2; ///< shortest context that may draft, 2 … 4
   };
 
   explicit NgramDrafter (const Settings &settings);

@@ -7,7 +7,8 @@
 
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 class BlockPool
 {

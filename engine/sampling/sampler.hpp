@@ -19,8 +19,10 @@
 #include <span>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
+struct Row;
 struct Step;
 
 struct TokenLogprob {
@@ -28,7 +30,8 @@ struct TokenLogprob {
   float logprob = 0;
 };
 
-/// What sample () reports of one position. `top` has params.logprobs entries, best first.
+/// What sample () reports of one position. `top` has params.logprobs entries, best first, of tokens with a
+/// probability (fewer when the model gave -inf to most).
 struct SampledToken {
   TokenId token = -1;
   float logprob = 0;
@@ -36,12 +39,19 @@ struct SampledToken {
   int top_count = 0;
 };
 
+/// A token and its logit, while candidates are selected and sorted.
+struct Candidate {
+  float value;
+  TokenId token;
+};
+
 /// Scratch space of one decode thread; no allocation after the largest vocabulary was seen.
 class Sampler
 {
 public:
   /// `logits` is overwritten. `stop_ids` are masked below min_tokens. `top` is appended to when
-  /// params.logprobs >= 0. A row of NaN or of only -inf gives token -1.
+  /// params.logprobs >= 0. A row with a NaN or of only -inf gives token -1; +inf shares all of the
+  /// probability among the tokens that have it.
   SampledToken sample (std::span<float> logits, const SamplingParams &params, const TokenCounts &counts,
                        std::span<const TokenId> stop_ids, uint64_t position, std::vector<TokenLogprob> &top);
 
@@ -50,11 +60,11 @@ public:
   void sample (Step &step);
 
 private:
-  struct Candidate {
-    float value;
-    TokenId token;
-  };
+  void sample_row (Step &step, Row &row);
+
   std::vector<Candidate> candidates_;
+  std::vector<double> masses_;
+  std::vector<float> raw_; ///< the model's logits, when logprobs are wanted and the logits are edited
 };
 
 } // namespace millrace

@@ -8,7 +8,8 @@
 #include <utility>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 using TokenId = int32_t;
 
@@ -22,9 +23,9 @@ struct SamplingParams {
   double frequency_penalty = 0;  ///< [-100, 100]; times the count over generated tokens
   std::vector<std::pair<TokenId, float>> logit_bias; ///< added to logits; -100 or less bans the token
   uint64_t seed = 0;
-  int logprobs = -1;             ///< -1: none; N >= 0: the chosen token's and the N best, at most kMaxTopLogprobs
-  int max_tokens = 256;          ///< generated tokens; 0: until the context is full
-  int min_tokens = 0;            ///< no stop token before this many
+  int logprobs = -1;    ///< -1: none; N >= 0: the chosen token's and the N best, at most kMaxTopLogprobs
+  int max_tokens = 256; ///< generated tokens; 0: until the context is full
+  int min_tokens = 0;   ///< no stop token before this many
   bool ignore_eos = false;
   std::vector<TokenId> stop_token_ids;
   std::vector<std::string> stop; ///< strings; the text ends before the first match

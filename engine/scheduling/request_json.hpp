@@ -2,13 +2,15 @@
 #pragma once
 
 #include "engine/error.hpp"
+#include "engine/json_text.hpp" // append_json_string, for whoever answers in JSON
 #include "engine/scheduling/request.hpp"
 
 #include <string>
 #include <string_view>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 /// What the model is asked to continue; exactly one of them is given.
 struct PromptInput {
@@ -22,12 +24,9 @@ struct PromptInput {
 constexpr size_t kMaxRequestBytes = 64u << 20;
 
 /// Overlays the fields of `json` on `request` (which holds the defaults) and fills `prompt`. Fields: id,
-/// prompt | messages (+ tools) | tokens, and every member of SamplingParams under its own name (stop: string or
-/// array; logit_bias: object of id → number; logprobs: false, true or a count). On error `request` keeps
+/// prompt | messages (+ tools) | tokens, and every member of SamplingParams under its own name (stop: string
+/// or array; logit_bias: object of id → number; logprobs: false, true or a count). On error `request` keeps
 /// its id if that could be read. Nesting is bounded; duplicate fields are an error.
 RequestError parse_request (std::string_view json, Request &request, PromptInput &prompt);
-
-/// Appends `text` as a JSON string with quotes. `text` must be valid UTF-8.
-void append_json_string (std::string &out, std::string_view text);
 
 } // namespace millrace

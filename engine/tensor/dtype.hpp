@@ -6,7 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
-namespace millrace {
+namespace millrace
+{
 
 enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
 

@@ -5,7 +5,8 @@
 #include <filesystem>
 #include <span>
 
-namespace millrace {
+namespace millrace
+{
 
 /// Move-only. Any thread may read bytes (). Throws LoadError when the file cannot be opened or mapped;
 /// an empty file gives an empty span.

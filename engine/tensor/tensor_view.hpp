@@ -9,7 +9,8 @@
 #include <string>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 using Shape = std::vector<int64_t>; ///< row-major, outermost dimension first
 

@@ -9,21 +9,24 @@
 #include <type_traits>
 #include <utility>
 
-namespace millrace {
+namespace millrace
+{
 
 /// Cores this process may really use: the smaller of the affinity mask and the cgroup's CPU quota
 /// (v1 and v2, rounded up), at least 1. Source: sched_getaffinity(2), Linux Documentation/cgroup-v2 cpu.max.
 int usable_cores ();
 
 /// A reference to a callable; the callable must outlive the call it is passed to.
-template <typename Signature> class FunctionRef;
+template <typename Signature>
+class FunctionRef;
 
-template <typename Result, typename... Args> class FunctionRef<Result (Args...)>
+template <typename Result, typename... Args>
+class FunctionRef<Result (Args...)>
 {
 public:
   template <typename F>
-    requires (!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
-  FunctionRef (F &&function) // NOLINT(google-explicit-constructor): meant to bind lambdas in place
+  requires (!std::is_same_v<std::remove_cvref_t<F>, FunctionRef>)
+      FunctionRef (F &&function) // NOLINT(google-explicit-constructor): meant to bind lambdas in place
       : object_ (const_cast<void *> (static_cast<const void *> (std::addressof (function))))
       , call_ ([] (void *object, Args... args) -> Result {
         return (*static_cast<std::remove_reference_t<F> *> (object)) (std::forward<Args> (args)...);

@@ -1,0 +1,18 @@
+// The element types of the core plug-in.
+#pragma once
+
+#include <gst/gst.h>
+
+G_BEGIN_DECLS
+
+GType llm_prompt_get_type (void);
+GType llm_tokenizer_get_type (void);
+GType llm_scheduler_get_type (void);
+GType llm_prefill_get_type (void);
+GType llm_ngram_drafter_get_type (void);
+GType llm_verifier_get_type (void);
+GType llm_sampler_get_type (void);
+GType llm_detokenizer_get_type (void);
+GType llm_bin_get_type (void);
+
+G_END_DECLS

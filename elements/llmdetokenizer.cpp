@@ -1,0 +1,389 @@
+/**
+ * SECTION:element-llmdetokenizer
+ * @title: llmdetokenizer
+ *
+ * Turns token buffers into text, request by request: whole characters only, never revised, stop strings held
+ * back until they can no longer match.
+ *
+ * With `format=text` each buffer of text leaves as soon as it is certain. A failed request has no place in a
+ * text stream: it is posted as a warning, and at EOS as an error when `fail-at-eos` is set, so that a program
+ * around the pipeline exits with an error. With `format=jsonl` one line leaves for each request when it has
+ * ended: `id`, `text`, `finish_reason`, `usage`, and `logprobs` or `error`.
+ *
+ * ## Example launch line
+ * |[
+ * echo '{"id":"a","prompt":"import os","max_tokens":8}' | gst-launch-1.0 -q fdsrc ! llmprompt boundary=jsonl
+ * ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer format=jsonl ! fdsink
+ * ]| JSON Lines in and out.
+ *
+ * Since: 0.1
+ */
+
+#include "elements/elements.hpp"
+
+#include "engine/scheduling/text_stream.hpp"
+#include "library/element.hpp"
+#include "library/error.hpp"
+#include "library/meta.hpp"
+#include "library/ref.hpp"
+#include "library/request.hpp"
+
+#include <unordered_map>
+
+enum LlmDetokenizerFormat { FORMAT_TEXT, FORMAT_JSONL };
+
+namespace
+{
+
+struct Settings { // OBJECT_LOCK
+  LlmDetokenizerFormat format = FORMAT_TEXT;
+  bool fail_at_eos = true;
+};
+
+struct Stream {
+  millrace::TextStream text;
+  std::string whole;                 // format=jsonl: the text so far
+  millrace::ResultLogprobs logprobs; // format=jsonl
+};
+
+struct State {                                  // streaming thread
+  std::unordered_map<uint64_t, Stream> streams; // by the request's serial
+  std::string piece;
+  uint64_t ended = 0, failed = 0;
+  std::string first_failure;
+};
+
+} // namespace
+
+struct LlmDetokenizer {
+  LlmElement parent;
+  GstPad *sink, *src;
+  Settings settings;
+  State state;
+};
+
+struct LlmDetokenizerClass {
+  LlmElementClass parent;
+};
+
+G_DEFINE_TYPE (LlmDetokenizer, llm_detokenizer, LLM_TYPE_ELEMENT)
+
+enum { PROP_0, PROP_FORMAT, PROP_FAIL_AT_EOS };
+
+static LlmDetokenizer *
+detokenizer_cast (gpointer object)
+{
+  return reinterpret_cast<LlmDetokenizer *> (object);
+}
+
+static GType
+llm_detokenizer_format_get_type ()
+{
+  static const GEnumValue values[] = {{FORMAT_TEXT, "Text as it is generated", "text"},
+                                      {FORMAT_JSONL, "One line of JSON for each ended request", "jsonl"},
+                                      {0, nullptr, nullptr}};
+  static const GType type = g_enum_register_static ("LlmDetokenizerFormat", values);
+  return type;
+}
+
+static Settings
+snapshot (LlmDetokenizer *self)
+{
+  GST_OBJECT_LOCK (self);
+  const Settings settings = self->settings;
+  GST_OBJECT_UNLOCK (self);
+  return settings;
+}
+
+static millrace::FinishReason
+finish_of (const MillraceRequestMeta *meta)
+{
+  using millrace::FinishReason;
+  for (auto reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kCancelled,
+                      FinishReason::kTimeout, FinishReason::kError}) {
+    if (g_strcmp0 (meta->finish, millrace::finish_reason_name (reason)) == 0)
+      return reason;
+  }
+  return FinishReason::kNone;
+}
+
+static void
+note_failure (LlmDetokenizer *self, const millrace::Request &request)
+{
+  const auto &error = request.error;
+  self->state.failed++;
+  const std::string text =
+      "Request " + request.id + ": " + (error.field.empty () ? "" : error.field + ": ") + error.message;
+  if (self->state.first_failure.empty ())
+    self->state.first_failure = text;
+  GST_ELEMENT_WARNING (self, STREAM, FAILED, ("%s", text.c_str ()), ("%s", error.code));
+}
+
+// The tokens' log-probabilities, as far as they belong to the text.
+static void
+collect_logprobs (Stream &stream, const MillraceRequestMeta *meta)
+{
+  const auto *details = millrace::token_details (meta);
+  if (!details)
+    return;
+  auto &kept = stream.logprobs;
+  for (millrace::SampledToken token : details->tokens) {
+    if (static_cast<int> (kept.tokens.size ()) >= stream.text.usage ().completion_tokens)
+      break;
+    const auto first = details->top.begin () + token.top_begin;
+    token.top_begin = static_cast<int> (kept.top.size ());
+    kept.top.insert (kept.top.end (), first, first + token.top_count);
+    kept.tokens.push_back (token);
+  }
+}
+
+static GstBuffer *
+text_buffer (GstBuffer *tokens, MillraceRequest *request, const std::string &text, const char *finish)
+{
+  GstBuffer *buffer = text.empty () ? gst_buffer_new () : gst_buffer_new_memdup (text.data (), text.size ());
+  gst_buffer_copy_into (buffer, tokens,
+                        static_cast<GstBufferCopyFlags> (GST_BUFFER_COPY_FLAGS | GST_BUFFER_COPY_TIMESTAMPS),
+                        0, -1);
+  GST_BUFFER_FLAG_UNSET (buffer, GST_BUFFER_FLAG_MARKER);
+  if (finish)
+    GST_BUFFER_FLAG_SET (buffer, GST_BUFFER_FLAG_MARKER);
+  millrace_buffer_add_request_meta (buffer, request, finish);
+  return buffer;
+}
+
+// The text that a token buffer makes certain; null when there is none.
+static GstBuffer *
+convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokenizer &tokenizer,
+         GstBuffer *buffer)
+{
+  auto &state = self->state;
+  const auto object = millrace::request_of (buffer);
+  millrace::Request &request = millrace::engine_request (object.get ());
+  const auto *meta = millrace_buffer_get_request_meta (buffer);
+  // Token ids without a request, as from llmtokenizer alone, are a whole text.
+  const auto end = meta && meta->finish                          ? finish_of (meta)
+                   : meta && GST_BUFFER_OFFSET_IS_VALID (buffer) ? millrace::FinishReason::kNone
+                                                                 : millrace::FinishReason::kLength;
+
+  auto [found, fresh] =
+      state.streams.try_emplace (request.serial, Stream{millrace::TextStream (request, tokenizer), {}, {}});
+  Stream &stream = found->second;
+  const bool was_finished = stream.text.finish () != millrace::FinishReason::kNone;
+  {
+    const millrace::MappedBuffer mapped (buffer);
+    const auto *tokens = reinterpret_cast<const millrace::TokenId *> (mapped.chars ());
+    state.piece.clear ();
+    stream.text.push ({tokens, mapped.size () / sizeof (millrace::TokenId)}, end, state.piece);
+  }
+  const auto finish = stream.text.finish ();
+  const bool ends_now = finish != millrace::FinishReason::kNone && !was_finished;
+  if (ends_now) {
+    state.ended++;
+    if (end == millrace::FinishReason::kNone)
+      request.end (finish); // a stop string: the scheduler drops the request before its next step
+  }
+
+  GstBuffer *output = nullptr;
+  const char *finish_name = ends_now ? millrace::finish_reason_name (finish) : nullptr;
+  if (settings.format == FORMAT_JSONL) {
+    stream.whole += state.piece;
+    if (!was_finished && meta)
+      collect_logprobs (stream, meta);
+    if (ends_now) {
+      const bool wanted = request.sampling.logprobs >= 0 && !request.error;
+      const std::string line = millrace::result_json (request, stream.whole, finish, stream.text.usage (),
+                                                      wanted ? &stream.logprobs : nullptr, tokenizer) +
+                               "\n";
+      output = text_buffer (buffer, object.get (), line, finish_name);
+      GST_BUFFER_FLAG_SET (output, GST_BUFFER_FLAG_DISCONT);
+    }
+  } else {
+    if (ends_now && finish == millrace::FinishReason::kError)
+      note_failure (self, request);
+    if (ends_now || !state.piece.empty ())
+      output = text_buffer (buffer, object.get (), state.piece, finish_name);
+  }
+  if (end != millrace::FinishReason::kNone)
+    state.streams.erase (request.serial);
+  return output;
+}
+
+static GstFlowReturn
+llm_detokenizer_chain_list (GstPad *, GstObject *parent, GstBufferList *list)
+{
+  auto *self = detokenizer_cast (parent);
+  const auto input = millrace::Ref<GstBufferList>::adopt (list);
+  const Settings settings = snapshot (self);
+  const auto model = millrace::element_model (LLM_ELEMENT (self));
+  auto output =
+      millrace::Ref<GstBufferList>::adopt (gst_buffer_list_new_sized (gst_buffer_list_length (list)));
+  const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
+    for (guint i = 0; i < gst_buffer_list_length (list); i++) {
+      if (GstBuffer *text = convert (self, settings, *model->tokenizer, gst_buffer_list_get (list, i)))
+        gst_buffer_list_add (output.get (), text);
+    }
+  });
+  if (!done)
+    return GST_FLOW_ERROR;
+  return gst_buffer_list_length (output.get ()) > 0 ? gst_pad_push_list (self->src, output.release ())
+                                                    : GST_FLOW_OK;
+}
+
+static GstFlowReturn
+llm_detokenizer_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
+{
+  auto *self = detokenizer_cast (parent);
+  const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
+  const auto model = millrace::element_model (LLM_ELEMENT (self));
+  GstBuffer *text = nullptr;
+  if (!millrace::guarded (GST_ELEMENT (self),
+                          [&] { text = convert (self, snapshot (self), *model->tokenizer, buffer); }))
+    return GST_FLOW_ERROR;
+  return text ? gst_pad_push (self->src, text) : GST_FLOW_OK;
+}
+
+static void
+report_failures (LlmDetokenizer *self)
+{
+  const auto &state = self->state;
+  if (state.failed > 0 && snapshot (self).fail_at_eos)
+    GST_ELEMENT_ERROR (
+        self, STREAM, FAILED, ("%s", state.first_failure.c_str ()),
+        ("%" G_GUINT64_FORMAT " of %" G_GUINT64_FORMAT " requests failed", state.failed, state.ended));
+}
+
+static gboolean
+llm_detokenizer_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
+{
+  auto *self = detokenizer_cast (parent);
+  switch (GST_EVENT_TYPE (event)) {
+  case GST_EVENT_CAPS: {
+    GstCaps *caps = nullptr;
+    gst_event_parse_caps (event, &caps);
+    const bool fits = millrace::check_vocabulary (LLM_ELEMENT (self), caps);
+    gst_event_unref (event);
+    auto text = millrace::Ref<GstCaps>::adopt (gst_caps_from_string (millrace::kTextCaps));
+    return fits && gst_pad_push_event (self->src, gst_event_new_caps (text.get ()));
+  }
+  case GST_EVENT_EOS:
+    report_failures (self);
+    break;
+  case GST_EVENT_FLUSH_STOP:
+    self->state = State{};
+    break;
+  default:
+    break;
+  }
+  return gst_pad_event_default (pad, parent, event);
+}
+
+static void
+llm_detokenizer_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
+{
+  auto *self = detokenizer_cast (object);
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_FORMAT:
+    self->settings.format = static_cast<LlmDetokenizerFormat> (g_value_get_enum (value));
+    break;
+  case PROP_FAIL_AT_EOS:
+    self->settings.fail_at_eos = g_value_get_boolean (value);
+    break;
+  default:
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static void
+llm_detokenizer_get_property (GObject *object, guint id, GValue *value, GParamSpec *spec)
+{
+  auto *self = detokenizer_cast (object);
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_FORMAT:
+    g_value_set_enum (value, self->settings.format);
+    break;
+  case PROP_FAIL_AT_EOS:
+    g_value_set_boolean (value, self->settings.fail_at_eos);
+    break;
+  default:
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static GstStateChangeReturn
+llm_detokenizer_change_state (GstElement *element, GstStateChange transition)
+{
+  auto *self = detokenizer_cast (element);
+  const auto result = GST_ELEMENT_CLASS (llm_detokenizer_parent_class)->change_state (element, transition);
+  if (transition == GST_STATE_CHANGE_NULL_TO_READY && result != GST_STATE_CHANGE_FAILURE) {
+    const auto model = millrace::element_model (LLM_ELEMENT (self));
+    if (!model->tokenizer) {
+      GST_ELEMENT_ERROR (self, RESOURCE, NOT_FOUND,
+                         ("%s: tokenizer.json: not there", model->directory.c_str ()),
+                         ("text needs the tokenizer: copy it from where the model comes from"));
+      return GST_STATE_CHANGE_FAILURE;
+    }
+  }
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
+    self->state = State{};
+  return result;
+}
+
+static void
+llm_detokenizer_finalize (GObject *object)
+{
+  auto *self = detokenizer_cast (object);
+  std::destroy_at (&self->settings);
+  std::destroy_at (&self->state);
+  G_OBJECT_CLASS (llm_detokenizer_parent_class)->finalize (object);
+}
+
+static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE (
+    "sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS ("application/x-llm-tokens"));
+static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE (
+    "src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
+
+static void
+llm_detokenizer_init (LlmDetokenizer *self)
+{
+  std::construct_at (&self->settings);
+  std::construct_at (&self->state);
+  self->sink = gst_pad_new_from_static_template (&sink_template, "sink");
+  self->src = gst_pad_new_from_static_template (&src_template, "src");
+  gst_pad_set_chain_function (self->sink, llm_detokenizer_chain);
+  gst_pad_set_chain_list_function (self->sink, llm_detokenizer_chain_list);
+  gst_pad_set_event_function (self->sink, llm_detokenizer_sink_event);
+  gst_pad_set_query_function (self->sink, millrace::llm_element_query);
+  gst_pad_set_query_function (self->src, millrace::llm_element_query);
+  gst_element_add_pad (GST_ELEMENT (self), self->sink);
+  gst_element_add_pad (GST_ELEMENT (self), self->src);
+}
+
+static void
+llm_detokenizer_class_init (LlmDetokenizerClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+  GstElementClass *element_class = GST_ELEMENT_CLASS (klass);
+  object_class->set_property = llm_detokenizer_set_property;
+  object_class->get_property = llm_detokenizer_get_property;
+  object_class->finalize = llm_detokenizer_finalize;
+  element_class->change_state = llm_detokenizer_change_state;
+  const auto ready =
+      static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
+  g_object_class_install_property (
+      object_class, PROP_FORMAT,
+      g_param_spec_enum ("format", "Format", "What leaves: text, or lines of JSON",
+                         llm_detokenizer_format_get_type (), FORMAT_TEXT, ready));
+  g_object_class_install_property (
+      object_class, PROP_FAIL_AT_EOS,
+      g_param_spec_boolean ("fail-at-eos", "Fail at EOS",
+                            "With format=text: post an error at EOS if any request failed", TRUE, ready));
+  gst_element_class_add_static_pad_template (element_class, &sink_template);
+  gst_element_class_add_static_pad_template (element_class, &src_template);
+  gst_element_class_set_static_metadata (element_class, "LLM detokenizer", "Filter/LLM",
+                                         "Turns generated tokens into text", "The Millrace authors");
+  gst_type_mark_as_plugin_api (llm_detokenizer_format_get_type (), static_cast<GstPluginAPIFlags> (0));
+}

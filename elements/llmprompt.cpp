@@ -1,0 +1,386 @@
+/**
+ * SECTION:element-llmprompt
+ * @title: llmprompt
+ *
+ * Cuts input into requests and gives each its parameters.
+ *
+ * Input is text, or JSON Lines with `boundary=jsonl`, one request in each line:
+ * `{"id": "a", "prompt": "def f(", "max_tokens": 20, "temperature": 0.7, "stop": ["\n\n"]}`; instead of
+ * `prompt` a line may have `messages` (rendered with the model's chat template) or `tokens`. Input without
+ * caps, as from fdsrc or filesrc, is taken as UTF-8; where it is cut into buffers does not matter. A request
+ * that is wrong ends with an error result; the others go on.
+ *
+ * The properties are defaults: a line's own fields win. They may be changed while playing and hold for
+ * requests that arrive afterwards.
+ *
+ * ## Example launch line
+ * |[
+ * echo "def fibonacci(n):" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=48 ! llmtokenizer ! llmscheduler
+ * ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * ]| Completes a line of code.
+ *
+ * Since: 0.1
+ */
+
+#include "elements/elements.hpp"
+#include "elements/sampling_properties.hpp"
+
+#include "engine/model/chat_prompt.hpp"
+#include "engine/scheduling/request_json.hpp"
+#include "engine/scheduling/request_splitter.hpp"
+#include "library/element.hpp"
+#include "library/error.hpp"
+#include "library/meta.hpp"
+#include "library/ref.hpp"
+#include "library/request.hpp"
+
+#include <optional>
+
+enum LlmPromptBoundary { BOUNDARY_AUTO, BOUNDARY_BUFFER, BOUNDARY_LINE, BOUNDARY_EOS, BOUNDARY_JSONL };
+
+namespace
+{
+
+struct Settings { // OBJECT_LOCK
+  LlmPromptBoundary boundary = BOUNDARY_AUTO;
+  bool chat = false;
+  std::string system_prompt;
+  millrace::SamplingParams sampling;
+};
+
+struct State { // streaming thread
+  std::optional<millrace::RequestSplitter> splitter;
+  bool has_caps = false;
+  bool segment_seen = false;
+  uint64_t requests = 0;
+};
+
+} // namespace
+
+struct LlmPrompt {
+  LlmElement parent;
+  GstPad *sink, *src;
+  Settings settings;
+  State state;
+};
+
+struct LlmPromptClass {
+  LlmElementClass parent;
+};
+
+G_DEFINE_TYPE (LlmPrompt, llm_prompt, LLM_TYPE_ELEMENT)
+
+enum { PROP_0, PROP_BOUNDARY, PROP_CHAT, PROP_SYSTEM_PROMPT, PROP_SAMPLING };
+
+static LlmPrompt *
+prompt_cast (gpointer object)
+{
+  return reinterpret_cast<LlmPrompt *> (object);
+}
+
+static GType
+llm_prompt_boundary_get_type ()
+{
+  static const GEnumValue values[] = {
+      {BOUNDARY_AUTO, "Each buffer where the source names a format, else all up to the end", "auto"},
+      {BOUNDARY_BUFFER, "Each buffer is a prompt", "buffer"},
+      {BOUNDARY_LINE, "Each line is a prompt", "line"},
+      {BOUNDARY_EOS, "Everything up to the end of the stream is one prompt", "eos"},
+      {BOUNDARY_JSONL, "Each line is a request in JSON", "jsonl"},
+      {0, nullptr, nullptr}};
+  static const GType type = g_enum_register_static ("LlmPromptBoundary", values);
+  return type;
+}
+
+static millrace::Boundary
+splitting (const LlmPrompt *self, LlmPromptBoundary boundary)
+{
+  switch (boundary) {
+  case BOUNDARY_BUFFER:
+    return millrace::Boundary::kBuffer;
+  case BOUNDARY_LINE:
+  case BOUNDARY_JSONL:
+    return millrace::Boundary::kLine;
+  case BOUNDARY_EOS:
+    return millrace::Boundary::kEnd;
+  case BOUNDARY_AUTO:
+    break;
+  }
+  return self->state.has_caps ? millrace::Boundary::kBuffer : millrace::Boundary::kEnd;
+}
+
+static Settings
+snapshot (LlmPrompt *self)
+{
+  GST_OBJECT_LOCK (self);
+  Settings settings = self->settings;
+  GST_OBJECT_UNLOCK (self);
+  return settings;
+}
+
+// Turns messages into text with the model's template; what is wrong becomes the request's error.
+static std::string
+render (LlmPrompt *self, millrace::Request &request, const std::string &messages, const std::string &tools)
+{
+  const auto model = millrace::element_model (LLM_ELEMENT (self));
+  if (!model->chat_template) {
+    request.error = {"invalid_request", "messages",
+                     "the model in " + model->directory.string () +
+                         " has no chat template: send a prompt instead"};
+    return {};
+  }
+  try {
+    request.rendered = true;
+    return millrace::render_chat (*model, messages, tools, g_get_real_time () / G_USEC_PER_SEC);
+  } catch (const millrace::ChatTemplateError &error) {
+    request.error = {"invalid_request", "messages", std::string ("chat template: ") + error.what ()};
+    return {};
+  }
+}
+
+static std::string
+prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
+         const millrace::RequestSplitter::Prompt &prompt)
+{
+  request.sampling = settings.sampling;
+  request.id = "req-" + std::to_string (++self->state.requests);
+  if (prompt.too_long) {
+    request.error = {"invalid_request", "prompt",
+                     "a request of more than " + std::to_string (millrace::kMaxRequestBytes) + " bytes"};
+    return {};
+  }
+  if (settings.boundary == BOUNDARY_JSONL) {
+    millrace::PromptInput input;
+    request.error = millrace::parse_request (prompt.text, request, input);
+    if (request.error)
+      return {};
+    if (input.kind == millrace::PromptInput::Kind::kMessages)
+      return render (self, request, input.messages_json, input.tools_json);
+    request.prompt = std::move (input.tokens);
+    return std::move (input.text);
+  }
+  if (!settings.chat)
+    return std::string (prompt.text);
+  size_t offset = 0;
+  if (!millrace::valid_utf8 (prompt.text, &offset)) {
+    request.error = {"invalid_utf8", "prompt", "byte " + std::to_string (offset) + " is not valid UTF-8"};
+    return {};
+  }
+  return render (self, request, millrace::single_turn_messages (settings.system_prompt, prompt.text), {});
+}
+
+static GstFlowReturn
+push_request (LlmPrompt *self, const Settings &settings, const millrace::RequestSplitter::Prompt &prompt,
+              GstBuffer *timing)
+{
+  auto request = millrace::Ref<MillraceRequest>::adopt (millrace_request_new ());
+  const std::string text = prepare (self, settings, millrace::engine_request (request.get ()), prompt);
+  GstBuffer *buffer = text.empty () ? gst_buffer_new () : gst_buffer_new_memdup (text.data (), text.size ());
+  millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
+  if (timing) {
+    GST_BUFFER_PTS (buffer) = GST_BUFFER_PTS (timing);
+    GST_BUFFER_DURATION (buffer) = GST_BUFFER_DURATION (timing);
+  }
+  GST_LOG_OBJECT (self, "request %s: %zu bytes", millrace_request_get_id (request.get ()), text.size ());
+  return gst_pad_push (self->src, buffer);
+}
+
+static void
+start_stream (LlmPrompt *self)
+{
+  if (self->state.segment_seen)
+    return;
+  self->state.segment_seen = true;
+  auto caps = millrace::Ref<GstCaps>::adopt (gst_caps_from_string (millrace::kTextCaps));
+  gst_pad_push_event (self->src, gst_event_new_caps (caps.get ()));
+  GstSegment segment;
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+}
+
+// Runs the splitter; `input` null means the end of the stream.
+static GstFlowReturn
+split (LlmPrompt *self, GstBuffer *input)
+{
+  const Settings settings = snapshot (self);
+  auto &splitter = self->state.splitter;
+  if (!splitter)
+    splitter.emplace (splitting (self, settings.boundary), millrace::kMaxRequestBytes);
+  start_stream (self);
+
+  GstFlowReturn flow = GST_FLOW_OK;
+  const auto emit = [&] (const millrace::RequestSplitter::Prompt &prompt) {
+    if (flow == GST_FLOW_OK)
+      flow = push_request (self, settings, prompt, input);
+  };
+  const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
+    if (!input) {
+      splitter->finish (emit);
+      return;
+    }
+    const millrace::MappedBuffer mapped (input);
+    splitter->push ({mapped.chars (), mapped.size ()}, emit);
+  });
+  return done ? flow : GST_FLOW_ERROR;
+}
+
+static GstFlowReturn
+llm_prompt_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
+{
+  const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
+  return split (prompt_cast (parent), input.get ());
+}
+
+static gboolean
+llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
+{
+  auto *self = prompt_cast (parent);
+  switch (GST_EVENT_TYPE (event)) {
+  case GST_EVENT_CAPS: {
+    self->state.has_caps = true;
+    gst_event_unref (event);
+    start_stream (self);
+    return TRUE;
+  }
+  case GST_EVENT_SEGMENT: {
+    // A byte segment means nothing to text; start_stream () sends one in time. A segment in time is kept.
+    const GstSegment *segment = nullptr;
+    gst_event_parse_segment (event, &segment);
+    if (segment->format == GST_FORMAT_TIME && self->state.segment_seen)
+      return gst_pad_push_event (self->src, event);
+    gst_event_unref (event);
+    return TRUE;
+  }
+  case GST_EVENT_EOS:
+    split (self, nullptr);
+    self->state.splitter.reset ();
+    return gst_pad_event_default (pad, parent, event);
+  case GST_EVENT_FLUSH_STOP:
+    self->state.splitter.reset ();
+    self->state.segment_seen = false;
+    return gst_pad_event_default (pad, parent, event);
+  default:
+    return gst_pad_event_default (pad, parent, event);
+  }
+}
+
+static void
+llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
+{
+  auto *self = prompt_cast (object);
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_BOUNDARY:
+    self->settings.boundary = static_cast<LlmPromptBoundary> (g_value_get_enum (value));
+    break;
+  case PROP_CHAT:
+    self->settings.chat = g_value_get_boolean (value);
+    break;
+  case PROP_SYSTEM_PROMPT: {
+    const char *text = g_value_get_string (value);
+    self->settings.system_prompt = text ? text : "";
+    break;
+  }
+  default:
+    if (!millrace::set_sampling_property (self->settings.sampling, PROP_SAMPLING, id, value))
+      G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static void
+llm_prompt_get_property (GObject *object, guint id, GValue *value, GParamSpec *spec)
+{
+  auto *self = prompt_cast (object);
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_BOUNDARY:
+    g_value_set_enum (value, self->settings.boundary);
+    break;
+  case PROP_CHAT:
+    g_value_set_boolean (value, self->settings.chat);
+    break;
+  case PROP_SYSTEM_PROMPT:
+    g_value_set_string (value, self->settings.system_prompt.c_str ());
+    break;
+  default:
+    if (!millrace::get_sampling_property (self->settings.sampling, PROP_SAMPLING, id, value))
+      G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static GstStateChangeReturn
+llm_prompt_change_state (GstElement *element, GstStateChange transition)
+{
+  const auto result = GST_ELEMENT_CLASS (llm_prompt_parent_class)->change_state (element, transition);
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
+    prompt_cast (element)->state = State{};
+  return result;
+}
+
+static void
+llm_prompt_finalize (GObject *object)
+{
+  auto *self = prompt_cast (object);
+  std::destroy_at (&self->settings);
+  std::destroy_at (&self->state);
+  G_OBJECT_CLASS (llm_prompt_parent_class)->finalize (object);
+}
+
+static GstStaticPadTemplate sink_template =
+    GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS,
+                             GST_STATIC_CAPS ("text/x-raw, format=(string)utf8; application/json"));
+static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE (
+    "src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
+
+static void
+llm_prompt_init (LlmPrompt *self)
+{
+  std::construct_at (&self->settings);
+  std::construct_at (&self->state);
+  self->sink = gst_pad_new_from_static_template (&sink_template, "sink");
+  self->src = gst_pad_new_from_static_template (&src_template, "src");
+  gst_pad_set_chain_function (self->sink, llm_prompt_chain);
+  gst_pad_set_event_function (self->sink, llm_prompt_sink_event);
+  gst_pad_set_query_function (self->sink, millrace::llm_element_query);
+  gst_pad_set_query_function (self->src, millrace::llm_element_query);
+  gst_element_add_pad (GST_ELEMENT (self), self->sink);
+  gst_element_add_pad (GST_ELEMENT (self), self->src);
+}
+
+static void
+llm_prompt_class_init (LlmPromptClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+  GstElementClass *element_class = GST_ELEMENT_CLASS (klass);
+  object_class->set_property = llm_prompt_set_property;
+  object_class->get_property = llm_prompt_get_property;
+  object_class->finalize = llm_prompt_finalize;
+  element_class->change_state = llm_prompt_change_state;
+
+  const auto ready =
+      static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
+  const auto playing =
+      static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING);
+  g_object_class_install_property (object_class, PROP_BOUNDARY,
+                                   g_param_spec_enum ("boundary", "Boundary", "Where one request ends",
+                                                      llm_prompt_boundary_get_type (), BOUNDARY_AUTO, ready));
+  g_object_class_install_property (
+      object_class, PROP_CHAT,
+      g_param_spec_boolean ("chat", "Chat",
+                            "Take text as a user's message and render it with the chat template", FALSE,
+                            playing));
+  g_object_class_install_property (
+      object_class, PROP_SYSTEM_PROMPT,
+      g_param_spec_string ("system-prompt", "System prompt",
+                           "System message put before the user's, with chat=true", "", playing));
+  millrace::install_sampling_properties (object_class, PROP_SAMPLING);
+
+  gst_element_class_add_static_pad_template (element_class, &sink_template);
+  gst_element_class_add_static_pad_template (element_class, &src_template);
+  gst_element_class_set_static_metadata (
+      element_class, "LLM prompt", "Filter/LLM",
+      "Cuts text or JSON Lines into generation requests with their parameters", "The Millrace authors");
+  gst_type_mark_as_plugin_api (llm_prompt_boundary_get_type (), static_cast<GstPluginAPIFlags> (0));
+}

@@ -1,0 +1,664 @@
+/**
+ * SECTION:element-llmscheduler
+ * @title: llmscheduler
+ *
+ * Multiplexes requests from any number of sink pads through one loop of steps.
+ *
+ * A task on the source pad waits for work, plans a step, and pushes one memory-less buffer that refers to it;
+ * everything up to llmdetokenizer runs inside that push, and when it returns the step is committed. Requests
+ * join and leave between steps. The element owns the sequences and the paged KV cache; a running sequence
+ * never lacks memory, because its blocks are set aside when it starts.
+ *
+ * The event `LlmCancel` (see millrace_event_new_cancel()) and the action signal #llmscheduler::cancel end a
+ * request before the next step. Each ended request posts an element message `llm-request` with its counts and
+ * times. EOS is forwarded when all sink pads have it and no request is left.
+ *
+ * ## Example launch line
+ * |[
+ * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler
+ * max-batch=4 ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * ]| At most four requests at a time.
+ *
+ * Since: 0.1
+ */
+
+#include "elements/elements.hpp"
+
+#include "engine/scheduling/scheduler.hpp"
+#include "library/element.hpp"
+#include "library/error.hpp"
+#include "library/meta.hpp"
+#include "library/ref.hpp"
+#include "library/request.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <unordered_map>
+
+GST_DEBUG_CATEGORY_STATIC (llm_scheduler_debug);
+#define GST_CAT_DEFAULT llm_scheduler_debug
+
+namespace
+{
+
+struct Settings { // OBJECT_LOCK
+  millrace::SchedulerSettings scheduler;
+  guint max_queued = 64;
+};
+
+struct Shared { // `mutex`; never held while pushing or posting
+  std::mutex mutex;
+  std::condition_variable work, room;
+  std::deque<std::shared_ptr<millrace::Request>> inbox;
+  std::unordered_map<std::string, millrace::Ref<MillraceRequest>> known; // by id, until they end
+  guint max_queued = 64;
+  std::unordered_map<GstPad *, bool> eos; // of each sink pad
+  int waiting = 0;                        // in the scheduler's own queue
+  bool flushing = true;
+  GstFlowReturn flow = GST_FLOW_OK;
+  millrace::SchedulerStatistics statistics;
+  int live = 0, blocks_used = 0, blocks = 0;
+
+  bool all_eos () const
+  {
+    return !eos.empty () &&
+           std::all_of (eos.begin (), eos.end (), [] (const auto &pad) { return pad.second; });
+  }
+};
+
+struct Loop { // the task of the src pad; built in READY→PAUSED
+  std::optional<millrace::Scheduler> scheduler;
+  millrace::Step step;
+  std::deque<std::shared_ptr<millrace::Request>> arrived;
+  bool started = false; // stream-start, caps and segment have been sent
+};
+
+} // namespace
+
+struct LlmScheduler {
+  LlmElement parent;
+  GstPad *src;
+  guint pads; // OBJECT_LOCK
+  Settings settings;
+  Shared shared;
+  Loop loop;
+};
+
+struct LlmSchedulerClass {
+  LlmElementClass parent;
+};
+
+G_DEFINE_TYPE (LlmScheduler, llm_scheduler, LLM_TYPE_ELEMENT)
+
+enum {
+  PROP_0,
+  PROP_MAX_BATCH,
+  PROP_PREFILL_TOKENS,
+  PROP_MAX_DRAFT,
+  PROP_KV_MEMORY,
+  PROP_MAX_QUEUED,
+  PROP_STATS
+};
+enum { SIGNAL_CANCEL, SIGNAL_LAST };
+static guint signals[SIGNAL_LAST];
+
+static LlmScheduler *
+scheduler_cast (gpointer object)
+{
+  return reinterpret_cast<LlmScheduler *> (object);
+}
+
+// --- the loop -----------------------------------------------------------------------------------
+
+// Waits until there is something to do. FLUSHING: stop; EOS: all input has ended and all work is done.
+static GstFlowReturn
+wait_for_work (LlmScheduler *self)
+{
+  auto &shared = self->shared;
+  std::unique_lock lock (shared.mutex);
+  for (;;) {
+    if (shared.flushing)
+      return GST_FLOW_FLUSHING;
+    if (!shared.inbox.empty ())
+      std::swap (shared.inbox, self->loop.arrived);
+    if (!self->loop.arrived.empty () || !self->loop.scheduler->idle ())
+      return GST_FLOW_OK;
+    if (shared.all_eos ())
+      return GST_FLOW_EOS;
+    shared.work.wait (lock);
+  }
+}
+
+static void
+start_stream (LlmScheduler *self)
+{
+  if (self->loop.started)
+    return;
+  self->loop.started = true;
+  // Several sink pads have no common upstream id, so the element invents one, as GstAggregator does.
+  g_autofree char *stream_id = g_strdup_printf ("llm-%08x", g_random_int ());
+  gst_pad_push_event (self->src, gst_event_new_stream_start (stream_id));
+  auto caps = millrace::Ref<GstCaps>::adopt (millrace::caps_with_vocabulary (
+      millrace::kPlannedCaps, millrace::vocabulary_digest (LLM_ELEMENT (self))));
+  gst_pad_push_event (self->src, gst_event_new_caps (caps.get ()));
+  GstSegment segment;
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+}
+
+static void
+post_finished (LlmScheduler *self, const millrace::Request &request)
+{
+  const auto &statistics = request.statistics;
+  GstStructure *structure = gst_structure_new (
+      "llm-request", "id", G_TYPE_STRING, request.id.c_str (), "prompt-tokens", G_TYPE_INT,
+      static_cast<int> (request.prompt.size ()), "completion-tokens", G_TYPE_INT, statistics.generated,
+      "drafted-tokens", G_TYPE_INT, statistics.drafted, "accepted-tokens", G_TYPE_INT, statistics.accepted,
+      "queue-time", G_TYPE_UINT64, statistics.queued_us * GST_USECOND, "first-token-time", G_TYPE_UINT64,
+      statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64, statistics.total_us * GST_USECOND,
+      nullptr);
+  if (request.error)
+    gst_structure_set (structure, "error", G_TYPE_STRING, request.error.message.c_str (), nullptr);
+  gst_element_post_message (GST_ELEMENT (self), gst_message_new_element (GST_OBJECT (self), structure));
+}
+
+static void
+settle (LlmScheduler *self)
+{
+  auto &scheduler = *self->loop.scheduler;
+  auto &shared = self->shared;
+  scheduler.commit (self->loop.step);
+  for (const auto &request : scheduler.finished ())
+    post_finished (self, *request);
+
+  std::lock_guard lock (shared.mutex);
+  for (const auto &request : scheduler.finished ())
+    shared.known.erase (request->id);
+  const bool was_full = shared.waiting > 0;
+  shared.waiting = scheduler.waiting ();
+  shared.live = scheduler.live ();
+  shared.blocks_used = scheduler.blocks ().used ();
+  shared.statistics = scheduler.statistics ();
+  if (was_full || !scheduler.finished ().empty ())
+    shared.room.notify_all ();
+}
+
+// One turn: plan → push → commit. Everything downstream runs inside the push, in this thread.
+static GstFlowReturn
+turn (LlmScheduler *self)
+{
+  if (auto flow = wait_for_work (self); flow != GST_FLOW_OK)
+    return flow;
+  start_stream (self);
+
+  auto &loop = self->loop;
+  GstFlowReturn flow = GST_FLOW_OK;
+  const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
+    for (auto &request : loop.arrived)
+      loop.scheduler->admit (std::move (request));
+    loop.arrived.clear ();
+    if (!loop.scheduler->plan (loop.step))
+      return;
+    flow = gst_pad_push (self->src, millrace::new_step_buffer (loop.step));
+    settle (self);
+  });
+  return done ? flow : GST_FLOW_ERROR;
+}
+
+static void
+drop_all (LlmScheduler *self)
+{
+  auto &shared = self->shared;
+  if (self->loop.scheduler)
+    self->loop.scheduler->clear ();
+  self->loop.arrived.clear ();
+  std::lock_guard lock (shared.mutex);
+  shared.inbox.clear ();
+  shared.known.clear ();
+  shared.waiting = shared.live = shared.blocks_used = 0;
+  shared.room.notify_all ();
+}
+
+static void
+llm_scheduler_loop (gpointer data)
+{
+  auto *self = scheduler_cast (data);
+  const GstFlowReturn flow = turn (self);
+  if (flow == GST_FLOW_OK)
+    return;
+
+  GST_DEBUG_OBJECT (self, "pausing: %s", gst_flow_get_name (flow));
+  {
+    std::lock_guard lock (self->shared.mutex);
+    self->shared.flow = flow;
+  }
+  gst_pad_pause_task (self->src);
+  drop_all (self);
+  if (flow == GST_FLOW_EOS) {
+    start_stream (self);
+    gst_pad_push_event (self->src, gst_event_new_eos ());
+  } else if (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS) {
+    GST_ELEMENT_FLOW_ERROR (self, flow);
+    gst_pad_push_event (self->src, gst_event_new_eos ());
+  }
+}
+
+// --- input --------------------------------------------------------------------------------------
+
+static GstFlowReturn
+llm_scheduler_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
+{
+  auto *self = scheduler_cast (parent);
+  const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
+  const auto request = millrace::request_of (buffer);
+  auto &engine = millrace::engine_request (request.get ());
+  {
+    const millrace::MappedBuffer mapped (buffer);
+    const auto *tokens = reinterpret_cast<const millrace::TokenId *> (mapped.chars ());
+    engine.prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
+  }
+  millrace::request_timing (request.get ()) = {GST_BUFFER_PTS (buffer), GST_BUFFER_DURATION (buffer)};
+
+  auto &shared = self->shared;
+  std::unique_lock lock (shared.mutex);
+  shared.room.wait (lock, [&] {
+    return shared.flushing || shared.flow != GST_FLOW_OK ||
+           shared.inbox.size () + shared.waiting < shared.max_queued;
+  });
+  if (shared.flushing)
+    return GST_FLOW_FLUSHING;
+  if (shared.flow != GST_FLOW_OK)
+    return shared.flow;
+  // Two requests of one id: both run; the id reaches the newer one.
+  shared.known.insert_or_assign (engine.id, request);
+  shared.inbox.push_back (millrace::share_request (request.get ()));
+  shared.work.notify_one ();
+  return GST_FLOW_OK;
+}
+
+static gboolean
+cancel (LlmScheduler *self, const char *id)
+{
+  millrace::Ref<MillraceRequest> request;
+  {
+    std::lock_guard lock (self->shared.mutex);
+    if (auto found = self->shared.known.find (id); found != self->shared.known.end ())
+      request = found->second;
+  }
+  if (!request)
+    return FALSE;
+  millrace_request_cancel (request.get ());
+  return TRUE;
+}
+
+static void
+llm_scheduler_cancel_signal (LlmScheduler *self, const char *id, gpointer)
+{
+  if (id)
+    cancel (self, id);
+}
+
+static void
+set_flushing (LlmScheduler *self, bool flushing)
+{
+  std::lock_guard lock (self->shared.mutex);
+  self->shared.flushing = flushing;
+  if (!flushing)
+    self->shared.flow = GST_FLOW_OK;
+  self->shared.work.notify_all ();
+  self->shared.room.notify_all ();
+}
+
+// The core marks a pad as EOS only after its event function returned, too late to wake the loop by.
+static void
+set_eos (LlmScheduler *self, GstPad *pad, bool eos)
+{
+  std::lock_guard lock (self->shared.mutex);
+  self->shared.eos[pad] = eos;
+  self->shared.work.notify_all ();
+}
+
+static gboolean
+llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
+{
+  auto *self = scheduler_cast (parent);
+  const char *id = nullptr;
+  switch (GST_EVENT_TYPE (event)) {
+  case GST_EVENT_STREAM_START:
+    set_eos (self, pad, false);
+    gst_event_unref (event);
+    return TRUE;
+  case GST_EVENT_SEGMENT:
+  case GST_EVENT_TAG:
+    gst_event_unref (event); // the source pad has a stream of its own
+    return TRUE;
+  case GST_EVENT_CAPS: {
+    GstCaps *caps = nullptr;
+    gst_event_parse_caps (event, &caps);
+    const bool fits = millrace::check_vocabulary (LLM_ELEMENT (self), caps);
+    gst_event_unref (event);
+    return fits;
+  }
+  case GST_EVENT_EOS:
+    gst_event_unref (event);
+    set_eos (self, pad, true);
+    return TRUE;
+  case GST_EVENT_FLUSH_START:
+    set_flushing (self, true);
+    gst_pad_push_event (self->src, event);
+    gst_pad_pause_task (self->src);
+    return TRUE;
+  case GST_EVENT_FLUSH_STOP:
+    drop_all (self); // the task is paused
+    set_eos (self, pad, false);
+    set_flushing (self, false);
+    self->loop.started = false;
+    gst_pad_push_event (self->src, event);
+    if (gst_pad_is_active (self->src))
+      gst_pad_start_task (self->src, llm_scheduler_loop, self, nullptr);
+    return TRUE;
+  case GST_EVENT_CUSTOM_BOTH_OOB:
+    if (millrace_event_parse_cancel (event, &id)) {
+      cancel (self, id);
+      gst_event_unref (event);
+      return TRUE;
+    }
+    return gst_pad_event_default (pad, parent, event);
+  default:
+    return gst_pad_event_default (pad, parent, event);
+  }
+}
+
+static gboolean
+llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
+{
+  auto *self = scheduler_cast (parent);
+  const char *id = nullptr;
+  if (millrace_event_parse_cancel (event, &id)) {
+    cancel (self, id);
+    gst_event_unref (event);
+    return TRUE;
+  }
+  if (GST_EVENT_TYPE (event) == GST_EVENT_QOS) {
+    gst_event_unref (event); // nothing here is synchronised to a clock
+    return TRUE;
+  }
+  return gst_pad_event_default (pad, parent, event);
+}
+
+// --- pads and states ----------------------------------------------------------------------------
+
+// Two steps, as in gstqueue: first make everything that waits let go, then join the task.
+static gboolean
+llm_scheduler_src_activate_mode (GstPad *pad, GstObject *parent, GstPadMode mode, gboolean active)
+{
+  auto *self = scheduler_cast (parent);
+  if (mode != GST_PAD_MODE_PUSH)
+    return FALSE;
+  if (active) {
+    set_flushing (self, false);
+    return gst_pad_start_task (pad, llm_scheduler_loop, self, nullptr);
+  }
+  set_flushing (self, true);
+  const gboolean stopped = gst_pad_stop_task (pad);
+  drop_all (self);
+  return stopped;
+}
+
+static void
+forget_pad (LlmScheduler *self, GstPad *pad)
+{
+  std::lock_guard lock (self->shared.mutex);
+  self->shared.eos.erase (pad);
+  self->shared.work.notify_all (); // it may have been the last one without EOS
+}
+
+static GstPad *
+llm_scheduler_request_new_pad (GstElement *element, GstPadTemplate *templ, const gchar *requested,
+                               const GstCaps *)
+{
+  auto *self = scheduler_cast (element);
+  guint number = 0;
+  GST_OBJECT_LOCK (self);
+  if (requested && std::sscanf (requested, "sink_%u", &number) == 1)
+    self->pads = MAX (self->pads, number + 1);
+  else
+    number = self->pads++;
+  GST_OBJECT_UNLOCK (self);
+
+  g_autofree char *name = g_strdup_printf ("sink_%u", number);
+  GstPad *pad = gst_pad_new_from_template (templ, name);
+  gst_pad_set_chain_function (pad, llm_scheduler_chain);
+  gst_pad_set_event_function (pad, llm_scheduler_sink_event);
+  gst_pad_set_query_function (pad, millrace::llm_element_query);
+  GST_PAD_SET_ACCEPT_INTERSECT (pad);
+  set_eos (self, pad, false);
+  if (gst_element_add_pad (element, pad))
+    return pad;
+  forget_pad (self, pad);
+  return nullptr;
+}
+
+static void
+llm_scheduler_release_pad (GstElement *element, GstPad *pad)
+{
+  gst_pad_set_active (pad, FALSE);
+  forget_pad (scheduler_cast (element), pad);
+  gst_element_remove_pad (element, pad);
+}
+
+static bool
+build (LlmScheduler *self)
+{
+  const auto model = millrace::element_model (LLM_ELEMENT (self));
+  GST_OBJECT_LOCK (self);
+  const Settings settings = self->settings;
+  GST_OBJECT_UNLOCK (self);
+  const bool built = millrace::guarded (GST_ELEMENT (self),
+                                        [&] { self->loop.scheduler.emplace (model, settings.scheduler); });
+  if (built) {
+    std::lock_guard lock (self->shared.mutex);
+    self->shared.max_queued = settings.max_queued;
+    self->shared.blocks = self->loop.scheduler->blocks ().size ();
+    self->shared.statistics = {};
+  }
+  return built;
+}
+
+static GstStateChangeReturn
+llm_scheduler_change_state (GstElement *element, GstStateChange transition)
+{
+  auto *self = scheduler_cast (element);
+  if (transition == GST_STATE_CHANGE_READY_TO_PAUSED && !build (self))
+    return GST_STATE_CHANGE_FAILURE;
+  const auto result = GST_ELEMENT_CLASS (llm_scheduler_parent_class)->change_state (element, transition);
+  // Pads are inactive and the task has been joined.
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+    std::destroy_at (&self->loop);
+    std::construct_at (&self->loop);
+    std::lock_guard lock (self->shared.mutex);
+    for (auto &[pad, eos] : self->shared.eos)
+      eos = false;
+  }
+  return result;
+}
+
+static GstStructure *
+statistics_structure (LlmScheduler *self)
+{
+  std::lock_guard lock (self->shared.mutex);
+  const auto &shared = self->shared;
+  const auto &totals = shared.statistics;
+  return gst_structure_new (
+      "application/x-llm-scheduler-stats", "steps", G_TYPE_UINT64, totals.steps, "running", G_TYPE_INT,
+      shared.live, "queued", G_TYPE_INT, static_cast<int> (shared.inbox.size ()) + shared.waiting, "finished",
+      G_TYPE_UINT64, totals.finished, "prompt-tokens", G_TYPE_UINT64, totals.prompt_tokens,
+      "generated-tokens", G_TYPE_UINT64, totals.generated_tokens, "drafted-tokens", G_TYPE_UINT64,
+      totals.drafted, "accepted-tokens", G_TYPE_UINT64, totals.accepted, "kv-blocks", G_TYPE_INT,
+      shared.blocks, "kv-blocks-used", G_TYPE_INT, shared.blocks_used, nullptr);
+}
+
+static void
+llm_scheduler_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
+{
+  auto *self = scheduler_cast (object);
+  auto &settings = self->settings;
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_MAX_BATCH:
+    settings.scheduler.max_batch = g_value_get_int (value);
+    break;
+  case PROP_PREFILL_TOKENS:
+    settings.scheduler.prefill_tokens = g_value_get_int (value);
+    break;
+  case PROP_MAX_DRAFT:
+    settings.scheduler.max_draft = g_value_get_int (value);
+    break;
+  case PROP_KV_MEMORY:
+    settings.scheduler.kv_bytes = g_value_get_uint64 (value);
+    break;
+  case PROP_MAX_QUEUED:
+    settings.max_queued = g_value_get_uint (value);
+    break;
+  default:
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static void
+llm_scheduler_get_property (GObject *object, guint id, GValue *value, GParamSpec *spec)
+{
+  auto *self = scheduler_cast (object);
+  if (id == PROP_STATS) {
+    g_value_take_boxed (value, statistics_structure (self));
+    return;
+  }
+  const auto &settings = self->settings;
+  GST_OBJECT_LOCK (self);
+  switch (id) {
+  case PROP_MAX_BATCH:
+    g_value_set_int (value, settings.scheduler.max_batch);
+    break;
+  case PROP_PREFILL_TOKENS:
+    g_value_set_int (value, settings.scheduler.prefill_tokens);
+    break;
+  case PROP_MAX_DRAFT:
+    g_value_set_int (value, settings.scheduler.max_draft);
+    break;
+  case PROP_KV_MEMORY:
+    g_value_set_uint64 (value, settings.scheduler.kv_bytes);
+    break;
+  case PROP_MAX_QUEUED:
+    g_value_set_uint (value, settings.max_queued);
+    break;
+  default:
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+  GST_OBJECT_UNLOCK (self);
+}
+
+static void
+llm_scheduler_finalize (GObject *object)
+{
+  auto *self = scheduler_cast (object);
+  std::destroy_at (&self->settings);
+  std::destroy_at (&self->shared);
+  std::destroy_at (&self->loop);
+  G_OBJECT_CLASS (llm_scheduler_parent_class)->finalize (object);
+}
+
+static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE (
+    "sink_%u", GST_PAD_SINK, GST_PAD_REQUEST, GST_STATIC_CAPS ("application/x-llm-tokens"));
+static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE (
+    "src", GST_PAD_SRC, GST_PAD_ALWAYS,
+    GST_STATIC_CAPS ("application/x-llm-step(meta:LlmStepMeta), stage=(string)planned"));
+
+static void
+llm_scheduler_init (LlmScheduler *self)
+{
+  std::construct_at (&self->settings);
+  std::construct_at (&self->shared);
+  std::construct_at (&self->loop);
+  self->src = gst_pad_new_from_static_template (&src_template, "src");
+  gst_pad_set_activatemode_function (self->src, llm_scheduler_src_activate_mode);
+  gst_pad_set_event_function (self->src, llm_scheduler_src_event);
+  gst_pad_set_query_function (self->src, millrace::llm_element_query);
+  gst_element_add_pad (GST_ELEMENT (self), self->src);
+}
+
+static void
+install_properties (GObjectClass *klass)
+{
+  const millrace::SchedulerSettings defaults;
+  const auto ready =
+      static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
+  g_object_class_install_property (klass, PROP_MAX_BATCH,
+                                   g_param_spec_int ("max-batch", "Maximum batch",
+                                                     "Requests that run at a time", 1, 4096,
+                                                     defaults.max_batch, ready));
+  g_object_class_install_property (
+      klass, PROP_PREFILL_TOKENS,
+      g_param_spec_int (
+          "prefill-tokens", "Prefill tokens",
+          "Prompt tokens of a step, over all requests; less keeps running requests smoother, more starts "
+          "new ones sooner",
+          1, 65536, defaults.prefill_tokens, ready));
+  g_object_class_install_property (
+      klass, PROP_MAX_DRAFT,
+      g_param_spec_int ("max-draft", "Maximum draft",
+                        "Drafted tokens of a request in a step; 0: no speculation", 0, millrace::kMaxDraft,
+                        defaults.max_draft, ready));
+  g_object_class_install_property (
+      klass, PROP_KV_MEMORY,
+      g_param_spec_uint64 (
+          "kv-memory", "KV memory",
+          "Bytes of the KV cache; 0: a quarter of the memory available at start, at most what "
+          "max-batch requests can use",
+          0, G_MAXUINT64, 0, ready));
+  g_object_class_install_property (klass, PROP_MAX_QUEUED,
+                                   g_param_spec_uint ("max-queued", "Maximum queued",
+                                                      "Requests that wait before upstream is made to wait", 1,
+                                                      G_MAXUINT, 64, ready));
+  g_object_class_install_property (
+      klass, PROP_STATS,
+      g_param_spec_boxed ("stats", "Statistics",
+                          "Steps, running and queued requests, tokens, drafts and KV blocks since the start",
+                          GST_TYPE_STRUCTURE,
+                          static_cast<GParamFlags> (G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
+}
+
+static void
+llm_scheduler_class_init (LlmSchedulerClass *klass)
+{
+  GST_DEBUG_CATEGORY_INIT (llm_scheduler_debug, "llmscheduler", 0, "Millrace scheduler");
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+  GstElementClass *element_class = GST_ELEMENT_CLASS (klass);
+  object_class->set_property = llm_scheduler_set_property;
+  object_class->get_property = llm_scheduler_get_property;
+  object_class->finalize = llm_scheduler_finalize;
+  element_class->change_state = llm_scheduler_change_state;
+  element_class->request_new_pad = llm_scheduler_request_new_pad;
+  element_class->release_pad = llm_scheduler_release_pad;
+  install_properties (object_class);
+
+  /**
+   * llmscheduler::cancel:
+   * @id: the request's id
+   *
+   * Ends a request before the next step; unknown ids are ignored.
+   */
+  signals[SIGNAL_CANCEL] = g_signal_new_class_handler (
+      "cancel", G_TYPE_FROM_CLASS (klass), static_cast<GSignalFlags> (G_SIGNAL_RUN_LAST | G_SIGNAL_ACTION),
+      G_CALLBACK (llm_scheduler_cancel_signal), nullptr, nullptr, nullptr, G_TYPE_NONE, 1, G_TYPE_STRING);
+
+  gst_element_class_add_static_pad_template (element_class, &sink_template);
+  gst_element_class_add_static_pad_template (element_class, &src_template);
+  gst_element_class_set_static_metadata (element_class, "LLM scheduler", "Filter/LLM",
+                                         "Runs many generation requests together, step by step",
+                                         "The Millrace authors");
+}

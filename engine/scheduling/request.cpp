@@ -1,0 +1,39 @@
+#include "engine/scheduling/request.hpp"
+
+namespace millrace
+{
+
+const char *
+finish_reason_name (FinishReason reason)
+{
+  switch (reason) {
+  case FinishReason::kNone:
+    return nullptr;
+  case FinishReason::kStop:
+    return "stop";
+  case FinishReason::kLength:
+    return "length";
+  case FinishReason::kCancelled:
+    return "cancelled";
+  case FinishReason::kTimeout:
+    return "timeout";
+  case FinishReason::kError:
+    return "error";
+  }
+  return nullptr;
+}
+
+Request::Request ()
+{
+  static std::atomic<uint64_t> last_serial{0};
+  serial = last_serial.fetch_add (1, std::memory_order_relaxed) + 1;
+}
+
+void
+Request::end (FinishReason reason)
+{
+  FinishReason none = FinishReason::kNone;
+  finish_early.compare_exchange_strong (none, reason);
+}
+
+} // namespace millrace

@@ -1,0 +1,101 @@
+// A file mapped read-only into memory.
+//
+// The mapping is private and read-only, so nothing here can change the file; a file that another process
+// truncates while it is mapped raises SIGBUS on access, as with every mapping. The descriptor is closed at
+// once: the mapping keeps the file.
+#include "engine/tensor/mapped_file.hpp"
+
+#include "engine/error.hpp"
+
+#include <cerrno>
+#include <cstdint>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <system_error>
+#include <unistd.h>
+#include <utility>
+
+namespace millrace
+{
+
+namespace
+{
+
+struct Descriptor {
+  int value = -1;
+  explicit Descriptor (int value)
+      : value (value)
+  {
+  }
+  Descriptor (const Descriptor &) = delete;
+  Descriptor &operator= (const Descriptor &) = delete;
+  ~Descriptor ()
+  {
+    if (value >= 0)
+      close (value);
+  }
+};
+
+std::string
+reason (int error)
+{
+  return std::generic_category ().message (error);
+}
+
+void
+unmap (std::span<const std::byte> bytes)
+{
+  if (!bytes.empty ())
+    munmap (const_cast<std::byte *> (bytes.data ()), bytes.size ());
+}
+
+} // namespace
+
+MappedFile::MappedFile (const std::filesystem::path &path)
+    : path_ (path)
+{
+  // O_NONBLOCK: opening a pipe by mistake must not hang; regular files ignore it.
+  const Descriptor file (open (path.c_str (), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (file.value < 0)
+    throw LoadError (path, "",
+                     "cannot be opened: " + reason (errno) + "; check the path and its permissions");
+  struct stat info;
+  if (fstat (file.value, &info) != 0)
+    throw LoadError (path, "", "cannot be examined: " + reason (errno));
+  if (!S_ISREG (info.st_mode))
+    throw LoadError (path, "", "is not a regular file; give the path of a file");
+  if (info.st_size == 0)
+    return;
+  if (static_cast<uint64_t> (info.st_size) > SIZE_MAX)
+    throw LoadError (path, "", "is larger than this process can address");
+  const auto size = static_cast<size_t> (info.st_size);
+  void *address = mmap (nullptr, size, PROT_READ, MAP_PRIVATE, file.value, 0);
+  if (address == MAP_FAILED)
+    throw LoadError (path, "", "cannot be mapped into memory: " + reason (errno));
+  bytes_ = {static_cast<const std::byte *> (address), size};
+}
+
+MappedFile::MappedFile (MappedFile &&other) noexcept
+    : path_ (std::move (other.path_))
+    , bytes_ (std::exchange (other.bytes_, {}))
+{
+}
+
+MappedFile &
+MappedFile::operator= (MappedFile &&other) noexcept
+{
+  if (this != &other) {
+    unmap (bytes_);
+    path_ = std::move (other.path_);
+    bytes_ = std::exchange (other.bytes_, {});
+  }
+  return *this;
+}
+
+MappedFile::~MappedFile ()
+{
+  unmap (bytes_);
+}
+
+} // namespace millrace

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <gst/gst.h>
+
+G_BEGIN_DECLS
+
+/**
+ * MILLRACE_MODEL_CONTEXT:
+ *
+ * Type of the #GstContext through which the elements of a pipeline (or of several) share one model.
+ */
+#define MILLRACE_MODEL_CONTEXT "llm.model"
+
+/**
+ * MillraceWeights:
+ * @MILLRACE_WEIGHTS_AUTO: as the file has them
+ * @MILLRACE_WEIGHTS_F32: 32-bit floats
+ * @MILLRACE_WEIGHTS_F16: IEEE half precision
+ * @MILLRACE_WEIGHTS_BF16: bfloat16
+ * @MILLRACE_WEIGHTS_INT8: 8-bit integers, one scale per group of 32, quantized while loading
+ *
+ * How a model's matrices are held in memory.
+ */
+typedef enum {
+  MILLRACE_WEIGHTS_AUTO,
+  MILLRACE_WEIGHTS_F32,
+  MILLRACE_WEIGHTS_F16,
+  MILLRACE_WEIGHTS_BF16,
+  MILLRACE_WEIGHTS_INT8,
+} MillraceWeights;
+
+GType millrace_weights_get_type (void);
+#define MILLRACE_TYPE_WEIGHTS (millrace_weights_get_type ())
+
+#define MILLRACE_TYPE_MODEL (millrace_model_get_type ())
+G_DECLARE_FINAL_TYPE (MillraceModel, millrace_model, MILLRACE, MODEL, GObject)
+
+MillraceModel *millrace_model_open (const char *path, MillraceWeights weights, guint threads, GError **error);
+const char *millrace_model_get_path (MillraceModel *self);
+const char *millrace_model_get_vocabulary_digest (MillraceModel *self);
+char *millrace_model_describe (MillraceModel *self);
+
+GstContext *millrace_model_to_context (MillraceModel *self);
+MillraceModel *millrace_model_from_context (GstContext *context);
+
+char *millrace_find_model (const char *name);
+
+G_END_DECLS

@@ -1,0 +1,265 @@
+// MillraceModel: an opened model as a GObject. Immutable after construction; any thread.
+
+#include "library/model.hpp"
+#include "library/error.hpp"
+
+#include <cstdlib>
+#include <sstream>
+
+struct _MillraceModel {
+  GObject parent;
+  std::shared_ptr<const millrace::Model> model;
+  std::string path;
+  std::string digest;
+};
+
+G_DEFINE_FINAL_TYPE (MillraceModel, millrace_model, G_TYPE_OBJECT)
+
+enum {
+  PROP_0,
+  PROP_PATH,
+  PROP_FAMILY,
+  PROP_VOCABULARY_DIGEST,
+  PROP_CONTEXT_LENGTH,
+  PROP_WEIGHT_BYTES,
+  PROP_BACKEND
+};
+
+GType
+millrace_weights_get_type (void)
+{
+  static const GEnumValue values[] = {{MILLRACE_WEIGHTS_AUTO, "As the file has them", "auto"},
+                                      {MILLRACE_WEIGHTS_F32, "32-bit floats", "f32"},
+                                      {MILLRACE_WEIGHTS_F16, "IEEE half precision", "f16"},
+                                      {MILLRACE_WEIGHTS_BF16, "bfloat16", "bf16"},
+                                      {MILLRACE_WEIGHTS_INT8, "8-bit integers, a scale per 32", "int8"},
+                                      {0, nullptr, nullptr}};
+  static const GType type = g_enum_register_static ("MillraceWeights", values);
+  return type;
+}
+
+static void
+millrace_model_get_property (GObject *object, guint id, GValue *value, GParamSpec *spec)
+{
+  MillraceModel *self = MILLRACE_MODEL (object);
+  switch (id) {
+  case PROP_PATH:
+    g_value_set_string (value, self->path.c_str ());
+    break;
+  case PROP_FAMILY:
+    g_value_set_string (value, self->model->spec.family.c_str ());
+    break;
+  case PROP_VOCABULARY_DIGEST:
+    g_value_set_string (value, self->digest.c_str ());
+    break;
+  case PROP_CONTEXT_LENGTH:
+    g_value_set_int (value, self->model->spec.max_positions);
+    break;
+  case PROP_WEIGHT_BYTES:
+    g_value_set_uint64 (value, self->model->compiled->weight_bytes ());
+    break;
+  case PROP_BACKEND:
+    g_value_set_string (value, self->model->compiled->description ().c_str ());
+    break;
+  default:
+    G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
+  }
+}
+
+static void
+millrace_model_finalize (GObject *object)
+{
+  MillraceModel *self = MILLRACE_MODEL (object);
+  std::destroy_at (&self->model);
+  std::destroy_at (&self->path);
+  std::destroy_at (&self->digest);
+  G_OBJECT_CLASS (millrace_model_parent_class)->finalize (object);
+}
+
+static void
+millrace_model_init (MillraceModel *self)
+{
+  std::construct_at (&self->model);
+  std::construct_at (&self->path);
+  std::construct_at (&self->digest);
+}
+
+static void
+millrace_model_class_init (MillraceModelClass *klass)
+{
+  GObjectClass *object_class = G_OBJECT_CLASS (klass);
+  const auto flags = static_cast<GParamFlags> (G_PARAM_READABLE | G_PARAM_STATIC_STRINGS);
+  object_class->get_property = millrace_model_get_property;
+  object_class->finalize = millrace_model_finalize;
+  g_object_class_install_property (
+      object_class, PROP_PATH,
+      g_param_spec_string ("path", "Path", "Folder it was opened from", nullptr, flags));
+  g_object_class_install_property (
+      object_class, PROP_FAMILY,
+      g_param_spec_string ("family", "Family", "Architecture (config.json's model_type)", nullptr, flags));
+  g_object_class_install_property (
+      object_class, PROP_VOCABULARY_DIGEST,
+      g_param_spec_string ("vocabulary-digest", "Vocabulary digest",
+                           "16 hex digits; equal digests mean interchangeable token ids", nullptr, flags));
+  g_object_class_install_property (object_class, PROP_CONTEXT_LENGTH,
+                                   g_param_spec_int ("context-length", "Context length",
+                                                     "Tokens of prompt and answer together", 0, G_MAXINT, 0,
+                                                     flags));
+  g_object_class_install_property (object_class, PROP_WEIGHT_BYTES,
+                                   g_param_spec_uint64 ("weight-bytes", "Weight bytes",
+                                                        "Memory of the weights, in bytes", 0, G_MAXUINT64, 0,
+                                                        flags));
+  g_object_class_install_property (
+      object_class, PROP_BACKEND,
+      g_param_spec_string ("backend", "Backend", "What runs it: device, instruction set, weights, threads",
+                           nullptr, flags));
+}
+
+namespace millrace
+{
+
+const std::shared_ptr<const Model> &
+engine_model (MillraceModel *model)
+{
+  return model->model;
+}
+
+MillraceModel *
+wrap_model (std::shared_ptr<const Model> model)
+{
+  auto *self = static_cast<MillraceModel *> (g_object_new (MILLRACE_TYPE_MODEL, nullptr));
+  self->path = model->directory.string ();
+  // Without a tokenizer any two models of the same vocabulary size are taken to be compatible.
+  self->digest = model->tokenizer ? model->tokenizer->digest () : "ids-" + std::to_string (model->spec.vocab);
+  self->model = std::move (model);
+  return self;
+}
+
+static std::filesystem::path
+find_model (const std::string &name)
+{
+  const std::filesystem::path given (name);
+  if (name.find ('/') != std::string::npos || std::filesystem::exists (given))
+    return given;
+  const char *search = std::getenv ("MILLRACE_MODEL_PATH");
+  std::istringstream folders (search && *search ? search : MILLRACE_MODEL_DIRECTORY);
+  for (std::string folder; std::getline (folders, folder, ':');) {
+    if (auto candidate = std::filesystem::path (folder) / name; std::filesystem::exists (candidate))
+      return candidate;
+  }
+  return given;
+}
+
+} // namespace millrace
+
+/**
+ * millrace_find_model:
+ * @name: a path, or the bare name of a folder in the model path
+ *
+ * Finds a model's folder. A bare name that is no file here is looked for in the folders of
+ * `$MILLRACE_MODEL_PATH` (colon-separated; default: where Millrace's own models are installed).
+ *
+ * Returns: (transfer full): the path; @name itself when nothing was found
+ */
+char *
+millrace_find_model (const char *name)
+{
+  g_return_val_if_fail (name, nullptr);
+  return g_strdup (millrace::find_model (name).c_str ());
+}
+
+/**
+ * millrace_model_open:
+ * @path: a folder with config.json, safetensors and tokenizer.json, or a name for millrace_find_model()
+ * @weights: how to hold the matrices
+ * @threads: lanes of computation, 0 for the usable cores
+ * @error: return location for a #GError of %MILLRACE_ERROR
+ *
+ * Opens a model; blocks while it loads. Any thread.
+ *
+ * Returns: (transfer full) (nullable): the model, or %NULL on error
+ */
+MillraceModel *
+millrace_model_open (const char *path, MillraceWeights weights, guint threads, GError **error)
+{
+  g_return_val_if_fail (path, nullptr);
+  try {
+    millrace::ModelOptions options;
+    options.weights = static_cast<millrace::WeightFormat> (weights);
+    options.cpu.threads = static_cast<int> (MIN (threads, 1024u));
+    return millrace::wrap_model (millrace::Model::open (millrace::find_model (path), options));
+  } catch (const std::exception &problem) {
+    g_set_error (error, MILLRACE_ERROR, MILLRACE_ERROR_LOAD, "%s", problem.what ());
+    return nullptr;
+  }
+}
+
+/**
+ * millrace_model_get_path:
+ *
+ * Returns: (transfer none): the folder it was opened from
+ */
+const char *
+millrace_model_get_path (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  return self->path.c_str ();
+}
+
+/**
+ * millrace_model_get_vocabulary_digest:
+ *
+ * Returns: (transfer none): 16 hex digits; equal digests mean interchangeable token ids
+ */
+const char *
+millrace_model_get_vocabulary_digest (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  return self->digest.c_str ();
+}
+
+/**
+ * millrace_model_describe:
+ *
+ * Returns: (transfer full): one line for people: family, layers, context, backend
+ */
+char *
+millrace_model_describe (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  const auto &spec = self->model->spec;
+  return g_strdup_printf ("%s, %zu layers, vocabulary %d, context %d, %s", spec.family.c_str (),
+                          spec.layers.size (), spec.vocab, spec.max_positions,
+                          self->model->compiled->description ().c_str ());
+}
+
+/**
+ * millrace_model_to_context:
+ *
+ * Wraps a model so that gst_element_set_context() gives it to a pipeline. Several pipelines may share it.
+ *
+ * Returns: (transfer full): a context of type %MILLRACE_MODEL_CONTEXT
+ */
+GstContext *
+millrace_model_to_context (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  GstContext *context = gst_context_new (MILLRACE_MODEL_CONTEXT, TRUE);
+  gst_structure_set (gst_context_writable_structure (context), "model", MILLRACE_TYPE_MODEL, self, nullptr);
+  return context;
+}
+
+/**
+ * millrace_model_from_context:
+ *
+ * Returns: (transfer full) (nullable): the model in @context, %NULL when it holds none
+ */
+MillraceModel *
+millrace_model_from_context (GstContext *context)
+{
+  g_return_val_if_fail (GST_IS_CONTEXT (context), nullptr);
+  MillraceModel *model = nullptr;
+  if (gst_context_has_context_type (context, MILLRACE_MODEL_CONTEXT))
+    gst_structure_get (gst_context_get_structure (context), "model", MILLRACE_TYPE_MODEL, &model, nullptr);
+  return model;
+}

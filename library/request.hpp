@@ -1,0 +1,31 @@
+// The C++ side of MillraceRequest, for elements.
+#pragma once
+
+#include "engine/scheduling/request.hpp"
+#include "engine/scheduling/request_json.hpp"
+
+#include <millrace/millrace-request.h>
+
+#include <memory>
+
+namespace millrace
+{
+
+Request &engine_request (MillraceRequest *request);
+/// The engine's request, keeping the GObject alive.
+std::shared_ptr<Request> share_request (MillraceRequest *request);
+/// The GObject around an engine's request; borrowed.
+inline MillraceRequest *
+request_object (const Request &request)
+{
+  return static_cast<MillraceRequest *> (request.owner);
+}
+
+/// Timestamps of the prompt's buffer, kept for its text.
+struct RequestTiming {
+  GstClockTime pts = GST_CLOCK_TIME_NONE;
+  GstClockTime duration = GST_CLOCK_TIME_NONE;
+};
+RequestTiming &request_timing (MillraceRequest *request);
+
+} // namespace millrace

@@ -1,0 +1,27 @@
+// Plug-in "millrace": the elements that turn text into text.
+
+#include "elements/elements.hpp"
+
+static gboolean
+plugin_init (GstPlugin *plugin)
+{
+  static constexpr struct {
+    const char *name;
+    GType (*type) ();
+  } kElements[] = {{"llmprompt", llm_prompt_get_type},
+                   {"llmtokenizer", llm_tokenizer_get_type},
+                   {"llmscheduler", llm_scheduler_get_type},
+                   {"llmprefill", llm_prefill_get_type},
+                   {"llmngramdrafter", llm_ngram_drafter_get_type},
+                   {"llmverifier", llm_verifier_get_type},
+                   {"llmsampler", llm_sampler_get_type},
+                   {"llmdetokenizer", llm_detokenizer_get_type},
+                   {"llmbin", llm_bin_get_type}};
+  gboolean registered = TRUE;
+  for (const auto &[name, type] : kElements)
+    registered = gst_element_register (plugin, name, GST_RANK_NONE, type ()) && registered;
+  return registered;
+}
+
+GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, millrace, "LLM inference as pipelines", plugin_init,
+                   MILLRACE_VERSION, GST_LICENSE_UNKNOWN, "millrace", MILLRACE_URL)

@@ -1,0 +1,158 @@
+// Runs compiled models directly, without requests or schedulers, for tests of the numbers.
+#pragma once
+
+#include "engine/backend/backend.hpp"
+#include "engine/kv/block_pool.hpp"
+#include "engine/model/config.hpp"
+#include "engine/model/decoder.hpp"
+#include "engine/weights/safetensors.hpp"
+
+#include <cstring>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace millrace::testing
+{
+
+struct RunnableModel {
+  ArchitectureSpec spec;
+  std::unique_ptr<CompiledModel> compiled;
+};
+
+inline RunnableModel
+load_runnable (const std::filesystem::path &folder, WeightFormat weights = WeightFormat::kAuto,
+               const CpuOptions &cpu = {})
+{
+  RunnableModel model;
+  model.spec = load_architecture (folder / "config.json");
+  model.compiled =
+      create_cpu_backend (cpu)->compile (build_program (model.spec), WeightFiles::open (folder), {weights});
+  return model;
+}
+
+/// The instruction sets this host can run.
+inline std::vector<CpuOptions::Isa>
+host_isas ()
+{
+  std::vector<CpuOptions::Isa> isas = {CpuOptions::Isa::kPortable};
+  try {
+    create_cpu_backend ({.threads = 1, .isa = CpuOptions::Isa::kAvx2});
+    isas.push_back (CpuOptions::Isa::kAvx2);
+  } catch (const std::invalid_argument &) {
+    // not on this host: portable alone
+  }
+  return isas;
+}
+
+inline const char *
+isa_name (CpuOptions::Isa isa)
+{
+  return isa == CpuOptions::Isa::kPortable ? "portable" : isa == CpuOptions::Isa::kAvx2 ? "avx2" : "auto";
+}
+
+/// What a sequence gave so far, position by position.
+struct Outputs {
+  std::vector<float> logits; ///< [positions × vocab]
+  std::vector<float> hidden; ///< [positions × hidden]
+};
+
+/// One sequence in a context of its own, with logits and hidden states of every position.
+class SequenceRunner
+{
+public:
+  SequenceRunner (const RunnableModel &model, int positions, int max_tokens)
+      : model_ (model)
+      , context_ (model.compiled->create_context (blocks_for (positions), max_tokens))
+  {
+    for (BlockId block = 0; block < blocks_for (positions); ++block)
+      blocks_.push_back (block);
+  }
+
+  /// Runs `tokens` in passes of at most `chunk`; appends to outputs ().
+  void run (std::span<const TokenId> tokens, int chunk)
+  {
+    const auto vocab = static_cast<size_t> (model_.spec.vocab),
+               hidden = static_cast<size_t> (model_.spec.hidden);
+    while (!tokens.empty ()) {
+      const size_t count = std::min (tokens.size (), static_cast<size_t> (chunk));
+      const size_t at = static_cast<size_t> (position_);
+      outputs_.logits.resize ((at + count) * vocab);
+      outputs_.hidden.resize ((at + count) * hidden);
+      Slice slice;
+      slice.tokens = tokens.first (count);
+      slice.position = position_;
+      slice.blocks = blocks_;
+      slice.scored = static_cast<int> (count);
+      slice.logits = outputs_.logits.data () + at * vocab;
+      slice.hidden = outputs_.hidden.data () + at * hidden;
+      context_->forward ({&slice, 1});
+      position_ += static_cast<int> (count);
+      tokens = tokens.subspan (count);
+    }
+  }
+
+  const Outputs &outputs () const { return outputs_; }
+  std::span<const float> last_logits () const
+  {
+    return std::span (outputs_.logits).last (static_cast<size_t> (model_.spec.vocab));
+  }
+
+private:
+  const RunnableModel &model_;
+  std::unique_ptr<ExecutionContext> context_;
+  std::vector<BlockId> blocks_;
+  Outputs outputs_;
+  int position_ = 0;
+};
+
+inline TokenId
+argmax (std::span<const float> logits)
+{
+  size_t best = 0;
+  for (size_t i = 1; i < logits.size (); ++i) {
+    if (logits[i] > logits[best])
+      best = i;
+  }
+  return static_cast<TokenId> (best);
+}
+
+/// A tensor's elements, copied out of its file.
+template <typename T>
+std::vector<T>
+tensor_values (const WeightFiles &files, const std::string &name)
+{
+  const TensorView *tensor = files.find (name);
+  if (!tensor)
+    throw std::runtime_error ("no tensor " + name);
+  std::vector<T> values (tensor->data.size () / sizeof (T));
+  std::memcpy (values.data (), tensor->data.data (), values.size () * sizeof (T));
+  return values;
+}
+
+/// Same bits: what floats compare equal is not enough (NaN, signed zeros).
+inline bool
+same_bits (std::span<const float> a, std::span<const float> b)
+{
+  return a.size () == b.size () && (a.empty () || std::memcmp (a.data (), b.data (), a.size_bytes ()) == 0);
+}
+
+inline float
+largest_difference (std::span<const float> a, std::span<const float> b)
+{
+  if (a.size () != b.size ())
+    throw std::runtime_error ("comparing " + std::to_string (a.size ()) + " with " +
+                              std::to_string (b.size ()) + " values");
+  float largest = 0;
+  for (size_t i = 0; i < a.size (); ++i) {
+    const float difference = a[i] > b[i] ? a[i] - b[i] : b[i] - a[i];
+    if (!(difference <= largest)) // NaN counts
+      largest = difference;
+  }
+  return largest;
+}
+
+} // namespace millrace::testing
