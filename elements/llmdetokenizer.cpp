@@ -12,8 +12,7 @@
  *
  * ## Example launch line
  * |[
- * echo '{"id":"a","prompt":"import os","max_tokens":8}' | gst-launch-1.0 -q fdsrc ! llmprompt boundary=jsonl
- * ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer format=jsonl ! fdsink
+ * echo '{"id":"a","prompt":"import os","max_tokens":8}' | gst-launch-1.0 -q fdsrc ! llmprompt boundary=jsonl ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer format=jsonl ! fdsink
  * ]| JSON Lines in and out.
  *
  * Since: 0.1

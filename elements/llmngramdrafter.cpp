@@ -10,9 +10,7 @@
  *
  * ## Example launch line
  * |[
- * echo "a = 1; b = 2; c = 3;" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=32 ! llmtokenizer !
- * llmscheduler ! llmprefill ! llmngramdrafter max-draft=6 ! llmverifier ! llmsampler ! llmdetokenizer !
- * fdsink
+ * echo "a = 1; b = 2; c = 3;" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=32 ! llmtokenizer ! llmscheduler ! llmprefill ! llmngramdrafter max-draft=6 ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| Drafts up to 6 tokens ahead.
  *
  * Since: 0.1

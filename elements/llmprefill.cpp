@@ -10,8 +10,7 @@
  *
  * ## Example launch line
  * |[
- * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler !
- * llmprefill defer-below=8 ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler ! llmprefill defer-below=8 ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| Leaves chunks of up to 8 tokens to the verifier's pass.
  *
  * Since: 0.1

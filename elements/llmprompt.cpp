@@ -15,8 +15,7 @@
  *
  * ## Example launch line
  * |[
- * echo "def fibonacci(n):" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=48 ! llmtokenizer ! llmscheduler
- * ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * echo "def fibonacci(n):" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=48 ! llmtokenizer ! llmscheduler ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| Completes a line of code.
  *
  * Since: 0.1
@@ -252,7 +251,9 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return TRUE;
   }
   case GST_EVENT_EOS:
-    split (self, nullptr);
+    // The source has done its part and looks at no flow return any more: what goes wrong here is said here.
+    if (const GstFlowReturn flow = split (self, nullptr); flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS)
+      GST_ELEMENT_FLOW_ERROR (self, flow);
     self->state.splitter.reset ();
     return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_FLUSH_STOP:

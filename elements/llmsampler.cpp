@@ -13,8 +13,7 @@
  *
  * ## Example launch line
  * |[
- * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt temperature=0.8 top-k=40 seed=7 max-tokens=16 !
- * llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt temperature=0.8 top-k=40 seed=7 max-tokens=16 ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| Samples with a fixed seed.
  *
  * Since: 0.1

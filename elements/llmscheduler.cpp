@@ -15,8 +15,7 @@
  *
  * ## Example launch line
  * |[
- * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler
- * max-batch=4 ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler max-batch=4 ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| At most four requests at a time.
  *
  * Since: 0.1

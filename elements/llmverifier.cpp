@@ -9,8 +9,7 @@
  *
  * ## Example launch line
  * |[
- * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler !
- * llmverifier ! llmsampler ! llmdetokenizer ! fdsink
+ * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
  * ]| The shortest pipeline that generates.
  *
  * Since: 0.1

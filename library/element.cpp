@@ -63,8 +63,12 @@ llm_element_get_property (GObject *object, guint id, GValue *value, GParamSpec *
 static void
 llm_element_set_context (GstElement *element, GstContext *context)
 {
-  millrace::handle_set_context (holder_of (LLM_ELEMENT (element)), context);
-  GST_ELEMENT_CLASS (llm_element_parent_class)->set_context (element, context);
+  // GstElement keeps what it is given until it is finalized; a model is big, and an element that has stopped
+  // must let go of it. On the next start the bin, which keeps contexts too, answers need-context.
+  if (context && gst_context_has_context_type (context, MILLRACE_MODEL_CONTEXT))
+    millrace::handle_set_context (holder_of (LLM_ELEMENT (element)), context);
+  else
+    GST_ELEMENT_CLASS (llm_element_parent_class)->set_context (element, context);
 }
 
 static GstStateChangeReturn

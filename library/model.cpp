@@ -4,6 +4,7 @@
 #include "library/error.hpp"
 
 #include <cstdlib>
+#include <dlfcn.h>
 #include <sstream>
 
 struct _MillraceModel {
@@ -135,6 +136,16 @@ wrap_model (std::shared_ptr<const Model> model)
   return self;
 }
 
+// Where libmillrace lies; MILLRACE_MODEL_DIRECTORY is relative to it.
+static std::filesystem::path
+library_folder ()
+{
+  Dl_info info = {};
+  if (!dladdr (reinterpret_cast<const void *> (&millrace_find_model), &info) || !info.dli_fname)
+    return {};
+  return std::filesystem::path (info.dli_fname).parent_path ();
+}
+
 static std::filesystem::path
 find_model (const std::string &name)
 {
@@ -142,7 +153,8 @@ find_model (const std::string &name)
   if (name.find ('/') != std::string::npos || std::filesystem::exists (given))
     return given;
   const char *search = std::getenv ("MILLRACE_MODEL_PATH");
-  std::istringstream folders (search && *search ? search : MILLRACE_MODEL_DIRECTORY);
+  std::istringstream folders (search && *search ? search
+                                                : (library_folder () / MILLRACE_MODEL_DIRECTORY).string ());
   for (std::string folder; std::getline (folders, folder, ':');) {
     if (auto candidate = std::filesystem::path (folder) / name; std::filesystem::exists (candidate))
       return candidate;

@@ -8,7 +8,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+#include <map>
 #include <random>
 
 using namespace millrace;
@@ -34,16 +36,10 @@ fake_logits (uint64_t model, std::span<const TokenId> prefix, std::span<float> l
 struct Generated {
   std::vector<TokenId> tokens;
   std::vector<float> logprobs;
-  std::vector<std::vector<TokenLogprob>> top;
+  std::vector<std::vector<std::pair<TokenId, float>>> top;
   FinishReason finish = FinishReason::kNone;
   std::string error;
 };
-
-bool
-operator== (const TokenLogprob &left, const TokenLogprob &right)
-{
-  return left.token == right.token && left.logprob == right.logprob;
-}
 
 /// One sequence on its way, as the scheduler and the verifier would run it.
 class Generation
@@ -122,7 +118,9 @@ public:
       const auto top =
           std::span (step.top_logprobs)
               .subspan (static_cast<size_t> (sampled.top_begin), static_cast<size_t> (sampled.top_count));
-      generated_.top.emplace_back (top.begin (), top.end ());
+      auto &pairs = generated_.top.emplace_back ();
+      for (const TokenLogprob &each : top)
+        pairs.emplace_back (each.token, each.logprob);
     }
     generated_.finish = row.finish;
     generated_.error = sequence_.request->error.message;
@@ -174,9 +172,27 @@ expect_same (const Generated &got, const Generated &truth, const std::string &sh
 {
   EXPECT_EQ (got.tokens, truth.tokens) << shown;
   EXPECT_EQ (got.logprobs, truth.logprobs) << shown;
-  EXPECT_TRUE (got.top == truth.top) << shown;
+  EXPECT_EQ (got.top, truth.top) << shown;
   EXPECT_EQ (got.finish, truth.finish) << shown;
   EXPECT_EQ (got.error, truth.error) << shown;
+}
+
+/// Accepted tokens, and only they, are counted, each once.
+void
+expect_counts (const Sequence &sequence, const std::string &shown)
+{
+  const SamplingParams &params = sequence.request->sampling;
+  std::map<TokenId, std::pair<uint32_t, uint32_t>> expected, got;
+  if (params.repetition_penalty != 1 || params.frequency_penalty != 0 || params.presence_penalty != 0) {
+    for (int i = 0; i < static_cast<int> (sequence.tokens.size ()); ++i) {
+      auto &count = expected[sequence.tokens[static_cast<size_t> (i)]];
+      ++(i < sequence.prompt_tokens ? count.first : count.second);
+    }
+  }
+  sequence.counts.for_each ([&] (const TokenCount &count) {
+    got[count.token] = {count.prompt, count.generated};
+  });
+  EXPECT_EQ (got, expected) << shown;
 }
 
 } // namespace
@@ -229,6 +245,7 @@ TEST (Exactness, drafts_change_nothing_but_the_number_of_steps)
         ended_inside_drafts +=
             row.ended () && row.accepted_count <= row.draft_count && right == row.accepted_count;
         generations[live[r]]->commit (row, step);
+        expect_counts (generations[live[r]]->sequence (), "seed " + std::to_string (first + live[r]));
       }
     }
     for (size_t i = 0; i < batch; ++i) {

@@ -2,6 +2,7 @@
 //
 // labels: unit property
 #include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/ngram_table.hpp"
 
 #include <gtest/gtest.h>
 
@@ -268,6 +269,40 @@ TEST (NgramDrafter, allocates_nothing_once_its_tables_are_sized)
   drafter.draft (step);
   EXPECT_EQ (allocations - before_next, 0u);
   EXPECT_GT (step.rows[2].draft_count, 0);
+}
+
+TEST (NgramTable, finds_the_latest_occurrence_of_what_was_inserted_and_nothing_else)
+{
+  int looked_up = 0, forgotten = 0;
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    std::mt19937_64 random (seed);
+    const int context = 2 + static_cast<int> (seed % 3), length = 50 + static_cast<int> (random () % 2'000);
+    const uint64_t vocab = seed % 2 ? 6 : 100'000;
+    std::vector<TokenId> tokens;
+    for (int i = 0; i < length; ++i)
+      tokens.push_back (static_cast<TokenId> (random () % vocab));
+    NgramTable table;
+    table.size_for (length, context);
+    std::map<std::vector<TokenId>, int> expected;
+    for (int end = context; end <= length; ++end) {
+      const std::vector<TokenId> key (tokens.begin () + end - context, tokens.begin () + end);
+      const int found = table.find (tokens, end);
+      if (const auto known = expected.find (key); known == expected.end ())
+        ASSERT_EQ (found, 0) << "seed " << seed << " end " << end;
+      else
+        ASSERT_TRUE (found == known->second || found == 0)
+            << "seed " << seed << " end " << end << ": " << found << " for " << known->second;
+      table.insert (tokens, end);
+      expected[key] = end;
+    }
+    for (const auto &[key, end] : expected) {
+      ++looked_up;
+      forgotten += table.find (tokens, end) != end;
+    }
+  }
+  // Half empty, 16 probes: a context is crowded out about never.
+  EXPECT_GT (looked_up, 10'000);
+  EXPECT_LE (forgotten, looked_up / 1'000);
 }
 
 TEST (Sampler, allocates_nothing_once_it_has_seen_the_vocabulary)

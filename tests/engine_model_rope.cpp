@@ -68,6 +68,33 @@ TEST (rope, yarn_scaling_ramps_within_whole_dimensions)
                                     0x3704a2b2, 0x365fba4f, 0x35bcb0c1, 0x351f23e4}));
 }
 
+TEST (rope, yarn_scaling_rounds_its_range_outwards)
+{
+  const RopeSpec rope{.dimensions = 64,
+                      .theta = 1e4,
+                      .scaling = RopeSpec::Scaling::kYarn,
+                      .factor = 8,
+                      .original_max_positions = 2048};
+  EXPECT_EQ (bits (rope),
+             (std::vector<uint32_t>{0x3f800000, 0x3f3ff911, 0x3f0ff59a, 0x3ed7e89b, 0x3ea1e89b, 0x3e72d423,
+                                    0x3e361887, 0x3e088d77, 0x3dcccccd, 0x3d8f3dc7, 0x3d47540f, 0x3d09d96e,
+                                    0x3cbd4efd, 0x3c80e2cf, 0x3c2db0ff, 0x3be716c9, 0x3b973ca6, 0x3b41beb7,
+                                    0x3af0f742, 0x3a8f7f05, 0x3a1f6af0, 0x399b690d, 0x39691528, 0x392ec98e,
+                                    0x3903126f, 0x38c4948c, 0x38936a16, 0x385d1725, 0x3825cb60, 0x37f8a815,
+                                    0x37ba7753, 0x378bd472}));
+}
+
+TEST (rope, yarn_scaling_with_an_empty_range_is_a_step)
+{
+  const RopeSpec rope{.dimensions = 16,
+                      .theta = 1e4,
+                      .scaling = RopeSpec::Scaling::kYarn,
+                      .factor = 8,
+                      .original_max_positions = 6};
+  EXPECT_EQ (bits (rope), (std::vector<uint32_t>{0x3f800000, 0x3d21e89b, 0x3c4ccccd, 0x3b8186e3, 0x3aa3d70a,
+                                                 0x39cf3e38, 0x3903126f, 0x3825cb60}));
+}
+
 TEST (rope, yarn_scaling_ramps_within_fractional_dimensions_when_not_truncated)
 {
   const RopeSpec rope{.dimensions = 64,

@@ -86,9 +86,18 @@ TEST (StopMatcher, equals_a_search_of_the_whole_text_for_any_split)
     std::mt19937_64 random (seed);
     const auto &alphabet = kAlphabets[random () % kAlphabets.size ()];
     std::vector<std::string> stops;
-    for (size_t i = random () % 4 + 1; i > 0; --i)
-      stops.push_back (joined (random_characters (random, alphabet, random () % 7)));
-    const auto characters = random_characters (random, alphabet, random () % 40);
+    std::vector<std::vector<std::string>> stop_characters;
+    for (size_t i = random () % 4 + 1; i > 0; --i) {
+      stop_characters.push_back (random_characters (random, alphabet, random () % (random () % 2 ? 7 : 14)));
+      stops.push_back (joined (stop_characters.back ()));
+    }
+    // Text at random, or of what stop strings begin with, so that many nearly match.
+    std::vector<std::string> characters = random_characters (random, alphabet, random () % 40);
+    for (size_t i = random () % 12; i > 0; --i) {
+      const auto &stop = stop_characters[random () % stop_characters.size ()];
+      const size_t prefix = random () % (stop.size () + 1);
+      characters.insert (characters.end (), stop.begin (), stop.begin () + static_cast<ptrdiff_t> (prefix));
+    }
     const Outcome expected = search (joined (characters), stops);
 
     StopMatcher matcher (stops);

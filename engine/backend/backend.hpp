@@ -17,7 +17,8 @@
 #include <span>
 #include <string>
 
-namespace millrace {
+namespace millrace
+{
 
 class WeightFiles;
 
@@ -28,12 +29,12 @@ constexpr int kBlockTokens = 16; ///< tokens in a KV block
 
 /// One sequence's part of a forward pass. KV of positions [0, position) has been computed before.
 struct Slice {
-  std::span<const TokenId> tokens;  ///< at positions position, position + 1, ...
+  std::span<const TokenId> tokens; ///< at positions position, position + 1, ...
   int position = 0;
-  std::span<const BlockId> blocks;  ///< block table; covers position + tokens.size () positions
-  int scored = 0;                   ///< logits are wanted for the last `scored` tokens
-  float *logits = nullptr;          ///< out, [scored × vocab] row-major; null when scored is 0
-  float *hidden = nullptr;          ///< out, [tokens × hidden] after the final norm; null: not wanted
+  std::span<const BlockId> blocks; ///< block table; covers position + tokens.size () positions
+  int scored = 0;                  ///< logits are wanted for the last `scored` tokens
+  float *logits = nullptr;         ///< out, [scored × vocab] row-major; null when scored is 0
+  float *hidden = nullptr;         ///< out, [tokens × hidden] after the final norm; null: not wanted
 };
 
 /// KV blocks and activations of one scheduler. One thread at a time.
@@ -86,10 +87,11 @@ public:
 
 struct CpuOptions {
   int threads = 0; ///< 0: usable_cores ()
+  /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2) says.
   enum class Isa : uint8_t { kAuto, kPortable, kAvx2 } isa = Isa::kAuto;
 };
 
-/// Throws std::invalid_argument when the host cannot run options.isa.
+/// Throws std::invalid_argument when the host cannot run options.isa, or MILLRACE_ISA is not a known name.
 std::unique_ptr<Backend> create_cpu_backend (const CpuOptions &options);
 
 } // namespace millrace

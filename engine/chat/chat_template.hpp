@@ -13,7 +13,8 @@
 #include <string>
 #include <string_view>
 
-namespace millrace {
+namespace millrace
+{
 
 /// A template that does not compile or render. what () is the message for the user; for
 /// raise_exception it is the template's own message, verbatim.
@@ -22,7 +23,9 @@ class ChatTemplateError : public std::runtime_error
 public:
   enum class Kind : uint8_t { kSyntax, kRuntime, kRaised, kLimit };
   ChatTemplateError (Kind kind, int line, const std::string &message)
-      : std::runtime_error (message), kind (kind), line (line)
+      : std::runtime_error (message)
+      , kind (kind)
+      , line (line)
   {
   }
   Kind kind;
@@ -31,7 +34,8 @@ public:
 
 struct RenderLimits {
   size_t output_bytes = 64u << 20;
-  uint64_t operations = 50'000'000; ///< evaluated nodes and characters moved
+  size_t memory_bytes = 256u << 20; ///< living values and output, the variables included
+  uint64_t operations = 50'000'000; ///< evaluated nodes, plus one for every eight bytes moved
   int depth = 128;                  ///< nested calls, values and expressions
 };
 
@@ -46,7 +50,8 @@ public:
   /// `variables_json` is a JSON object whose members become the template's variables (messages, tools,
   /// add_generation_prompt, bos_token, ...). `now_unix` is what strftime_now sees, in seconds (local time
   /// is UTC). Throws ChatTemplateError.
-  std::string render (std::string_view variables_json, int64_t now_unix, const RenderLimits &limits = {}) const;
+  std::string render (std::string_view variables_json, int64_t now_unix,
+                      const RenderLimits &limits = {}) const;
 
 private:
   ChatTemplate ();

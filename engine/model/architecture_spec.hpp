@@ -10,7 +10,8 @@
 #include <string>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
 
@@ -39,10 +40,10 @@ struct AttentionSpec {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  double scale = 0;          ///< multiplies q·k, usually 1/sqrt(head_dim)
+  double scale = 0; ///< multiplies q·k, usually 1/sqrt(head_dim)
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false;      ///< RMSNorm over each head of q and k before RoPE (qwen3)
+  bool qk_norm = false; ///< RMSNorm over each head of q and k before RoPE (qwen3)
   RopeSpec rope;
 };
 
@@ -69,8 +70,8 @@ struct LayerSpec {
 };
 
 struct ArchitectureSpec {
-  std::string family;   ///< config.json's model_type
-  int vocab = 0;        ///< rows of embedding and head; may exceed the tokenizer's
+  std::string family; ///< config.json's model_type
+  int vocab = 0;      ///< rows of embedding and head; may exceed the tokenizer's
   int hidden = 0;
   int max_positions = 0;
   double norm_epsilon = 1e-6;

@@ -12,7 +12,8 @@
 #include <string_view>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 /// Throws LoadError.
 ArchitectureSpec load_architecture (const std::filesystem::path &config_json);

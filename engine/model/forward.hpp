@@ -1,7 +1,8 @@
 // The two stages that run the model: prefill and verify.
 #pragma once
 
-namespace millrace {
+namespace millrace
+{
 
 struct Step;
 

@@ -12,7 +12,8 @@
 #include <string>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 struct ModelOptions {
   WeightFormat weights = WeightFormat::kAuto;
@@ -24,13 +25,15 @@ struct Model {
   ArchitectureSpec spec;
   GenerationConfig generation;
   std::vector<TokenId> eos_token_ids;
-  std::shared_ptr<const Tokenizer> tokenizer;         ///< null when the folder has none (tokens in, tokens out)
-  std::shared_ptr<const ChatTemplate> chat_template;  ///< null when the model has none
-  std::string bos_token, eos_token;                   ///< for the chat template
+  std::shared_ptr<const Tokenizer> tokenizer; ///< null when the folder has none (tokens in, tokens out)
+  std::shared_ptr<const ChatTemplate> chat_template; ///< null when the model has none
+  std::string bos_token, eos_token;                  ///< for the chat template
   std::shared_ptr<const CompiledModel> compiled;
 
-  /// Opens a folder in the layout of a Hugging Face checkpoint. Throws LoadError.
-  static std::shared_ptr<const Model> open (const std::filesystem::path &directory, const ModelOptions &options = {});
+  /// Opens a folder in the layout of a Hugging Face checkpoint. Throws LoadError, and what
+  /// create_cpu_backend () throws.
+  static std::shared_ptr<const Model> open (const std::filesystem::path &directory,
+                                            const ModelOptions &options = {});
 };
 
 } // namespace millrace

@@ -62,9 +62,11 @@ draw_from_sorted (std::span<const Candidate> sorted, const Weights &weight, cons
   while (kept > 1 && weight (sorted[kept - 1].value) < params.min_p)
     --kept;
 
+  // u is at most 1 - 2^-53, so that its product with a mass is rounded to less than that mass: the end is
+  // never reached.
   const auto end = cumulative.begin () + static_cast<ptrdiff_t> (kept);
   const auto drawn = std::upper_bound (cumulative.begin (), end, u * end[-1]);
-  return sorted[std::min (static_cast<size_t> (drawn - cumulative.begin ()), kept - 1)].token;
+  return sorted[static_cast<size_t> (drawn - cumulative.begin ())].token;
 }
 
 /// Probability mass by distance from the largest logit. Bin width: fine enough that a bin has few candidates,
@@ -221,8 +223,8 @@ draw_from_all (std::span<const float> logits, const Weights &weight, const Sampl
     histogram.fill (params.min_p);
     return histogram.find<true> (u * histogram.total ()).candidate.token;
   }
-  const Candidate drawn = histogram.find<true> (u * cut.mass).candidate;
-  return is_better (cut.candidate, drawn) ? cut.candidate.token : drawn.token;
+  // Up to the cut the same masses are added in the same order, and u times the last is less than it.
+  return histogram.find<true> (u * cut.mass).candidate.token;
 }
 
 } // namespace

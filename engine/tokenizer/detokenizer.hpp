@@ -7,10 +7,12 @@
 #pragma once
 
 #include "engine/tokenizer/tokenizer.hpp"
+#include "engine/tokenizer/utf8.hpp"
 
 #include <string>
 
-namespace millrace {
+namespace millrace
+{
 
 class Detokenizer
 {
@@ -22,13 +24,13 @@ public:
   void push (TokenId token, std::string &out);
   /// Appends U+FFFD for an unfinished character at the end of the sequence; then starts afresh.
   void finish (std::string &out);
-  bool pending () const { return size_ > 0; } ///< bytes of an unfinished character are held
+  bool pending () const { return decoder_.pending (); } ///< bytes of an unfinished character are held
 
 private:
   const Tokenizer *tokenizer_;
   bool skip_special_;
-  char bytes_[4] = {};
-  int size_ = 0;
+  bool started_ = false; ///< a token was pushed
+  utf8::LossyDecoder decoder_;
 };
 
 } // namespace millrace

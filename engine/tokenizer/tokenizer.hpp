@@ -13,7 +13,8 @@
 #include <string_view>
 #include <vector>
 
-namespace millrace {
+namespace millrace
+{
 
 using TokenId = int32_t;
 
@@ -37,7 +38,10 @@ public:
 
   /// The raw bytes a token adds to the text (not necessarily whole characters); empty for unknown ids.
   std::string_view token_bytes (TokenId id) const;
+  bool is_known (TokenId id) const; ///< the id is in use
   bool is_special (TokenId id) const;
+  /// What decode () puts between two tokens: a space for a file without a decoder, as the reference does.
+  std::string_view separator () const;
   /// Id of a token by its content as written in the file (added tokens: their text); none if absent.
   std::optional<TokenId> token_id (std::string_view content) const;
 

@@ -1,0 +1,110 @@
+// Runs a compiled program for the token rows of a pass: activations, KV blocks and scratch of one scheduler.
+//
+// Every operation is cut into parts of a fixed size that write disjoint outputs, so neither the number of
+// threads nor what else is in the pass can change a number. Small operations run in the calling thread:
+// waking others costs more than they do. One thread at a time; no allocation in forward ().
+#pragma once
+
+#include "engine/backend/cpu/compiled_program.hpp"
+
+#include <span>
+
+namespace millrace::cpu
+{
+
+class Context final : public ExecutionContext
+{
+public:
+  Context (std::shared_ptr<const CompiledProgram> compiled, int kv_blocks, int max_tokens);
+
+  void forward (std::span<const Slice> slices) override;
+  int max_tokens () const override { return max_tokens_; }
+  int kv_blocks () const override { return kv_blocks_; }
+
+private:
+  struct TokenRow {
+    TokenId token;
+    int position;
+    BlockId block;
+  };
+  struct OutputRow {
+    int token_row;
+    float *hidden;
+    float *logits;
+  };
+  struct Buffer {
+    float *data = nullptr;
+    size_t stride = 0; ///< floats
+    BufferRef::Rows rows = BufferRef::Rows::kToken;
+    std::vector<float *> row_pointers;
+
+    float *row (int index) const { return data + static_cast<size_t> (index) * stride; }
+  };
+  struct Product {
+    const PackedWeight *weight;
+    const float *bias;
+    float *const *y; ///< rows of output
+    bool accumulate;
+  };
+  struct AttentionTask {
+    int slice;
+    int token_row;   ///< of the slice's first token
+    int first_query; ///< of the slice's tokens × heads that share a KV head
+  };
+
+  void plan_activations ();
+  void plan_scratch ();
+  void lay_out_rows (std::span<const Slice> slices);
+  void compute_rope_tables ();
+
+  void run (const EmbedOp &op);
+  void run (const RmsNormOp &op);
+  void run (const LinearOp &op);
+  void run (const KvAppendOp &op);
+  void run (const AttentionOp &op);
+  void run (const GatedOp &op);
+  void run (const SelectOp &op);
+  void run (const HiddenOp &op);
+  void run (const HeadOp &op);
+
+  void append_row (const KvAppendOp &op, const KvPlace &place, int row);
+  void attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane);
+  void multiply (float *x, size_t x_stride, int rows, std::span<const Product> products);
+  void multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
+                      int token_begin, int token_end, int lane) const;
+  void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
+  const void *quantize (const float *x, size_t x_stride, int rows, int columns);
+  template <typename F>
+  void for_rows (int rows, int row_cost, F &&work);
+
+  const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
+  int row_count (const Buffer &buffer) const;
+  float *lane_scratch (int lane) const
+  {
+    return scratch_.floats () + static_cast<size_t> (lane) * lane_floats_;
+  }
+
+  std::shared_ptr<const CompiledProgram> compiled_;
+  const KernelTable &kernels_;
+  int kv_blocks_;
+  int max_tokens_;
+
+  Memory kv_;
+  Memory activations_;
+  Memory quantized_; ///< the input of a product with int8 weights
+  Memory ropes_;     ///< per table, per row: cosines, then sines
+  Memory scratch_;   ///< per lane: scores, values, one expanded weight row
+  std::vector<Buffer> buffers_;
+  std::vector<float *> rope_rows_; ///< first row of each table
+  size_t lane_floats_ = 0, score_stride_ = 0, value_stride_ = 0;
+
+  // The pass that runs.
+  std::span<const Slice> slices_;
+  std::vector<TokenRow> rows_;
+  std::vector<OutputRow> outputs_; ///< scored rows first
+  std::vector<float *> logits_rows_;
+  std::vector<AttentionTask> tasks_;
+  std::vector<Product> products_;
+};
+
+} // namespace millrace::cpu

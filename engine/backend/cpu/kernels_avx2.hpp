@@ -1,0 +1,19 @@
+// What the AVX2 kernels' files share: declarations only. See kernels.hpp for contracts.
+#pragma once
+
+#include "engine/backend/cpu/kernels.hpp"
+
+namespace millrace::cpu::avx2
+{
+
+void linear_f32 (const LinearArgs &);
+void linear_f16 (const LinearArgs &);
+void linear_bf16 (const LinearArgs &);
+void linear_int8 (const LinearArgs &);
+void expand_f16 (const void *row, int columns, float *out);
+void quantize_row (const float *x, int count, int columns, void *out);
+void rms_norm (const float *x, const float *weight, int count, float epsilon, float *out);
+void silu (const float *gate, const float *up, int count, float *out);
+void attention (const AttentionArgs &);
+
+} // namespace millrace::cpu::avx2

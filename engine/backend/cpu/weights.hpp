@@ -1,0 +1,50 @@
+// A program's weights in the CPU's layout: one block of memory, matrices on 64 bytes, rows on 32.
+//
+// Matrices are stored as Format says, rows padded with zeros to kPad elements; vectors (norms, biases) as
+// floats. Immutable after loading.
+#pragma once
+
+#include "engine/backend/backend.hpp"
+#include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/memory.hpp"
+#include "engine/tensor/thread_pool.hpp"
+
+#include <vector>
+
+namespace millrace::cpu
+{
+
+struct PackedWeight {
+  Format format = Format::kF32;
+  int outputs = 0;
+  int inputs = 0;  ///< of a vector: 0
+  int columns = 0; ///< inputs, padded
+  size_t row_bytes = 0;
+  const std::byte *data = nullptr;
+
+  const std::byte *row (int index) const { return data + static_cast<size_t> (index) * row_bytes; }
+  const float *vector () const { return reinterpret_cast<const float *> (data); }
+};
+
+class PackedWeights
+{
+public:
+  /// Throws LoadError for a tensor that is missing, misshapen or of a type that cannot be used.
+  PackedWeights (const Program &program, const WeightFiles &files, WeightFormat format, ThreadPool &pool);
+
+  const PackedWeight &operator[] (WeightId id) const { return weights_[static_cast<size_t> (id)]; }
+  size_t bytes () const { return memory_.size (); }
+  std::string description () const; ///< "bf16", "int8", ... or "mixed"
+
+private:
+  Memory memory_;
+  std::vector<PackedWeight> weights_;
+};
+
+/// Bytes of a row of `columns` (padded) elements.
+size_t row_bytes (Format format, int columns);
+
+/// Packs one row of floats. `out` is zeroed memory of row_bytes ().
+void pack_row (Format format, const float *values, int count, int columns, std::byte *out);
+
+} // namespace millrace::cpu

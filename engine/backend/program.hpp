@@ -1,0 +1,148 @@
+// What a model computes, as a flat list of operations over named weights and activation buffers.
+//
+// The decoder (engine/model/decoder.hpp) writes a Program once from an ArchitectureSpec; every backend runs
+// the same list. It says what, never how: no layout, no number format, no thread, no device. Operations run
+// in order; each reads and writes whole buffers, one row per token of the pass (or per wanted output row).
+// A family that needs something new adds an Op here and a case in each backend. Values; any thread.
+#pragma once
+
+#include "engine/tensor/tensor_view.hpp"
+
+#include <string>
+#include <variant>
+#include <vector>
+
+namespace millrace
+{
+
+/// Indices into the Program's tables.
+using WeightId = int;
+using BufferId = int;
+using KvLayerId = int;
+using RopeId = int;
+
+constexpr int kNone = -1; ///< an id that is not given
+
+/// A tensor of the checkpoint. A matrix is [outputs, inputs]; a vector (norm, bias) has inputs 0.
+struct WeightRef {
+  std::string name;
+  int outputs = 0;
+  int inputs = 0;
+
+  bool is_matrix () const { return inputs > 0; }
+  Shape shape () const { return is_matrix () ? Shape{outputs, inputs} : Shape{outputs}; }
+};
+
+/// Activations: one row of `width` floats per row of its kind. An operation may use the first part of a row.
+struct BufferRef {
+  enum class Rows : uint8_t {
+    kToken,  ///< every token of the pass
+    kOutput, ///< only tokens whose logits or hidden state are wanted
+  };
+  int width = 0;
+  Rows rows = Rows::kToken;
+};
+
+/// Keys and values kept for each position.
+struct KvLayer {
+  int heads = 0;
+  int head_dim = 0;
+};
+
+/// angle = position · inverse_frequencies[i], float32; cos and sin are multiplied by `factor`. The first
+/// 2 · size () elements of a head are rotated, paired (i, i + size ()).
+struct RopeTable {
+  std::vector<float> inverse_frequencies;
+  float factor = 1;
+
+  bool operator== (const RopeTable &) const = default;
+};
+
+/// out = row `token` of the matrix.
+struct EmbedOp {
+  WeightId weight;
+  BufferId out;
+};
+
+/// out = in / sqrt (mean (in²) + epsilon) · weight
+struct RmsNormOp {
+  BufferId in;
+  WeightId weight;
+  BufferId out;
+  float epsilon;
+};
+
+/// out (+)= weight · in + bias, for each projection of the same input.
+struct LinearOp {
+  struct Projection {
+    WeightId weight;
+    WeightId bias; ///< or kNone
+    BufferId out;
+    bool accumulate; ///< adds to what `out` holds (the residual)
+  };
+  BufferId in;
+  std::vector<Projection> projections;
+};
+
+/// Normalizes (where a norm is given) and rotates each head of q and k in place, then appends k and v to the
+/// layer's KV.
+struct KvAppendOp {
+  KvLayerId layer;
+  BufferId q, k, v;
+  int heads;       ///< of q; k and v have the layer's
+  WeightId q_norm; ///< over one head, or kNone
+  WeightId k_norm;
+  float epsilon;
+  RopeId rope; ///< or kNone
+};
+
+/// out = softmax (scale · q·k) · v over all positions up to the token's own.
+struct AttentionOp {
+  KvLayerId layer;
+  BufferId q;
+  BufferId out;
+  int heads; ///< a multiple of the layer's
+  float scale;
+};
+
+/// out = activation (gate) · up
+struct GatedOp {
+  enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
+  Activation activation;
+  BufferId gate, up, out;
+  int width; ///< elements of a row, from the first
+};
+
+/// Copies the rows whose outputs are wanted from a token buffer to an output buffer.
+struct SelectOp {
+  BufferId in;
+  BufferId out;
+};
+
+/// The rows of `in` are the hidden states of Slice::hidden.
+struct HiddenOp {
+  BufferId in;
+};
+
+/// weight · in are the logits of Slice::logits, for scored rows only.
+struct HeadOp {
+  BufferId in;
+  WeightId weight;
+};
+
+using Op =
+    std::variant<EmbedOp, RmsNormOp, LinearOp, KvAppendOp, AttentionOp, GatedOp, SelectOp, HiddenOp, HeadOp>;
+
+struct Program {
+  int vocab = 0;
+  int hidden = 0;
+  int max_positions = 0;
+
+  std::vector<WeightRef> weights;
+  std::vector<BufferRef> buffers;
+  std::vector<KvLayer> kv_layers;
+  std::vector<RopeTable> ropes;
+  std::vector<Op> ops;
+};
+
+} // namespace millrace

@@ -1,0 +1,83 @@
+// config.json → ArchitectureSpec, generation_config.json → defaults of generation.
+//
+// What no family can open is refused here, by name: multimodal wrappers and quantized checkpoints would
+// otherwise fail later, with an error about a tensor. The rest is the family's business.
+#include "engine/model/config.hpp"
+
+#include "engine/model/families/families.hpp"
+#include "engine/model/json_fields.hpp"
+
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <system_error>
+
+namespace millrace
+{
+
+namespace
+{
+
+std::string
+supported_families ()
+{
+  std::string names;
+  for (const Family &family : families ())
+    names += (names.empty () ? "" : ", ") + std::string (family.model_type);
+  return names;
+}
+
+void
+refuse_unsupported (const JsonFields &config)
+{
+  if (config.has ("text_config"))
+    config.fail ("text_config",
+                 "multimodal checkpoints are not supported; use a text-only checkpoint of one of: " +
+                     supported_families ());
+  for (const char *name : {"quantization_config", "quantization", "compression_config"})
+    if (config.has (name))
+      config.fail (name, "quantized checkpoints are not supported; use the BF16, F16 or F32 checkpoint");
+}
+
+} // namespace
+
+ArchitectureSpec
+load_architecture (const std::filesystem::path &config_json)
+{
+  const JsonFile file (config_json);
+  const JsonFields config = file.fields ();
+  refuse_unsupported (config);
+  const std::string model_type = config.text ("model_type");
+  for (const Family &family : families ())
+    if (family.model_type == model_type)
+      return family.load (config);
+  config.fail ("model_type", "\"" + model_type.substr (0, 80) + "\" is not supported; supported are " +
+                                 supported_families ());
+}
+
+GenerationConfig
+load_generation_config (const std::filesystem::path &generation_config_json)
+{
+  GenerationConfig generation;
+  std::error_code error;
+  if (std::filesystem::status (generation_config_json, error).type () ==
+      std::filesystem::file_type::not_found)
+    return generation;
+
+  const JsonFile file (generation_config_json);
+  const JsonFields config = file.fields ();
+  const auto number = [&] (const char *name, double least, double most) -> std::optional<double> {
+    return config.has (name) ? std::optional (config.number (name, least, most)) : std::nullopt;
+  };
+  generation.eos_token_ids = config.token_ids ("eos_token_id", std::numeric_limits<int32_t>::max ());
+  generation.do_sample = config.boolean_or ("do_sample", false);
+  generation.temperature = number ("temperature", 0, 100);
+  generation.top_p = number ("top_p", 0, 1);
+  generation.min_p = number ("min_p", 0, 1);
+  generation.repetition_penalty = number ("repetition_penalty", 1e-3, 1000);
+  if (config.has ("top_k"))
+    generation.top_k = config.integer ("top_k", 0, std::numeric_limits<int32_t>::max ());
+  return generation;
+}
+
+} // namespace millrace

@@ -1,0 +1,236 @@
+// Typed, range-checked access to the fields of a JSON object.
+#include "engine/model/json_fields.hpp"
+
+#include "engine/error.hpp"
+#include "engine/tensor/mapped_file.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+namespace dom = simdjson::dom;
+
+namespace millrace
+{
+
+namespace
+{
+
+constexpr size_t kMaxBytes = 64u << 20; // far above any config.json, far below a harmful parse
+constexpr size_t kMaxShown = 80;
+constexpr const char *kRemedy = "; correct the file or fetch it again";
+
+/// The shortest decimal that people would write.
+std::string
+to_text (double value)
+{
+  char text[32];
+  std::snprintf (text, sizeof text, "%.10g", value);
+  return text;
+}
+
+/// The value as it stands in the file, cut to what fits a message.
+std::string
+shown (dom::element value)
+{
+  if (value.is_object ())
+    return "an object";
+  if (value.is_array ())
+    return "an array";
+  std::string text = simdjson::minify (value);
+  if (text.size () > kMaxShown) {
+    size_t length = kMaxShown;
+    while (length > 0 && (static_cast<unsigned char> (text[length]) & 0xc0) == 0x80)
+      --length; // not in the middle of a UTF-8 character
+    text = text.substr (0, length) + "...";
+  }
+  return text;
+}
+
+} // namespace
+
+JsonFile::JsonFile (const std::filesystem::path &file)
+    : file_ (file)
+{
+  const MappedFile mapped (file);
+  const auto bytes = mapped.bytes ();
+  if (bytes.size () > kMaxBytes)
+    throw LoadError (file, "", "has " + std::to_string (bytes.size ()) + " bytes; is it the right file?");
+  if (bytes.empty ())
+    throw LoadError (file, "", std::string ("is empty, expected a JSON object") + kRemedy);
+  dom::element root;
+  const auto error = parser_.parse (reinterpret_cast<const char *> (bytes.data ()), bytes.size ()).get (root);
+  if (error)
+    throw LoadError (file, "",
+                     std::string ("is not valid JSON (") + simdjson::error_message (error) +
+                         "; NaN and Infinity are not JSON either)" + kRemedy);
+  if (root.get (root_))
+    throw LoadError (file, "", std::string ("is not a JSON object") + kRemedy);
+}
+
+JsonFields::JsonFields (std::filesystem::path file, std::string prefix, dom::object object)
+    : file_ (std::move (file))
+    , prefix_ (std::move (prefix))
+    , object_ (object)
+{
+  std::vector<std::string_view> names;
+  for (const auto field : object_)
+    names.push_back (field.key);
+  std::sort (names.begin (), names.end ());
+  const auto twice = std::adjacent_find (names.begin (), names.end ());
+  if (twice != names.end ())
+    fail (twice->substr (0, kMaxShown), std::string ("is given twice") + kRemedy);
+}
+
+void
+JsonFields::fail (std::string_view name, const std::string &problem) const
+{
+  throw LoadError (file_, prefix_ + std::string (name), problem);
+}
+
+std::optional<dom::element>
+JsonFields::find (std::string_view name) const
+{
+  dom::element value;
+  if (object_.at_key (name).get (value) || value.is_null ())
+    return std::nullopt;
+  return value;
+}
+
+dom::element
+JsonFields::require (std::string_view name) const
+{
+  const auto value = find (name);
+  if (!value)
+    fail (name, std::string ("is missing") + kRemedy);
+  return *value;
+}
+
+bool
+JsonFields::has (std::string_view name) const
+{
+  return find (name).has_value ();
+}
+
+int64_t
+JsonFields::checked_integer (std::string_view name, dom::element value, int64_t least, int64_t most) const
+{
+  int64_t result = 0;
+  if (value.get (result) || result < least || result > most)
+    fail (name, "is " + shown (value) + ", expected an integer from " + std::to_string (least) + " to " +
+                    std::to_string (most) + kRemedy);
+  return result;
+}
+
+int
+JsonFields::integer (std::string_view name, int64_t least, int64_t most) const
+{
+  return static_cast<int> (checked_integer (name, require (name), least, most));
+}
+
+int
+JsonFields::integer_or (std::string_view name, int64_t least, int64_t most, int fallback) const
+{
+  return has (name) ? integer (name, least, most) : fallback;
+}
+
+double
+JsonFields::number (std::string_view name, double least, double most) const
+{
+  const dom::element value = require (name);
+  double result = 0;
+  if (value.get (result) || !(result >= least && result <= most))
+    fail (name, "is " + shown (value) + ", expected a number from " + to_text (least) + " to " +
+                    to_text (most) + kRemedy);
+  return result;
+}
+
+double
+JsonFields::number_or (std::string_view name, double least, double most, double fallback) const
+{
+  return has (name) ? number (name, least, most) : fallback;
+}
+
+bool
+JsonFields::boolean_or (std::string_view name, bool fallback) const
+{
+  const auto value = find (name);
+  if (!value)
+    return fallback;
+  bool result = false;
+  if (value->get (result))
+    fail (name, "is " + shown (*value) + ", expected true or false" + kRemedy);
+  return result;
+}
+
+std::string
+JsonFields::text (std::string_view name) const
+{
+  const dom::element value = require (name);
+  std::string_view result;
+  if (value.get (result))
+    fail (name, "is " + shown (value) + ", expected a string" + kRemedy);
+  return std::string (result);
+}
+
+std::string
+JsonFields::text_or (std::string_view name, std::string_view fallback) const
+{
+  return has (name) ? text (name) : std::string (fallback);
+}
+
+std::optional<JsonFields>
+JsonFields::object (std::string_view name) const
+{
+  const auto value = find (name);
+  if (!value)
+    return std::nullopt;
+  dom::object result;
+  if (value->get (result))
+    fail (name, "is " + shown (*value) + ", expected an object" + kRemedy);
+  return JsonFields (file_, prefix_ + std::string (name) + ".", result);
+}
+
+std::vector<std::string>
+JsonFields::texts (std::string_view name) const
+{
+  const auto value = find (name);
+  if (!value)
+    return {};
+  dom::array array;
+  if (value->get (array))
+    fail (name, "is " + shown (*value) + ", expected an array of strings" + kRemedy);
+  std::vector<std::string> result;
+  for (const dom::element item : array) {
+    std::string_view text;
+    if (item.get (text))
+      fail (name, "holds " + shown (item) + ", expected strings" + kRemedy);
+    result.emplace_back (text);
+  }
+  return result;
+}
+
+std::vector<int32_t>
+JsonFields::token_ids (std::string_view name, int64_t limit) const
+{
+  const auto value = find (name);
+  if (!value)
+    return {};
+  dom::array array;
+  if (value->get (array))
+    return {static_cast<int32_t> (checked_integer (name, *value, 0, limit - 1))};
+  std::vector<int32_t> ids;
+  for (const dom::element item : array)
+    ids.push_back (static_cast<int32_t> (checked_integer (name, item, 0, limit - 1)));
+  return ids;
+}
+
+bool
+JsonFields::holds_objects () const
+{
+  for (const auto field : object_)
+    if (field.value.is_object ())
+      return true;
+  return false;
+}
+
+} // namespace millrace

@@ -1,0 +1,71 @@
+// Typed, range-checked access to the fields of a JSON object, with errors that name file and field.
+//
+// Private to engine/model. null counts as absent, as in transformers. A field of the wrong type or out of
+// its range is a LoadError, never a silent default. A JsonFields points into its JsonFile, which must live
+// longer; one thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <simdjson.h>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace
+{
+
+class JsonFields
+{
+public:
+  /// `prefix` is put before names in errors: "rope_scaling." Throws LoadError when a name occurs twice.
+  JsonFields (std::filesystem::path file, std::string prefix, simdjson::dom::object object);
+
+  bool has (std::string_view name) const; ///< present and not null
+
+  int integer (std::string_view name, int64_t least, int64_t most) const;
+  int integer_or (std::string_view name, int64_t least, int64_t most, int fallback) const;
+  /// least ≤ value ≤ most; integers are taken too.
+  double number (std::string_view name, double least, double most) const;
+  double number_or (std::string_view name, double least, double most, double fallback) const;
+  bool boolean_or (std::string_view name, bool fallback) const;
+  std::string text (std::string_view name) const;
+  std::string text_or (std::string_view name, std::string_view fallback) const;
+  std::optional<JsonFields> object (std::string_view name) const; ///< none when absent
+  std::vector<std::string> texts (std::string_view name) const;   ///< empty when absent
+  /// One id, an array of ids, or absent (empty); each in [0, limit).
+  std::vector<int32_t> token_ids (std::string_view name, int64_t limit) const;
+  bool holds_objects () const; ///< some field's value is an object
+
+  [[noreturn]] void fail (std::string_view name, const std::string &problem) const;
+
+private:
+  std::optional<simdjson::dom::element> find (std::string_view name) const;
+  simdjson::dom::element require (std::string_view name) const;
+  int64_t checked_integer (std::string_view name, simdjson::dom::element value, int64_t least,
+                           int64_t most) const;
+
+  std::filesystem::path file_;
+  std::string prefix_;
+  simdjson::dom::object object_;
+};
+
+/// A parsed file whose root is an object. Throws LoadError.
+class JsonFile
+{
+public:
+  explicit JsonFile (const std::filesystem::path &file);
+  JsonFile (const JsonFile &) = delete;
+  JsonFile &operator= (const JsonFile &) = delete;
+
+  JsonFields fields () const { return {file_, "", root_}; }
+
+private:
+  std::filesystem::path file_;
+  simdjson::dom::parser parser_;
+  simdjson::dom::object root_;
+};
+
+} // namespace millrace

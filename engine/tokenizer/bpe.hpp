@@ -1,0 +1,96 @@
+// Byte pair encoding of one word: merges neighbours by rank, leftmost first among equals.
+//
+// Short words by scanning small arrays, long ones with a heap over a linked list: O(n log n) for any word.
+// Words of a call are remembered in its scratch, so that there is nothing to lock. Immutable; any thread.
+// Source: models/bpe of the reference `tokenizers` library.
+#pragma once
+
+#include "engine/tokenizer/vocabulary.hpp"
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace
+{
+
+/// (left, right) → (rank, merged): open addressing, filled to at most a half.
+class MergeTable
+{
+public:
+  static constexpr uint32_t kNoRank = UINT32_MAX;
+  struct Merge {
+    uint32_t rank = kNoRank;
+    int32_t merged = kNoToken;
+  };
+
+  void reserve (size_t count);
+  /// A pair given twice has the later rank, as in the reference.
+  void insert (int32_t left, int32_t right, Merge merge);
+  Merge find (int32_t left, int32_t right) const;
+
+private:
+  struct Slot {
+    uint64_t pair = UINT64_MAX;
+    Merge merge;
+  };
+  size_t probe (uint64_t pair) const;
+
+  std::vector<Slot> slots_;
+  int shift_ = 63;
+};
+
+class Bpe
+{
+public:
+  /// Buffers and word memory of one call. Words are views of memory that lives until forget ().
+  class Scratch
+  {
+  public:
+    /// For a text of `bytes`: no memory at all for a short one.
+    void prepare (size_t bytes);
+    /// The words seen so far will go away.
+    void forget ();
+
+  private:
+    friend class Bpe;
+    struct Remembered {
+      const char *word = nullptr;
+      uint32_t size = 0;
+      uint32_t first = 0; ///< in ids
+      uint32_t count = 0;
+      uint32_t generation = 0;
+    };
+    std::vector<Remembered> slots;
+    std::vector<int32_t> ids;
+    uint32_t generation = 1;
+    std::vector<int32_t> symbols;
+    std::vector<int32_t> next;
+    std::vector<int32_t> previous;
+    std::vector<uint64_t> heap;
+  };
+
+  const Vocabulary *vocabulary = nullptr;
+  MergeTable merges;
+  bool byte_level = false;
+  std::array<int32_t, 256> byte_ids{}; ///< byte level: the token of each byte, or kNoToken
+  int32_t unknown = kNoToken;          ///< for what is not in the vocabulary, which is else left out
+  bool fuse_unknown = false;
+  bool ignore_merges = false; ///< a word that is a token is that token
+  StringIndex words;          ///< byte level with ignore_merges: whole words by their bytes
+  StringTable word_bytes;
+  std::vector<int32_t> word_ids;
+
+  /// Appends the tokens of `word`, which is not empty.
+  void encode (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
+
+private:
+  void encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
+  void symbols_of (std::string_view word, std::vector<int32_t> &symbols) const;
+  void merge_short (std::vector<int32_t> &symbols) const;
+  void merge_long (Scratch &scratch) const;
+};
+
+} // namespace millrace

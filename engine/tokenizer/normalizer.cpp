@@ -1,0 +1,229 @@
+#include "engine/tokenizer/normalizer.hpp"
+
+#include "engine/tokenizer/unicode_additions.hpp"
+#include "engine/tokenizer/utf8.hpp"
+
+#include <unicode/bytestream.h>
+#include <unicode/normalizer2.h>
+#include <unicode/uchar.h>
+#include <unicode/unistr.h>
+
+#include <algorithm>
+#include <limits>
+
+namespace millrace
+{
+
+namespace
+{
+
+/// Longer runs of combining marks than any script has; ICU's insertion sort is still fast on them.
+constexpr int kOrdinaryRun = 64;
+
+const icu::Normalizer2 *
+form_of (Normalizer::Step::Kind kind)
+{
+  UErrorCode status = U_ZERO_ERROR;
+  const icu::Normalizer2 *form = nullptr;
+  switch (kind) {
+  case Normalizer::Step::kNfc:
+    form = icu::Normalizer2::getNFCInstance (status);
+    break;
+  case Normalizer::Step::kNfd:
+    form = icu::Normalizer2::getNFDInstance (status);
+    break;
+  case Normalizer::Step::kNfkc:
+    form = icu::Normalizer2::getNFKCInstance (status);
+    break;
+  case Normalizer::Step::kNfkd:
+    form = icu::Normalizer2::getNFKDInstance (status);
+    break;
+  default:
+    break;
+  }
+  return U_SUCCESS (status) ? form : nullptr;
+}
+
+bool
+has_long_run (std::string_view text)
+{
+  int run = 0;
+  for (size_t at = 0; at < text.size ();) {
+    if (static_cast<unsigned char> (text[at]) < 0xCC) { // nothing below U+0300 combines
+      run = 0;
+      at += utf8::sequence_size (static_cast<unsigned char> (text[at]));
+      continue;
+    }
+    const utf8::Decoded c = utf8::decode (text, at);
+    const auto code = static_cast<UChar32> (c.code_point);
+    // A few starters decompose into marks alone, so that the class of the decomposition counts.
+    const bool mark = u_getIntPropertyValue (code, UCHAR_LEAD_CANONICAL_COMBINING_CLASS) != 0;
+    run = mark ? run + 1 : 0;
+    if (run > kOrdinaryRun)
+      return true;
+    at += c.size;
+  }
+  return false;
+}
+
+/// Decomposes `text` and puts runs of marks in canonical order: canonically (or, for the K forms,
+/// compatibly) equivalent, so that its normal form is that of `text`.
+std::string
+in_canonical_order (std::string_view text, const icu::Normalizer2 &form)
+{
+  std::string out;
+  out.reserve (text.size () * 2);
+  struct Mark {
+    char32_t code_point;
+    uint8_t combining_class;
+  };
+  std::vector<Mark> run;
+  const auto flush = [&] {
+    std::stable_sort (run.begin (), run.end (),
+                      [] (const Mark &a, const Mark &b) { return a.combining_class < b.combining_class; });
+    for (const Mark &mark : run)
+      utf8::append (mark.code_point, out);
+    run.clear ();
+  };
+  const auto add = [&] (UChar32 c) {
+    const uint8_t combining_class = u_getCombiningClass (c);
+    if (combining_class == 0) {
+      flush ();
+      utf8::append (static_cast<char32_t> (c), out);
+    } else {
+      run.push_back ({static_cast<char32_t> (c), combining_class});
+    }
+  };
+  icu::UnicodeString decomposition;
+  for (size_t at = 0; at < text.size ();) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    at += c.size;
+    if (form.getDecomposition (static_cast<UChar32> (c.code_point), decomposition)) {
+      for (int32_t i = 0; i < decomposition.length (); i = decomposition.moveIndex32 (i, 1))
+        add (decomposition.char32At (i));
+    } else {
+      add (static_cast<UChar32> (c.code_point));
+    }
+  }
+  flush ();
+  return out;
+}
+
+/// Returns false when `text` is in that form already.
+bool
+normalize_form (Normalizer::Step::Kind kind, std::string_view text, std::string &out)
+{
+  if (utf8::is_ascii (text) || text.size () > std::numeric_limits<int32_t>::max () / 4)
+    return false;
+  const icu::Normalizer2 *form = form_of (kind);
+  if (!form)
+    return false;
+
+  std::string ordered;
+  if (has_long_run (text)) {
+    ordered = in_canonical_order (text, *form);
+    text = ordered;
+  }
+  const icu::StringPiece piece (text.data (), static_cast<int32_t> (text.size ()));
+  UErrorCode status = U_ZERO_ERROR;
+  if (form->isNormalizedUTF8 (piece, status) && U_SUCCESS (status)) {
+    if (ordered.empty ())
+      return false;
+    out = std::move (ordered);
+    return true;
+  }
+  out.clear ();
+  icu::StringByteSink<std::string> sink (&out, static_cast<int32_t> (text.size ()));
+  status = U_ZERO_ERROR;
+  form->normalizeUTF8 (0, piece, sink, nullptr, status);
+  return U_SUCCESS (status);
+}
+
+void
+lowercase (std::string_view text, std::string &out)
+{
+  out.clear ();
+  for (size_t at = 0; at < text.size ();) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    if (c.code_point == 0x130) // the one character whose lower case, taken alone, is two
+      out += "i\u0307";
+    else
+      utf8::append (
+          added_lower_case (static_cast<char32_t> (u_tolower (static_cast<UChar32> (c.code_point)))), out);
+    at += c.size;
+  }
+}
+
+void
+replace (const Normalizer::Step &step, std::string_view text, Regex::Scratch &scratch, std::string &out)
+{
+  std::vector<Piece> pieces;
+  step.pattern->find_all (text, scratch, pieces);
+  out.clear ();
+  for (const Piece &piece : pieces) {
+    if (piece.matched)
+      out += step.content;
+    else
+      out += text.substr (piece.begin, piece.end - piece.begin);
+  }
+}
+
+std::string_view
+strip (std::string_view text, bool left, bool right)
+{
+  while (left && !text.empty ()) {
+    const utf8::Decoded c = utf8::decode (text, 0);
+    if (!utf8::is_white_space (c.code_point))
+      break;
+    text.remove_prefix (c.size);
+  }
+  while (right && !text.empty ()) {
+    const utf8::Decoded c = utf8::decode_before (text, text.size ());
+    if (!utf8::is_white_space (c.code_point))
+      break;
+    text.remove_suffix (c.size);
+  }
+  return text;
+}
+
+} // namespace
+
+std::string_view
+Normalizer::apply (std::string_view text, Regex::Scratch &scratch, std::string &buffer) const
+{
+  std::string changed;
+  for (const Step &step : steps) {
+    bool is_changed = true;
+    switch (step.kind) {
+    case Step::kNfc:
+    case Step::kNfd:
+    case Step::kNfkc:
+    case Step::kNfkd:
+      is_changed = normalize_form (step.kind, text, changed);
+      break;
+    case Step::kLowercase:
+      lowercase (text, changed);
+      break;
+    case Step::kReplace:
+      replace (step, text, scratch, changed);
+      break;
+    case Step::kPrepend:
+      is_changed = !text.empty ();
+      if (is_changed)
+        changed.assign (step.content).append (text);
+      break;
+    case Step::kStrip:
+      is_changed = false;
+      text = strip (text, step.left, step.right);
+      break;
+    }
+    if (is_changed) {
+      // `text` may point into the buffer's old contents; it is not needed any more.
+      buffer.swap (changed);
+      text = buffer;
+    }
+  }
+  return text;
+}
+
+} // namespace millrace

@@ -1,0 +1,34 @@
+// Normalizes text before it is cut: Unicode normalization forms, lower case, replacements.
+//
+// A list of steps. ASCII text skips the Unicode forms; other text is copied only where it changes. Linear in
+// the text even for absurd runs of combining marks, which are put in canonical order before ICU sees them.
+// Immutable. Source: the normalizers of the reference `tokenizers` library.
+#pragma once
+
+#include "engine/tokenizer/regex.hpp"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace
+{
+
+class Normalizer
+{
+public:
+  struct Step {
+    enum Kind { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kPrepend, kStrip };
+    Kind kind = kNfc;
+    std::shared_ptr<const Regex> pattern; ///< of kReplace
+    std::string content;                  ///< of kReplace and kPrepend
+    bool left = false, right = false;     ///< of kStrip
+  };
+  std::vector<Step> steps;
+
+  /// The normalized text: a view of `text` when nothing changes, else of `buffer`.
+  std::string_view apply (std::string_view text, Regex::Scratch &scratch, std::string &buffer) const;
+};
+
+} // namespace millrace

@@ -1,0 +1,49 @@
+// Cuts normalized text into the words that BPE works on.
+//
+// A list of stages, each of which cuts every piece of the one before. The byte-level stage is always the
+// last: it only says that words are byte strings, the alphabet itself is never written out. Immutable.
+// Source: the pre_tokenizers and SplitDelimiterBehavior of the reference `tokenizers` library.
+#pragma once
+
+#include "engine/tokenizer/regex.hpp"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace
+{
+
+enum class SplitBehavior { kRemoved, kIsolated, kMergedWithPrevious, kMergedWithNext, kContiguous };
+
+class PreTokenizer
+{
+public:
+  struct Stage {
+    enum Kind { kSplit, kDigits, kPrefixSpace };
+    Kind kind = kSplit;
+    SplitBehavior behavior = SplitBehavior::kIsolated;
+    bool invert = false;
+    std::shared_ptr<const Regex> pattern; ///< of kSplit
+  };
+  /// Buffers of one call.
+  struct Scratch {
+    Regex::Scratch regex;
+    std::vector<Piece> matches;
+    std::vector<Piece> kept;
+    std::vector<std::string_view> next;
+    std::vector<std::unique_ptr<std::string>> prefixed; ///< pieces with a space put before
+  };
+
+  std::vector<Stage> stages;
+  bool byte_level = false; ///< words are byte strings; otherwise strings of characters
+
+  /// Replaces `words` by the words of `text`. They point into `text` or into `scratch` until the next call.
+  void split (std::string_view text, Scratch &scratch, std::vector<std::string_view> &words) const;
+};
+
+/// Turns pieces of alternating matches into what is kept, as `behavior` says. Empty ones may remain.
+void apply_behavior (SplitBehavior behavior, const std::vector<Piece> &matches, std::vector<Piece> &kept);
+
+} // namespace millrace

@@ -1,0 +1,255 @@
+// labels: element
+// The scheduler element around a model that computes nothing: states, flushes, EOS, cancels, several inputs.
+
+#include "library/meta.hpp"
+#include "library/model.hpp"
+#include "library/request.hpp"
+#include "tests/fake_model.hpp"
+#include "tests/pipeline_runner.hpp"
+
+#include <gst/check/gstharness.h>
+#include <millrace/millrace.h>
+
+#include <map>
+#include <thread>
+
+using namespace millrace;
+using namespace millrace::testing;
+
+namespace
+{
+
+/// `sink_0 → llmscheduler ! llmverifier ! llmsampler`, in a harness, over a fake model.
+class Loop
+{
+public:
+  explicit Loop (const char *scheduler = "", const FakeOptions &options = {})
+  {
+    gst_init (nullptr, nullptr);
+    const std::string text =
+        std::string ("llmscheduler name=scheduler ") + scheduler + " ! llmverifier ! llmsampler name=sampler";
+    bin_ = gst_parse_bin_from_description (text.c_str (), FALSE, nullptr);
+    scheduler_ = gst_bin_get_by_name (GST_BIN (bin_), "scheduler");
+    GstElement *sampler = gst_bin_get_by_name (GST_BIN (bin_), "sampler");
+    add_sink ("sink");
+    GstPad *src = gst_element_get_static_pad (sampler, "src");
+    gst_element_add_pad (bin_, gst_ghost_pad_new ("src", src));
+    gst_object_unref (src);
+    gst_object_unref (sampler);
+
+    auto model = Ref<MillraceModel>::adopt (wrap_model (fake_model (options)));
+    auto context = Ref<GstContext>::adopt (millrace_model_to_context (model.get ()));
+    gst_element_set_context (bin_, context.get ());
+    harness_ = gst_harness_new_with_element (bin_, "sink", "src");
+    gst_harness_set_src_caps_str (harness_, "application/x-llm-tokens");
+  }
+  ~Loop ()
+  {
+    gst_harness_teardown (harness_);
+    gst_object_unref (scheduler_);
+    gst_object_unref (bin_);
+  }
+
+  void add_sink (const char *name)
+  {
+    GstPad *pad = gst_element_request_pad_simple (scheduler_, "sink_%u");
+    GstPad *ghost = gst_ghost_pad_new (name, pad);
+    gst_pad_set_active (ghost, TRUE);
+    gst_element_add_pad (bin_, ghost);
+    gst_object_unref (pad);
+  }
+
+  Ref<MillraceRequest> push (const char *id, int max_tokens, std::vector<TokenId> prompt = {1, 2, 3})
+  {
+    auto request = Ref<MillraceRequest>::adopt (millrace_request_new ());
+    engine_request (request.get ()).id = id;
+    engine_request (request.get ()).sampling.max_tokens = max_tokens;
+    GstBuffer *buffer = new_token_buffer (prompt);
+    millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
+    EXPECT_EQ (gst_harness_push (harness_, buffer), GST_FLOW_OK);
+    return request;
+  }
+
+  /// Pulls until each of `count` requests has ended.
+  std::map<std::string, std::string> endings (int count)
+  {
+    std::map<std::string, std::string> reasons;
+    while (static_cast<int> (reasons.size ()) < count) {
+      auto buffer = Ref<GstBuffer>::adopt (gst_harness_pull (harness_));
+      if (!buffer) {
+        ADD_FAILURE () << "nothing came for 60 s";
+        break;
+      }
+      const auto *meta = millrace_buffer_get_request_meta (buffer.get ());
+      if (meta->finish)
+        reasons[millrace_request_get_id (meta->request)] = meta->finish;
+    }
+    return reasons;
+  }
+
+  int stat (const char *field)
+  {
+    GstStructure *structure = nullptr;
+    g_object_get (scheduler_, "stats", &structure, nullptr);
+    int value = -1;
+    gst_structure_get_int (structure, field, &value);
+    gst_structure_free (structure);
+    return value;
+  }
+
+  GstHarness *harness () { return harness_; }
+  GstElement *scheduler () { return scheduler_; }
+  GstElement *bin () { return bin_; }
+
+private:
+  GstElement *bin_ = nullptr, *scheduler_ = nullptr;
+  GstHarness *harness_ = nullptr;
+};
+
+using Endings = std::map<std::string, std::string>;
+
+void
+wait_for_eos (GstHarness *harness)
+{
+  for (;;) {
+    GstEvent *event = gst_harness_pull_event (harness);
+    ASSERT_NE (event, nullptr) << "no EOS";
+    const bool eos = GST_EVENT_TYPE (event) == GST_EVENT_EOS;
+    gst_event_unref (event);
+    if (eos)
+      return;
+  }
+}
+
+} // namespace
+
+TEST (SchedulerElement, EosDrainsWhatIsUnderWay)
+{
+  Loop loop ("max-batch=2");
+  for (const char *id : {"a", "b", "c", "d"})
+    loop.push (id, 20);
+  gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+  EXPECT_EQ (loop.endings (4), (Endings{{"a", "length"}, {"b", "length"}, {"c", "length"}, {"d", "length"}}));
+  wait_for_eos (loop.harness ());
+  EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+  EXPECT_EQ (loop.stat ("running"), 0);
+}
+
+TEST (SchedulerElement, EosWaitsForAllInputs)
+{
+  Loop loop;
+  loop.add_sink ("second");
+  GstPad *second = gst_element_get_static_pad (loop.bin (), "second");
+  gst_pad_send_event (second, gst_event_new_stream_start ("second"));
+  auto caps = Ref<GstCaps>::adopt (gst_caps_from_string ("application/x-llm-tokens"));
+  gst_pad_send_event (second, gst_event_new_caps (caps.get ()));
+  GstSegment segment;
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  gst_pad_send_event (second, gst_event_new_segment (&segment));
+
+  gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+  const TokenId prompt[] = {4, 5};
+  EXPECT_EQ (gst_pad_chain (second, new_token_buffer (prompt)), GST_FLOW_OK)
+      << "the other input is still open";
+  gst_pad_send_event (second, gst_event_new_eos ());
+  EXPECT_EQ (loop.endings (1).begin ()->second, "length");
+  wait_for_eos (loop.harness ());
+  gst_object_unref (second);
+}
+
+TEST (SchedulerElement, ACancelEventFromEitherSideEndsTheRequest)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  auto up = loop.push ("up", 0), down = loop.push ("down", 0), action = loop.push ("action", 0),
+       direct = loop.push ("direct", 0);
+  gst_harness_push_upstream_event (loop.harness (), millrace_event_new_cancel ("up"));
+  gst_harness_push_event (loop.harness (), millrace_event_new_cancel ("down"));
+  g_signal_emit_by_name (loop.scheduler (), "cancel", "action");
+  g_signal_emit_by_name (loop.scheduler (), "cancel", "unknown");
+  millrace_request_cancel (direct.get ());
+  EXPECT_EQ (
+      loop.endings (4),
+      (Endings{
+          {"up", "cancelled"}, {"down", "cancelled"}, {"action", "cancelled"}, {"direct", "cancelled"}}));
+  loop.push ("after", 3);
+  EXPECT_EQ (loop.endings (1), (Endings{{"after", "length"}}));
+  EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+}
+
+TEST (SchedulerElement, AFlushDropsAllWorkAndFreesKv)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  for (int round = 0; round < 20; round++) {
+    loop.push ("a", 0);
+    loop.push ("b", 0);
+    auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+    ASSERT_TRUE (first);
+    gst_harness_push_event (loop.harness (), gst_event_new_flush_start ());
+    gst_harness_push_event (loop.harness (), gst_event_new_flush_stop (TRUE));
+    EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+    EXPECT_EQ (loop.stat ("queued"), 0);
+    while (GstBuffer *stale = gst_harness_try_pull (loop.harness ()))
+      gst_buffer_unref (stale);
+    GstSegment segment;
+    gst_segment_init (&segment, GST_FORMAT_TIME);
+    gst_harness_push_event (loop.harness (), gst_event_new_segment (&segment));
+    loop.push ("after", 3);
+    EXPECT_EQ (loop.endings (1), (Endings{{"after", "length"}}));
+  }
+}
+
+TEST (SchedulerElement, ReadyDropsAllWorkAndItStartsAgain)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  for (int round = 0; round < 20; round++) {
+    loop.push ("endless", 0);
+    auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+    ASSERT_TRUE (first);
+    ASSERT_EQ (gst_element_set_state (loop.bin (), GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+    EXPECT_EQ (loop.stat ("running"), 0);
+    EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+    ASSERT_NE (gst_element_set_state (loop.bin (), GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+    gst_harness_set_src_caps_str (loop.harness (), "application/x-llm-tokens");
+    while (GstBuffer *stale = gst_harness_try_pull (loop.harness ()))
+      gst_buffer_unref (stale);
+  }
+}
+
+TEST (SchedulerElement, AFullQueueHoldsBackTheSourceAndLetsGoAtAStop)
+{
+  Loop loop ("max-queued=2 max-batch=1", {.max_positions = 100'000});
+  loop.push ("running", 0);
+  auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+  loop.push ("queued-1", 1);
+  loop.push ("queued-2", 1);
+  GstFlowReturn flow = GST_FLOW_OK;
+  std::thread blocked ([&] {
+    const TokenId prompt[] = {1};
+    flow = gst_harness_push (loop.harness (), new_token_buffer (prompt));
+  });
+  // Whether the push already waits or is about to, stopping must release it.
+  gst_element_set_state (loop.bin (), GST_STATE_READY);
+  blocked.join ();
+  EXPECT_EQ (flow, GST_FLOW_FLUSHING);
+}
+
+TEST (SchedulerElement, AnotherVocabularyIsRefused)
+{
+  Loop loop;
+  auto caps =
+      Ref<GstCaps>::adopt (gst_caps_from_string ("application/x-llm-tokens, vocab=(string)0123456789abcdef"));
+  gst_harness_push_event (loop.harness (), gst_event_new_caps (caps.get ()));
+  const TokenId prompt[] = {1};
+  EXPECT_EQ (gst_harness_push (loop.harness (), new_token_buffer (prompt)), GST_FLOW_NOT_NEGOTIATED);
+}
+
+TEST (SchedulerElement, AFailedRequestPassesThroughWithItsError)
+{
+  Loop loop;
+  auto request = loop.push ("empty", 3, {});
+  EXPECT_EQ (loop.endings (1), (Endings{{"empty", "error"}}));
+  GError *error = nullptr;
+  EXPECT_FALSE (millrace_request_get_error (request.get (), &error));
+  EXPECT_TRUE (g_error_matches (error, MILLRACE_ERROR, MILLRACE_ERROR_INVALID_REQUEST)) << error->message;
+  g_clear_error (&error);
+}

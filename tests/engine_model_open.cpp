@@ -1,0 +1,227 @@
+// labels: unit
+//
+// Opening model folders: what a good one gives, and that every damage is a LoadError naming file and field.
+#include "engine/error.hpp"
+#include "engine/model/model.hpp"
+#include "tests/synthetic_model.hpp"
+#include "tests/test_paths.hpp"
+
+#include <random>
+
+namespace fs = std::filesystem;
+using namespace millrace;
+using namespace millrace::testing;
+
+namespace
+{
+
+constexpr const char *kTokenizer = R"({"version":"1.0","added_tokens":[],"normalizer":null,
+"pre_tokenizer":{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true},
+"post_processor":null,"decoder":{"type":"ByteLevel"},
+"model":{"type":"BPE","unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,
+"fuse_unk":false,"byte_fallback":false,"vocab":{"a":0,"b":1,"c":2,"ab":)";
+
+class OpenTest : public ::testing::Test
+{
+protected:
+  void SetUp () override { write_model (path (), {.vocab = 60}, 41); }
+
+  const fs::path &path () const { return folder_.path (); }
+  void write (const char *file, const std::string &text) { write_file (path () / file, text); }
+
+  std::shared_ptr<const Model> open (const ModelOptions &options = {.weights = WeightFormat::kAuto,
+                                                                    .cpu = {.threads = 1}})
+  {
+    return Model::open (path (), options);
+  }
+
+  // The error of opening `directory`; fails the test when there is none.
+  static LoadError error_of (const fs::path &directory)
+  {
+    try {
+      Model::open (directory);
+    } catch (const LoadError &error) {
+      return error;
+    }
+    ADD_FAILURE () << directory << " was opened";
+    return {"", "", ""};
+  }
+
+  void expect_error (const std::string &file, const std::string &field, const std::string &part = "")
+  {
+    const LoadError error = error_of (path ());
+    EXPECT_EQ (error.file.filename ().string (), file) << error.what ();
+    EXPECT_EQ (error.field, field) << error.what ();
+    EXPECT_NE (std::string (error.what ()).find (part), std::string::npos) << error.what ();
+  }
+
+  std::vector<SyntheticTensor> tensors ()
+  {
+    std::mt19937 random (41);
+    return random_tensors ({.vocab = 60}, random);
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F (OpenTest, config_and_weights_are_enough)
+{
+  const auto model = open ();
+  EXPECT_EQ (model->directory, path ());
+  EXPECT_EQ (model->spec.family, "llama");
+  EXPECT_EQ (model->spec.vocab, 60);
+  EXPECT_EQ (model->eos_token_ids, std::vector<TokenId>{2});
+  EXPECT_EQ (model->tokenizer, nullptr);
+  EXPECT_EQ (model->chat_template, nullptr);
+  EXPECT_EQ (model->bos_token, "");
+  ASSERT_NE (model->compiled, nullptr);
+  EXPECT_NE (model->compiled->description ().find ("f32 weights, 1 thread"), std::string::npos);
+}
+
+TEST_F (OpenTest, the_weight_format_is_the_one_asked_for)
+{
+  const auto model = open ({.weights = WeightFormat::kInt8, .cpu = {.threads = 1}});
+  EXPECT_NE (model->compiled->description ().find ("int8 weights"), std::string::npos);
+}
+
+TEST_F (OpenTest, demo_model_opens_with_everything)
+{
+  const auto model = Model::open (source_path ("models/demo-draft"));
+  ASSERT_NE (model->tokenizer, nullptr);
+  ASSERT_NE (model->chat_template, nullptr);
+  EXPECT_EQ (model->eos_token_ids, (std::vector<TokenId>{8179, 8177}));
+  EXPECT_EQ (model->eos_token, "<|im_end|>");
+  EXPECT_EQ (model->bos_token, "");
+  EXPECT_EQ (model->generation.temperature, 0.4);
+}
+
+TEST_F (OpenTest, generation_config_overrides_end_of_sequence)
+{
+  write ("generation_config.json", R"({"eos_token_id": [7, 9]})");
+  EXPECT_EQ (open ()->eos_token_ids, (std::vector<TokenId>{7, 9}));
+}
+
+TEST_F (OpenTest, special_tokens_are_strings_or_objects)
+{
+  write ("tokenizer_config.json",
+         R"({"bos_token": {"content": "<s>", "lstrip": false}, "eos_token": "</s>"})");
+  const auto model = open ();
+  EXPECT_EQ (model->bos_token, "<s>");
+  EXPECT_EQ (model->eos_token, "</s>");
+}
+
+TEST_F (OpenTest, the_template_file_comes_before_the_configuration)
+{
+  write ("tokenizer_config.json", R"({"chat_template": "configured"})");
+  EXPECT_EQ (open ()->chat_template->render ("{}", 0), "configured");
+  write ("chat_template.jinja", "from the file");
+  EXPECT_EQ (open ()->chat_template->render ("{}", 0), "from the file");
+}
+
+TEST_F (OpenTest, of_several_templates_the_default_is_taken)
+{
+  write (
+      "tokenizer_config.json",
+      R"({"chat_template": [{"name": "rag", "template": "other"}, {"name": "default", "template": "this"}]})");
+  EXPECT_EQ (open ()->chat_template->render ("{}", 0), "this");
+  write ("tokenizer_config.json", R"({"chat_template": [{"name": "rag", "template": "other"}]})");
+  EXPECT_EQ (open ()->chat_template, nullptr);
+}
+
+TEST_F (OpenTest, a_folder_that_is_not_there_says_what_a_model_is)
+{
+  const LoadError error = error_of (path () / "nowhere");
+  EXPECT_EQ (error.file.filename (), "nowhere");
+  EXPECT_NE (std::string (error.what ()).find ("model.safetensors"), std::string::npos) << error.what ();
+}
+
+TEST_F (OpenTest, a_file_is_not_a_model_folder)
+{
+  const LoadError error = error_of (path () / "model.safetensors");
+  EXPECT_NE (std::string (error.what ()).find ("not a folder"), std::string::npos) << error.what ();
+}
+
+TEST_F (OpenTest, an_empty_folder_says_what_a_model_is)
+{
+  TemporaryFolder empty;
+  const LoadError error = error_of (empty.path ());
+  EXPECT_EQ (error.field, "config.json");
+  EXPECT_NE (std::string (error.what ()).find ("model.safetensors"), std::string::npos) << error.what ();
+}
+
+TEST_F (OpenTest, missing_weights_are_named)
+{
+  fs::remove (path () / "model.safetensors");
+  EXPECT_NE (std::string (error_of (path ()).what ()).find ("model.safetensors"), std::string::npos);
+}
+
+TEST_F (OpenTest, a_broken_config_is_named)
+{
+  write ("config.json", "{");
+  EXPECT_EQ (error_of (path ()).file.filename (), "config.json");
+}
+
+TEST_F (OpenTest, a_missing_tensor_is_named)
+{
+  auto some = tensors ();
+  std::erase_if (some, [] (const SyntheticTensor &tensor) {
+    return tensor.name == "model.layers.1.mlp.up_proj.weight";
+  });
+  write_safetensors (path () / "model.safetensors", some);
+  EXPECT_EQ (error_of (path ()).field, "model.layers.1.mlp.up_proj.weight");
+}
+
+TEST_F (OpenTest, a_tensor_of_another_shape_is_named)
+{
+  auto some = tensors ();
+  for (SyntheticTensor &tensor : some) {
+    if (tensor.name == "model.layers.0.self_attn.k_proj.weight")
+      std::swap (tensor.shape[0], tensor.shape[1]);
+  }
+  write_safetensors (path () / "model.safetensors", some);
+  expect_error ("model.safetensors", "model.layers.0.self_attn.k_proj.weight", "[20, 40]");
+}
+
+TEST_F (OpenTest, end_of_sequence_outside_the_vocabulary_is_named)
+{
+  write ("generation_config.json", R"({"eos_token_id": 60})");
+  expect_error ("generation_config.json", "eos_token_id", "60");
+}
+
+TEST_F (OpenTest, a_tokenizer_for_more_tokens_than_the_model_has_is_refused)
+{
+  write ("tokenizer.json", std::string (kTokenizer) + R"(59},"merges":["a b"]}})");
+  EXPECT_EQ (open ()->tokenizer->vocab_size (), 60);
+  write ("tokenizer.json", std::string (kTokenizer) + R"(60},"merges":["a b"]}})");
+  expect_error ("tokenizer.json", "", "vocab_size is 60");
+}
+
+TEST_F (OpenTest, a_broken_tokenizer_is_named)
+{
+  write ("tokenizer.json", "[]");
+  EXPECT_EQ (error_of (path ()).file.filename (), "tokenizer.json");
+}
+
+TEST_F (OpenTest, a_template_that_does_not_compile_is_named)
+{
+  write ("tokenizer_config.json", R"({"chat_template": "{% if %}"})");
+  expect_error ("tokenizer_config.json", "chat_template", "line 1");
+  write ("chat_template.jinja", "\n{{ ");
+  expect_error ("chat_template.jinja", "", "chat template");
+}
+
+TEST_F (OpenTest, mistyped_tokenizer_configurations_are_named)
+{
+  write ("tokenizer_config.json", "[1]");
+  expect_error ("tokenizer_config.json", "");
+  write ("tokenizer_config.json", R"({"chat_template": 5})");
+  expect_error ("tokenizer_config.json", "chat_template");
+  write ("tokenizer_config.json", R"({"chat_template": [{"name": "default"}]})");
+  expect_error ("tokenizer_config.json", "chat_template");
+  write ("tokenizer_config.json", R"({"bos_token": 5})");
+  expect_error ("tokenizer_config.json", "bos_token");
+  write ("tokenizer_config.json", R"({"eos_token": {"content": null}})");
+  expect_error ("tokenizer_config.json", "eos_token");
+}
+
+} // namespace
