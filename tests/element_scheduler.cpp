@@ -173,6 +173,9 @@ TEST (SchedulerElement, ACancelEventFromEitherSideEndsTheRequest)
           {"up", "cancelled"}, {"down", "cancelled"}, {"action", "cancelled"}, {"direct", "cancelled"}}));
   loop.push ("after", 3);
   EXPECT_EQ (loop.endings (1), (Endings{{"after", "length"}}));
+  // The last buffer leaves before its step is committed; EOS comes after.
+  gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+  wait_for_eos (loop.harness ());
   EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
 }
 

@@ -57,7 +57,8 @@ def write(path, subject, lines):
         "",
         '#include "engine/chat/unicode_tables.hpp"',
         "",
-        "namespace millrace::jinja {",
+        "namespace millrace::jinja",
+        "{",
         "",
         "// clang-format off",
     ]

@@ -6,14 +6,17 @@
 namespace millrace::jinja
 {
 
+/// Up to this length the plain search costs at most as many comparisons for each byte.
+constexpr size_t kShortNeedle = 16;
+
 size_t
 find_text (std::string_view text, std::string_view needle, size_t from)
 {
+  if (needle.size () <= kShortNeedle)
+    return text.find (needle, from);
   // memmem in the C library is linear (two-way search); string_view::find is not for needles like "aaab"
   if (from > text.size ())
     return std::string_view::npos;
-  if (needle.empty ())
-    return from;
   const void *at = memmem (text.data () + from, text.size () - from, needle.data (), needle.size ());
   return at ? static_cast<size_t> (static_cast<const char *> (at) - text.data ()) : std::string_view::npos;
 }
@@ -21,7 +24,7 @@ find_text (std::string_view text, std::string_view needle, size_t from)
 size_t
 find_last_text (std::string_view text, std::string_view needle)
 {
-  if (needle.size () <= 16)
+  if (needle.size () <= kShortNeedle)
     return text.rfind (needle);
   const std::string reversed (text.rbegin (), text.rend ());
   const std::string needle_reversed (needle.rbegin (), needle.rend ());
