@@ -22,6 +22,7 @@
  */
 
 #include "elements/elements.hpp"
+#include "elements/scheduler_inbox.hpp"
 
 #include "engine/scheduling/scheduler.hpp"
 #include "library/element.hpp"
@@ -30,13 +31,9 @@
 #include "library/ref.hpp"
 #include "library/request.hpp"
 
-#include <algorithm>
-#include <condition_variable>
 #include <cstdio>
 #include <deque>
-#include <mutex>
 #include <optional>
-#include <unordered_map>
 
 GST_DEBUG_CATEGORY_STATIC (llm_scheduler_debug);
 #define GST_CAT_DEFAULT llm_scheduler_debug
@@ -47,26 +44,6 @@ namespace
 struct Settings { // OBJECT_LOCK
   millrace::SchedulerSettings scheduler;
   guint max_queued = 64;
-};
-
-struct Shared { // `mutex`; never held while pushing or posting
-  std::mutex mutex;
-  std::condition_variable work, room;
-  std::deque<std::shared_ptr<millrace::Request>> inbox;
-  std::unordered_map<std::string, millrace::Ref<MillraceRequest>> known; // by id, until they end
-  guint max_queued = 64;
-  std::unordered_map<GstPad *, bool> eos; // of each sink pad
-  int waiting = 0;                        // in the scheduler's own queue
-  bool flushing = true;
-  GstFlowReturn flow = GST_FLOW_OK;
-  millrace::SchedulerStatistics statistics;
-  int live = 0, blocks_used = 0, blocks = 0;
-
-  bool all_eos () const
-  {
-    return !eos.empty () &&
-           std::all_of (eos.begin (), eos.end (), [] (const auto &pad) { return pad.second; });
-  }
 };
 
 struct Loop { // the task of the src pad; built in READY→PAUSED
@@ -83,7 +60,7 @@ struct LlmScheduler {
   GstPad *src;
   guint pads; // OBJECT_LOCK
   Settings settings;
-  Shared shared;
+  millrace::SchedulerInbox inbox;
   Loop loop;
 };
 
@@ -112,25 +89,6 @@ scheduler_cast (gpointer object)
 }
 
 // --- the loop -----------------------------------------------------------------------------------
-
-// Waits until there is something to do. FLUSHING: stop; EOS: all input has ended and all work is done.
-static GstFlowReturn
-wait_for_work (LlmScheduler *self)
-{
-  auto &shared = self->shared;
-  std::unique_lock lock (shared.mutex);
-  for (;;) {
-    if (shared.flushing)
-      return GST_FLOW_FLUSHING;
-    if (!shared.inbox.empty ())
-      std::swap (shared.inbox, self->loop.arrived);
-    if (!self->loop.arrived.empty () || !self->loop.scheduler->idle ())
-      return GST_FLOW_OK;
-    if (shared.all_eos ())
-      return GST_FLOW_EOS;
-    shared.work.wait (lock);
-  }
-}
 
 static void
 start_stream (LlmScheduler *self)
@@ -169,34 +127,24 @@ static void
 settle (LlmScheduler *self)
 {
   auto &scheduler = *self->loop.scheduler;
-  auto &shared = self->shared;
   scheduler.commit (self->loop.step);
   for (const auto &request : scheduler.finished ())
     post_finished (self, *request);
 
-  std::lock_guard lock (shared.mutex);
-  for (const auto &request : scheduler.finished ())
-    shared.known.erase (request->id);
-  const bool was_full = shared.waiting > 0;
-  shared.waiting = scheduler.waiting ();
-  shared.live = scheduler.live ();
-  shared.blocks_used = scheduler.blocks ().used ();
-  shared.statistics = scheduler.statistics ();
-  if (was_full || !scheduler.finished ().empty ())
-    shared.room.notify_all ();
+  self->inbox.settle (scheduler);
 }
 
 // One turn: plan → push → commit. Everything downstream runs inside the push, in this thread.
 static GstFlowReturn
 turn (LlmScheduler *self)
 {
-  if (auto flow = wait_for_work (self); flow != GST_FLOW_OK)
-    return flow;
-  start_stream (self);
-
   auto &loop = self->loop;
   GstFlowReturn flow = GST_FLOW_OK;
   const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
+    flow = self->inbox.take (loop.arrived, loop.scheduler->idle ());
+    if (flow != GST_FLOW_OK)
+      return;
+    start_stream (self);
     for (auto &request : loop.arrived)
       loop.scheduler->admit (std::move (request));
     loop.arrived.clear ();
@@ -211,15 +159,10 @@ turn (LlmScheduler *self)
 static void
 drop_all (LlmScheduler *self)
 {
-  auto &shared = self->shared;
   if (self->loop.scheduler)
     self->loop.scheduler->clear ();
   self->loop.arrived.clear ();
-  std::lock_guard lock (shared.mutex);
-  shared.inbox.clear ();
-  shared.known.clear ();
-  shared.waiting = shared.live = shared.blocks_used = 0;
-  shared.room.notify_all ();
+  self->inbox.clear ();
 }
 
 static void
@@ -231,10 +174,7 @@ llm_scheduler_loop (gpointer data)
     return;
 
   GST_DEBUG_OBJECT (self, "pausing: %s", gst_flow_get_name (flow));
-  {
-    std::lock_guard lock (self->shared.mutex);
-    self->shared.flow = flow;
-  }
+  self->inbox.stop (flow);
   gst_pad_pause_task (self->src);
   drop_all (self);
   if (flow == GST_FLOW_EOS) {
@@ -253,72 +193,26 @@ llm_scheduler_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
 {
   auto *self = scheduler_cast (parent);
   const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
-  const auto request = millrace::request_of (buffer);
-  auto &engine = millrace::engine_request (request.get ());
-  {
-    const millrace::MappedBuffer mapped (buffer);
-    const auto *tokens = reinterpret_cast<const millrace::TokenId *> (mapped.chars ());
-    engine.prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
-  }
-  millrace::request_timing (request.get ()) = {GST_BUFFER_PTS (buffer), GST_BUFFER_DURATION (buffer)};
-
-  auto &shared = self->shared;
-  std::unique_lock lock (shared.mutex);
-  shared.room.wait (lock, [&] {
-    return shared.flushing || shared.flow != GST_FLOW_OK ||
-           shared.inbox.size () + shared.waiting < shared.max_queued;
+  GstFlowReturn flow = GST_FLOW_OK;
+  const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
+    const auto request = millrace::request_of (buffer);
+    {
+      const millrace::MappedBuffer mapped (buffer);
+      const auto *tokens = reinterpret_cast<const millrace::TokenId *> (mapped.chars ());
+      millrace::engine_request (request.get ())
+          .prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
+    }
+    millrace::request_timing (request.get ()) = {GST_BUFFER_PTS (buffer), GST_BUFFER_DURATION (buffer)};
+    flow = self->inbox.submit (request.get ());
   });
-  if (shared.flushing)
-    return GST_FLOW_FLUSHING;
-  if (shared.flow != GST_FLOW_OK)
-    return shared.flow;
-  // Two requests of one id: both run; the id reaches the newer one.
-  shared.known.insert_or_assign (engine.id, request);
-  shared.inbox.push_back (millrace::share_request (request.get ()));
-  shared.work.notify_one ();
-  return GST_FLOW_OK;
-}
-
-static gboolean
-cancel (LlmScheduler *self, const char *id)
-{
-  millrace::Ref<MillraceRequest> request;
-  {
-    std::lock_guard lock (self->shared.mutex);
-    if (auto found = self->shared.known.find (id); found != self->shared.known.end ())
-      request = found->second;
-  }
-  if (!request)
-    return FALSE;
-  millrace_request_cancel (request.get ());
-  return TRUE;
+  return done ? flow : GST_FLOW_ERROR;
 }
 
 static void
 llm_scheduler_cancel_signal (LlmScheduler *self, const char *id, gpointer)
 {
   if (id)
-    cancel (self, id);
-}
-
-static void
-set_flushing (LlmScheduler *self, bool flushing)
-{
-  std::lock_guard lock (self->shared.mutex);
-  self->shared.flushing = flushing;
-  if (!flushing)
-    self->shared.flow = GST_FLOW_OK;
-  self->shared.work.notify_all ();
-  self->shared.room.notify_all ();
-}
-
-// The core marks a pad as EOS only after its event function returned, too late to wake the loop by.
-static void
-set_eos (LlmScheduler *self, GstPad *pad, bool eos)
-{
-  std::lock_guard lock (self->shared.mutex);
-  self->shared.eos[pad] = eos;
-  self->shared.work.notify_all ();
+    self->inbox.cancel (id);
 }
 
 static gboolean
@@ -328,7 +222,7 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   const char *id = nullptr;
   switch (GST_EVENT_TYPE (event)) {
   case GST_EVENT_STREAM_START:
-    set_eos (self, pad, false);
+    self->inbox.set_eos (pad, false);
     gst_event_unref (event);
     return TRUE;
   case GST_EVENT_SEGMENT:
@@ -343,18 +237,19 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return fits;
   }
   case GST_EVENT_EOS:
+    // Noted here because the core marks the pad only after this returns, too late to wake the loop by.
     gst_event_unref (event);
-    set_eos (self, pad, true);
+    self->inbox.set_eos (pad, true);
     return TRUE;
   case GST_EVENT_FLUSH_START:
-    set_flushing (self, true);
+    self->inbox.set_flushing (true);
     gst_pad_push_event (self->src, event);
     gst_pad_pause_task (self->src);
     return TRUE;
   case GST_EVENT_FLUSH_STOP:
     drop_all (self); // the task is paused
-    set_eos (self, pad, false);
-    set_flushing (self, false);
+    self->inbox.set_eos (pad, false);
+    self->inbox.set_flushing (false);
     self->loop.started = false;
     gst_pad_push_event (self->src, event);
     if (gst_pad_is_active (self->src))
@@ -362,7 +257,7 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return TRUE;
   case GST_EVENT_CUSTOM_BOTH_OOB:
     if (millrace_event_parse_cancel (event, &id)) {
-      cancel (self, id);
+      self->inbox.cancel (id);
       gst_event_unref (event);
       return TRUE;
     }
@@ -378,7 +273,7 @@ llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
   auto *self = scheduler_cast (parent);
   const char *id = nullptr;
   if (millrace_event_parse_cancel (event, &id)) {
-    cancel (self, id);
+    self->inbox.cancel (id);
     gst_event_unref (event);
     return TRUE;
   }
@@ -399,21 +294,13 @@ llm_scheduler_src_activate_mode (GstPad *pad, GstObject *parent, GstPadMode mode
   if (mode != GST_PAD_MODE_PUSH)
     return FALSE;
   if (active) {
-    set_flushing (self, false);
+    self->inbox.set_flushing (false);
     return gst_pad_start_task (pad, llm_scheduler_loop, self, nullptr);
   }
-  set_flushing (self, true);
+  self->inbox.set_flushing (true);
   const gboolean stopped = gst_pad_stop_task (pad);
   drop_all (self);
   return stopped;
-}
-
-static void
-forget_pad (LlmScheduler *self, GstPad *pad)
-{
-  std::lock_guard lock (self->shared.mutex);
-  self->shared.eos.erase (pad);
-  self->shared.work.notify_all (); // it may have been the last one without EOS
 }
 
 static GstPad *
@@ -435,10 +322,10 @@ llm_scheduler_request_new_pad (GstElement *element, GstPadTemplate *templ, const
   gst_pad_set_event_function (pad, llm_scheduler_sink_event);
   gst_pad_set_query_function (pad, millrace::llm_element_query);
   GST_PAD_SET_ACCEPT_INTERSECT (pad);
-  set_eos (self, pad, false);
+  self->inbox.set_eos (pad, false);
   if (gst_element_add_pad (element, pad))
     return pad;
-  forget_pad (self, pad);
+  self->inbox.forget_pad (pad);
   return nullptr;
 }
 
@@ -446,7 +333,7 @@ static void
 llm_scheduler_release_pad (GstElement *element, GstPad *pad)
 {
   gst_pad_set_active (pad, FALSE);
-  forget_pad (scheduler_cast (element), pad);
+  scheduler_cast (element)->inbox.forget_pad (pad);
   gst_element_remove_pad (element, pad);
 }
 
@@ -459,12 +346,8 @@ build (LlmScheduler *self)
   GST_OBJECT_UNLOCK (self);
   const bool built = millrace::guarded (GST_ELEMENT (self),
                                         [&] { self->loop.scheduler.emplace (model, settings.scheduler); });
-  if (built) {
-    std::lock_guard lock (self->shared.mutex);
-    self->shared.max_queued = settings.max_queued;
-    self->shared.blocks = self->loop.scheduler->blocks ().size ();
-    self->shared.statistics = {};
-  }
+  if (built)
+    self->inbox.open (settings.max_queued, self->loop.scheduler->blocks ().size ());
   return built;
 }
 
@@ -479,26 +362,9 @@ llm_scheduler_change_state (GstElement *element, GstStateChange transition)
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
     std::destroy_at (&self->loop);
     std::construct_at (&self->loop);
-    std::lock_guard lock (self->shared.mutex);
-    for (auto &[pad, eos] : self->shared.eos)
-      eos = false;
+    self->inbox.clear_eos ();
   }
   return result;
-}
-
-static GstStructure *
-statistics_structure (LlmScheduler *self)
-{
-  std::lock_guard lock (self->shared.mutex);
-  const auto &shared = self->shared;
-  const auto &totals = shared.statistics;
-  return gst_structure_new (
-      "application/x-llm-scheduler-stats", "steps", G_TYPE_UINT64, totals.steps, "running", G_TYPE_INT,
-      shared.live, "queued", G_TYPE_INT, static_cast<int> (shared.inbox.size ()) + shared.waiting, "finished",
-      G_TYPE_UINT64, totals.finished, "prompt-tokens", G_TYPE_UINT64, totals.prompt_tokens,
-      "generated-tokens", G_TYPE_UINT64, totals.generated_tokens, "drafted-tokens", G_TYPE_UINT64,
-      totals.drafted, "accepted-tokens", G_TYPE_UINT64, totals.accepted, "kv-blocks", G_TYPE_INT,
-      shared.blocks, "kv-blocks-used", G_TYPE_INT, shared.blocks_used, nullptr);
 }
 
 static void
@@ -534,7 +400,7 @@ llm_scheduler_get_property (GObject *object, guint id, GValue *value, GParamSpec
 {
   auto *self = scheduler_cast (object);
   if (id == PROP_STATS) {
-    g_value_take_boxed (value, statistics_structure (self));
+    g_value_take_boxed (value, self->inbox.statistics ());
     return;
   }
   const auto &settings = self->settings;
@@ -566,7 +432,7 @@ llm_scheduler_finalize (GObject *object)
 {
   auto *self = scheduler_cast (object);
   std::destroy_at (&self->settings);
-  std::destroy_at (&self->shared);
+  std::destroy_at (&self->inbox);
   std::destroy_at (&self->loop);
   G_OBJECT_CLASS (llm_scheduler_parent_class)->finalize (object);
 }
@@ -581,7 +447,7 @@ static void
 llm_scheduler_init (LlmScheduler *self)
 {
   std::construct_at (&self->settings);
-  std::construct_at (&self->shared);
+  std::construct_at (&self->inbox);
   std::construct_at (&self->loop);
   self->src = gst_pad_new_from_static_template (&src_template, "src");
   gst_pad_set_activatemode_function (self->src, llm_scheduler_src_activate_mode);

@@ -32,6 +32,9 @@ counted (size_t size, size_t alignment)
 
 } // namespace
 
+// The pairs below match; the compiler sees only one half of each where it inlines.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+
 void *
 operator new (size_t size)
 {
@@ -51,6 +54,17 @@ void *
 operator new[] (size_t size, std::align_val_t alignment)
 {
   return counted (size, static_cast<size_t> (alignment));
+}
+// simdjson uses these.
+void *
+operator new (size_t size, const std::nothrow_t &) noexcept
+{
+  return counted (size, 0);
+}
+void *
+operator new[] (size_t size, const std::nothrow_t &) noexcept
+{
+  return counted (size, 0);
 }
 void
 operator delete (void *memory) noexcept

@@ -6,6 +6,7 @@
 #include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
 #include "tests/fake_model.hpp"
+#include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
@@ -127,8 +128,7 @@ copy (const Request &request)
 
 TEST (Loop, OneAnswerHoweverARequestIsRun)
 {
-  const uint64_t seed = std::random_device{}();
-  std::printf ("seed %llu\n", static_cast<unsigned long long> (seed));
+  const uint64_t seed = test_seed ();
   std::mt19937_64 random (seed);
   int compared = 0, accepted = 0;
   for (int round = 0; round < 60; round++) {
@@ -182,8 +182,7 @@ TEST (Loop, OneAnswerHoweverARequestIsRun)
 
 TEST (Loop, CancelsEndARequestOnceAndFreeItsBlocks)
 {
-  const uint64_t seed = std::random_device{}();
-  std::printf ("seed %llu\n", static_cast<unsigned long long> (seed));
+  const uint64_t seed = test_seed ();
   std::mt19937_64 random (seed);
   int cancelled = 0;
   for (int round = 0; round < 50; round++) {

@@ -1,5 +1,6 @@
 // labels: unit
 #include "engine/kv/block_pool.hpp"
+#include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
@@ -28,7 +29,7 @@ TEST (BlockPool, gives_each_block_once_until_none_is_left)
 
 TEST (BlockPool, counts_hold_through_random_use)
 {
-  const uint32_t seed = std::random_device () ();
+  const auto seed = static_cast<uint32_t> (test_seed ());
   SCOPED_TRACE ("seed " + std::to_string (seed));
   std::mt19937 random (seed);
   BlockPool pool (40);

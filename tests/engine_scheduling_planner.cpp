@@ -2,6 +2,7 @@
 // The planner's promises on random states.
 
 #include "engine/scheduling/planner.hpp"
+#include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
@@ -14,8 +15,7 @@ using namespace millrace;
 
 TEST (Planner, SpendsTheBudgetFairlyAndNeverStarvesDecode)
 {
-  const uint64_t seed = std::random_device{}();
-  std::printf ("seed %llu\n", static_cast<unsigned long long> (seed));
+  const uint64_t seed = test_seed ();
   std::mt19937_64 random (seed);
   std::vector<RowPlan> rows, again;
   for (int round = 0; round < 200'000; round++) {

@@ -2,6 +2,7 @@
 // Where a stream is cut into pieces never matters to the prompts that come out.
 
 #include "engine/scheduling/request_splitter.hpp"
+#include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
@@ -66,8 +67,7 @@ TEST (Splitter, TooLongIsReportedAndTheNextLineIsFine)
 
 TEST (Splitter, CutsDoNotMatter)
 {
-  const uint64_t seed = std::random_device{}();
-  std::printf ("seed %llu\n", static_cast<unsigned long long> (seed));
+  const uint64_t seed = test_seed ();
   std::mt19937_64 random (seed);
   const std::string alphabet[] = {"a", "é", "漢", "\n", "\r\n", "\r", "{}", "🎈"};
   for (int round = 0; round < 5000; round++) {

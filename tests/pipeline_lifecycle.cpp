@@ -2,7 +2,7 @@
 // timeout: 900
 // Starting and stopping pipelines, also in mid-generation, leaves nothing behind.
 
-#include "library/ref.hpp"
+#include "tests/pipeline_runner.hpp"
 
 #include <gst/gst.h>
 #include <gtest/gtest.h>
@@ -21,14 +21,7 @@ using millrace::Ref;
 namespace
 {
 
-// Sanitizers keep freed memory for a while and slow everything down.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int kCycles = 60;
-constexpr bool kCheckMemory = false;
-#else
-constexpr int kCycles = 1000;
-constexpr bool kCheckMemory = true;
-#endif
+constexpr int kCycles = millrace::testing::kSanitized ? 60 : 1000;
 
 long
 resident_kib ()
@@ -107,7 +100,7 @@ TEST (Lifecycle, AThousandStartsAndStopsLeaveNoMemory)
   std::printf (
       "%d cycles: slowest stop %.1f ms, resident memory %ld KiB after warm-up, %ld KiB at most later\n",
       kCycles, slowest_ms, after_warm_up, highest);
-  if (kCheckMemory) {
+  if (!millrace::testing::kSanitized) {
     EXPECT_LE (highest - after_warm_up, 2048) << "KiB of growth";
   }
 }

@@ -1,0 +1,70 @@
+// Where the scheduler's sources and its loop meet: requests come in, the loop takes them out.
+//
+// Any thread may call anything; take () belongs to the loop's thread. No lock is held on return, and nothing is
+// called out to while one is held.
+#pragma once
+
+#include "engine/scheduling/scheduler.hpp"
+#include "library/ref.hpp"
+#include "library/request.hpp"
+
+#include <gst/gst.h>
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+namespace millrace
+{
+
+class SchedulerInbox
+{
+public:
+  /// Starts afresh for a scheduler that has just been built.
+  void open (guint max_queued, int blocks);
+
+  /// Hands a request over; waits while the queue is full. FLUSHING or the loop's last flow when it has stopped.
+  GstFlowReturn submit (MillraceRequest *request);
+
+  /// Appends what has come to `arrived`; waits when `idle` and nothing has. FLUSHING: stop. EOS: all inputs have
+  /// ended, the queue is empty and the loop is idle.
+  GstFlowReturn take (std::deque<std::shared_ptr<Request>> &arrived, bool idle);
+
+  /// False when no unfinished request has this id. Of two with one id the newer is meant.
+  bool cancel (const char *id);
+
+  /// After a commit: what has finished is forgotten, and sources that wait may go on.
+  void settle (const Scheduler &scheduler);
+  /// The loop has stopped with `flow`; submit () returns it from now on.
+  void stop (GstFlowReturn flow);
+  /// Drops everything that waits.
+  void clear ();
+
+  void set_flushing (bool flushing);
+  void set_eos (GstPad *pad, bool eos);
+  void forget_pad (GstPad *pad);
+  void clear_eos ();
+
+  /// For the element's property "stats"; transfer full.
+  GstStructure *statistics ();
+
+private:
+  bool all_eos () const;
+
+  std::mutex mutex_;
+  std::condition_variable work_, room_;
+  std::deque<std::shared_ptr<Request>> queue_;
+  std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
+  std::unordered_map<GstPad *, bool> eos_;                      // of each sink pad
+  guint max_queued_ = 64;
+  int waiting_ = 0; // in the scheduler's own queue
+  bool flushing_ = true;
+  GstFlowReturn flow_ = GST_FLOW_OK;
+  SchedulerStatistics totals_;
+  int live_ = 0, blocks_used_ = 0, blocks_ = 0;
+};
+
+} // namespace millrace
