@@ -28,6 +28,7 @@
 #include "library/request.hpp"
 
 #include <unordered_map>
+#include <utility>
 
 enum LlmDetokenizerFormat { FORMAT_TEXT, FORMAT_JSONL };
 
@@ -41,8 +42,9 @@ struct Settings { // OBJECT_LOCK
 
 struct Stream {
   millrace::TextStream text;
-  std::string whole;                 // format=jsonl: the text so far
-  millrace::ResultLogprobs logprobs; // format=jsonl
+  std::string whole = {};                 // format=jsonl: the text so far
+  millrace::ResultLogprobs logprobs = {}; // format=jsonl
+  bool begun = false;                     // some text has left
 };
 
 struct State {                                  // streaming thread
@@ -140,10 +142,9 @@ static GstBuffer *
 text_buffer (GstBuffer *tokens, MillraceRequest *request, const std::string &text, const char *finish)
 {
   GstBuffer *buffer = text.empty () ? gst_buffer_new () : gst_buffer_new_memdup (text.data (), text.size ());
-  gst_buffer_copy_into (buffer, tokens,
-                        static_cast<GstBufferCopyFlags> (GST_BUFFER_COPY_FLAGS | GST_BUFFER_COPY_TIMESTAMPS),
-                        0, -1);
-  GST_BUFFER_FLAG_UNSET (buffer, GST_BUFFER_FLAG_MARKER);
+  GST_BUFFER_PTS (buffer) = GST_BUFFER_PTS (tokens);
+  GST_BUFFER_DURATION (buffer) = GST_BUFFER_DURATION (tokens);
+  GST_BUFFER_OFFSET (buffer) = GST_BUFFER_OFFSET (tokens);
   if (finish)
     GST_BUFFER_FLAG_SET (buffer, GST_BUFFER_FLAG_MARKER);
   millrace_buffer_add_request_meta (buffer, request, finish);
@@ -164,8 +165,10 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
                    : meta && GST_BUFFER_OFFSET_IS_VALID (buffer) ? millrace::FinishReason::kNone
                                                                  : millrace::FinishReason::kLength;
 
-  auto [found, fresh] =
-      state.streams.try_emplace (request.serial, Stream{millrace::TextStream (request, tokenizer), {}, {}});
+  auto found = state.streams.find (request.serial);
+  if (found == state.streams.end ())
+    found = state.streams.emplace (request.serial, Stream{.text = millrace::TextStream (request, tokenizer)})
+                .first;
   Stream &stream = found->second;
   const bool was_finished = stream.text.finish () != millrace::FinishReason::kNone;
   {
@@ -194,7 +197,6 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
                                                       wanted ? &stream.logprobs : nullptr, tokenizer) +
                                "\n";
       output = text_buffer (buffer, object.get (), line, finish_name);
-      GST_BUFFER_FLAG_SET (output, GST_BUFFER_FLAG_DISCONT);
     }
   } else {
     if (ends_now && finish == millrace::FinishReason::kError)
@@ -202,6 +204,9 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
     if (ends_now || !state.piece.empty ())
       output = text_buffer (buffer, object.get (), state.piece, finish_name);
   }
+  // The first tokens of a generation may be no text yet; its first text is what begins it here.
+  if (output && !std::exchange (stream.begun, true))
+    GST_BUFFER_FLAG_SET (output, GST_BUFFER_FLAG_DISCONT);
   if (end != millrace::FinishReason::kNone)
     state.streams.erase (request.serial);
   return output;

@@ -9,7 +9,8 @@
 
 #include <dlfcn.h>
 
-namespace {
+namespace
+{
 
 template <typename F>
 F
