@@ -75,8 +75,7 @@ static GstStateChangeReturn
 llm_element_change_state (GstElement *element, GstStateChange transition)
 {
   auto *self = LLM_ELEMENT (element);
-  if (transition == GST_STATE_CHANGE_NULL_TO_READY && !LLM_ELEMENT_GET_CLASS (self)->model_optional &&
-      !millrace::ensure_model (element, holder_of (self)))
+  if (transition == GST_STATE_CHANGE_NULL_TO_READY && !millrace::ensure_model (element, holder_of (self)))
     return GST_STATE_CHANGE_FAILURE;
   const auto result = GST_ELEMENT_CLASS (llm_element_parent_class)->change_state (element, transition);
   if (transition == GST_STATE_CHANGE_READY_TO_NULL)

@@ -18,8 +18,6 @@ G_DECLARE_DERIVABLE_TYPE (LlmElement, llm_element, LLM, ELEMENT, GstElement)
 
 struct _LlmElementClass {
   GstElementClass parent;
-  /// Whether the element does without a model (it still answers for others when it has one).
-  gboolean model_optional;
 };
 
 G_END_DECLS

@@ -24,4 +24,4 @@ plugin_init (GstPlugin *plugin)
 }
 
 GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, millrace, "LLM inference as pipelines", plugin_init,
-                   MILLRACE_VERSION, GST_LICENSE_UNKNOWN, "millrace", MILLRACE_URL)
+                   MILLRACE_VERSION, GST_LICENSE_UNKNOWN, "millrace", "Unknown package origin")
