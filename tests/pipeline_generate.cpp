@@ -66,7 +66,8 @@ mixed_requests (uint64_t seed)
       line += "\"messages\":[{\"role\":\"user\",\"content\":\"" + prompt + "\"}]";
     else
       line += "\"prompt\":\"" + prompt + "\"";
-    line += ",\"max_tokens\":" + std::to_string (1 + below (40));
+    const int max_tokens = 1 + below (40);
+    line += ",\"max_tokens\":" + std::to_string (max_tokens);
     if (below (2)) {
       line += ",\"temperature\":" + std::to_string (below (15) / 10.0) +
               ",\"seed\":" + std::to_string (below (1000));
@@ -86,7 +87,7 @@ mixed_requests (uint64_t seed)
     if (below (5) == 0)
       line += ",\"logit_bias\":{\"198\":-5,\"257\":3.5}";
     if (below (5) == 0)
-      line += ",\"ignore_eos\":true,\"min_tokens\":" + std::to_string (below (3));
+      line += ",\"ignore_eos\":true,\"min_tokens\":" + std::to_string (below (std::min (3, max_tokens)));
     lines.push_back (line + "}\n");
   }
   return lines;

@@ -7,7 +7,9 @@
 #include <gst/gst.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <mutex>
+#include <regex>
 #include <string>
 #include <vector>
 
@@ -29,6 +31,20 @@ struct PipelineResult {
   std::vector<std::string> finished; ///< ids of llm-request messages, in order
 };
 
+/// Takes `child::property=value` out of a pipeline string. gst_parse_launch () of GStreamer 1.22 leaks a reference to
+/// the child of each, so the runner sets them itself, on the pipeline's llmbin.
+inline std::vector<std::array<std::string, 3>>
+take_child_properties (std::string &text)
+{
+  static const std::regex pattern (R"(([a-z]+)::([a-z-]+)=([^ ]+))");
+  std::vector<std::array<std::string, 3>> found;
+  for (std::smatch match; std::regex_search (text, match, pattern);) {
+    found.push_back ({match[1], match[2], match[3]});
+    text = match.prefix ().str () + match.suffix ().str ();
+  }
+  return found;
+}
+
 /// `chunks` become one buffer each. `caps` may be null: bytes without a format, as from fdsrc; with caps the
 /// buffers are half a second long and one second apart.
 inline PipelineResult
@@ -38,7 +54,8 @@ run_pipeline (const std::string &middle, const std::vector<std::string> &chunks,
   std::call_once (once, [] { gst_init (nullptr, nullptr); });
   PipelineResult result;
   GError *error = nullptr;
-  const std::string text = "appsrc name=in ! " + middle + " ! fakesink name=out signal-handoffs=true";
+  std::string text = "appsrc name=in ! " + middle + " ! fakesink name=out signal-handoffs=true";
+  const auto properties = take_child_properties (text);
   auto pipeline = Ref<GstElement>::adopt (
       gst_parse_launch_full (text.c_str (), nullptr, GST_PARSE_FLAG_FATAL_ERRORS, &error));
   if (!pipeline) {
@@ -47,6 +64,10 @@ run_pipeline (const std::string &middle, const std::vector<std::string> &chunks,
     return result;
   }
   gst_object_ref_sink (pipeline.get ());
+  for (const auto &[child, property, value] : properties) {
+    auto element = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline.get ()), child.c_str ()));
+    gst_util_set_object_arg (G_OBJECT (element.get ()), property.c_str (), value.c_str ());
+  }
   auto source = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline.get ()), "in"));
   auto sink = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline.get ()), "out"));
   if (caps) {
