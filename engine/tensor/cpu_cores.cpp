@@ -1,19 +1,16 @@
 // Cores this process may use: affinity mask and control group quotas.
 //
 // A container's quota is often far below the number of cores of the machine, and threads beyond it are
-// stopped in the middle of a step. A quota applies to the whole subtree, so every level up to the root is
-// looked at; a path that does not exist below the mount (a container that sees its host's path) is skipped
-// on the way up and the mount's own root, which is then the container's group, still counts.
+// stopped in the middle of a step.
 // Source: Linux Documentation/admin-guide/cgroup-v2.rst (cpu.max), scheduler/sched-bwc.rst (cpu.cfs_*).
 #include "engine/tensor/cpu_cores.hpp"
 
+#include "engine/tensor/control_groups.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
 #include <algorithm>
 #include <fstream>
 #include <sched.h>
-#include <string>
-#include <string_view>
 #include <thread>
 
 namespace fs = std::filesystem;
@@ -53,33 +50,6 @@ v1_limit (const fs::path &group, int cores)
   return quota_file >> quota && period_file >> period ? quota_cores (quota, period, cores) : cores;
 }
 
-/// The smallest limit of `group` and all groups above it, below the hierarchy's mount point.
-template <typename Limit>
-int
-limit_along (const fs::path &mount, const fs::path &group, int cores, Limit limit)
-{
-  fs::path relative = group.relative_path ().lexically_normal ();
-  if (std::find (relative.begin (), relative.end (), fs::path ("..")) != relative.end ())
-    relative.clear (); // the group lies outside of the visible part of the hierarchy
-  for (;; relative = relative.parent_path ()) {
-    cores = limit (mount / relative, cores);
-    if (relative.empty ())
-      return cores;
-  }
-}
-
-bool
-lists (std::string_view controllers, std::string_view wanted)
-{
-  for (size_t begin = 0; begin <= controllers.size ();) {
-    const size_t end = std::min (controllers.find (',', begin), controllers.size ());
-    if (controllers.substr (begin, end - begin) == wanted)
-      return true;
-    begin = end + 1;
-  }
-  return false;
-}
-
 int
 affinity_cores ()
 {
@@ -103,23 +73,9 @@ int
 usable_cores_under (const fs::path &root, int affinity_cores)
 {
   int cores = std::max (affinity_cores, 1);
-  const fs::path cgroup = root / "sys/fs/cgroup";
-  std::ifstream memberships (root / "proc/self/cgroup"); // lines "ID:CONTROLLERS:PATH"
-  for (std::string line; std::getline (memberships, line);) {
-    const size_t first = line.find (':');
-    const size_t second = first == std::string::npos ? first : line.find (':', first + 1);
-    if (second == std::string::npos)
-      continue;
-    const auto controllers = std::string_view (line).substr (first + 1, second - first - 1);
-    const fs::path group = line.substr (second + 1);
-    if (controllers.empty ()) {
-      cores = limit_along (cgroup, group, cores, v2_limit);
-      cores = limit_along (cgroup / "unified", group, cores, v2_limit); // v1 and v2 side by side
-    } else if (lists (controllers, "cpu")) {
-      cores = limit_along (cgroup / controllers, group, cores, v1_limit);
-      cores = limit_along (cgroup / "cpu", group, cores, v1_limit);
-    }
-  }
+  for_each_control_group (root, "cpu", [&] (const fs::path &group, ControlGroupVersion version) {
+    cores = version == ControlGroupVersion::kV2 ? v2_limit (group, cores) : v1_limit (group, cores);
+  });
   return std::max (cores, 1);
 }
 
