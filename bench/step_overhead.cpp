@@ -37,9 +37,8 @@ constexpr int kSteps = 2000;
 class EmptyContext final : public ExecutionContext
 {
 public:
-  EmptyContext (int blocks, int max_tokens)
-      : blocks_ (blocks)
-      , max_tokens_ (max_tokens)
+  explicit EmptyContext (int max_tokens)
+      : max_tokens_ (max_tokens)
   {
   }
   void forward (std::span<const Slice> slices) override
@@ -50,21 +49,25 @@ public:
     }
   }
   int max_tokens () const override { return max_tokens_; }
-  int kv_blocks () const override { return blocks_; }
+  void copy_block (int, BlockId, BlockId) override {}
+  void clear_block (int, BlockId) override {}
+  void read_block (int, BlockId, std::span<std::byte>) const override {}
+  void write_block (int, BlockId, std::span<const std::byte>) override {}
 
 private:
-  int blocks_, max_tokens_;
+  int max_tokens_;
 };
 
 class EmptyModel final : public CompiledModel
 {
 public:
-  size_t kv_block_bytes () const override { return 64; }
+  KvLayout kv_layout (KvType) const override { return {{.block_bytes = 64}}; }
+  std::string kv_identity () const override { return "empty"; }
   size_t weight_bytes () const override { return 0; }
   std::string description () const override { return "empty"; }
-  std::unique_ptr<ExecutionContext> create_context (int kv_blocks, int max_tokens) const override
+  std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const override
   {
-    return std::make_unique<EmptyContext> (kv_blocks, max_tokens);
+    return std::make_unique<EmptyContext> (options.max_tokens);
   }
 };
 

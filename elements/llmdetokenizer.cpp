@@ -8,7 +8,8 @@
  * With `format=text` each buffer of text leaves as soon as it is certain. A failed request has no place in a
  * text stream: it is posted as a warning, and at EOS as an error when `fail-at-eos` is set, so that a program
  * around the pipeline exits with an error. With `format=jsonl` one line leaves for each request when it has
- * ended: `id`, `text`, `finish_reason`, `usage`, and `logprobs` or `error`.
+ * ended: `id`, `text`, `finish_reason`, `usage`, `logprobs` or `error`,
+ * and with `statistics` what it cost.
  *
  * ## Example launch line
  * |[
@@ -38,6 +39,7 @@ namespace
 struct Settings { // OBJECT_LOCK
   LlmDetokenizerFormat format = FORMAT_TEXT;
   bool fail_at_eos = true;
+  bool statistics = false;
 };
 
 struct Stream {
@@ -69,7 +71,7 @@ struct LlmDetokenizerClass {
 
 G_DEFINE_TYPE (LlmDetokenizer, llm_detokenizer, LLM_TYPE_ELEMENT)
 
-enum { PROP_0, PROP_FORMAT, PROP_FAIL_AT_EOS };
+enum { PROP_0, PROP_FORMAT, PROP_FAIL_AT_EOS, PROP_STATISTICS };
 
 static LlmDetokenizer *
 detokenizer_cast (gpointer object)
@@ -193,9 +195,10 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
       collect_logprobs (stream, meta);
     if (ends_now) {
       const bool wanted = request.sampling.logprobs >= 0 && !request.error;
-      const std::string line = millrace::result_json (request, stream.whole, finish, stream.text.usage (),
-                                                      wanted ? &stream.logprobs : nullptr, tokenizer) +
-                               "\n";
+      const std::string line =
+          millrace::result_json (request, stream.whole, finish, stream.text.usage (),
+                                 wanted ? &stream.logprobs : nullptr, settings.statistics, tokenizer) +
+          "\n";
       output = text_buffer (buffer, object.get (), line, finish_name);
     }
   } else {
@@ -293,6 +296,9 @@ llm_detokenizer_set_property (GObject *object, guint id, const GValue *value, GP
   case PROP_FAIL_AT_EOS:
     self->settings.fail_at_eos = g_value_get_boolean (value);
     break;
+  case PROP_STATISTICS:
+    self->settings.statistics = g_value_get_boolean (value);
+    break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
   }
@@ -310,6 +316,9 @@ llm_detokenizer_get_property (GObject *object, guint id, GValue *value, GParamSp
     break;
   case PROP_FAIL_AT_EOS:
     g_value_set_boolean (value, self->settings.fail_at_eos);
+    break;
+  case PROP_STATISTICS:
+    g_value_set_boolean (value, self->settings.statistics);
     break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
@@ -385,6 +394,11 @@ llm_detokenizer_class_init (LlmDetokenizerClass *klass)
       object_class, PROP_FAIL_AT_EOS,
       g_param_spec_boolean ("fail-at-eos", "Fail at EOS",
                             "With format=text: post an error at EOS if any request failed", TRUE, ready));
+  g_object_class_install_property (
+      object_class, PROP_STATISTICS,
+      g_param_spec_boolean ("statistics", "Statistics",
+                            "With format=jsonl: add times (in milliseconds) and counts to each line", FALSE,
+                            ready));
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);
   gst_element_class_set_static_metadata (element_class, "LLM detokenizer", "Filter/LLM",

@@ -44,6 +44,8 @@ struct Settings { // OBJECT_LOCK
   LlmPromptBoundary boundary = BOUNDARY_AUTO;
   bool chat = false;
   std::string system_prompt;
+  millrace::Priority priority = millrace::Priority::kNormal;
+  guint timeout_ms = 0;
   millrace::SamplingParams sampling;
 };
 
@@ -69,7 +71,7 @@ struct LlmPromptClass {
 
 G_DEFINE_TYPE (LlmPrompt, llm_prompt, LLM_TYPE_ELEMENT)
 
-enum { PROP_0, PROP_BOUNDARY, PROP_CHAT, PROP_SYSTEM_PROMPT, PROP_SAMPLING };
+enum { PROP_0, PROP_BOUNDARY, PROP_CHAT, PROP_SYSTEM_PROMPT, PROP_PRIORITY, PROP_TIMEOUT_MS, PROP_SAMPLING };
 
 static LlmPrompt *
 prompt_cast (gpointer object)
@@ -88,6 +90,19 @@ llm_prompt_boundary_get_type ()
       {BOUNDARY_JSONL, "Each line is a request in JSON", "jsonl"},
       {0, nullptr, nullptr}};
   static const GType type = g_enum_register_static ("LlmPromptBoundary", values);
+  return type;
+}
+
+static GType
+llm_prompt_priority_get_type ()
+{
+  using millrace::Priority;
+  static const GEnumValue values[] = {
+      {static_cast<int> (Priority::kLow), "After requests that came up to 5 s later", "low"},
+      {static_cast<int> (Priority::kNormal), "In order of arrival", "normal"},
+      {static_cast<int> (Priority::kHigh), "Before requests that came up to 5 s earlier", "high"},
+      {0, nullptr, nullptr}};
+  static const GType type = g_enum_register_static ("LlmPromptPriority", values);
   return type;
 }
 
@@ -142,6 +157,8 @@ prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
          const millrace::RequestSplitter::Prompt &prompt)
 {
   request.sampling = settings.sampling;
+  request.priority = settings.priority;
+  request.timeout_us = int64_t{settings.timeout_ms} * 1000;
   request.id = "req-" + std::to_string (++self->state.requests);
   if (prompt.too_long) {
     request.error = {"invalid_request", "prompt",
@@ -282,6 +299,12 @@ llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamS
     self->settings.system_prompt = text ? text : "";
     break;
   }
+  case PROP_PRIORITY:
+    self->settings.priority = static_cast<millrace::Priority> (g_value_get_enum (value));
+    break;
+  case PROP_TIMEOUT_MS:
+    self->settings.timeout_ms = g_value_get_uint (value);
+    break;
   default:
     if (!millrace::set_sampling_property (self->settings.sampling, PROP_SAMPLING, id, value))
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
@@ -303,6 +326,12 @@ llm_prompt_get_property (GObject *object, guint id, GValue *value, GParamSpec *s
     break;
   case PROP_SYSTEM_PROMPT:
     g_value_set_string (value, self->settings.system_prompt.c_str ());
+    break;
+  case PROP_PRIORITY:
+    g_value_set_enum (value, static_cast<int> (self->settings.priority));
+    break;
+  case PROP_TIMEOUT_MS:
+    g_value_set_uint (value, self->settings.timeout_ms);
     break;
   default:
     if (!millrace::get_sampling_property (self->settings.sampling, PROP_SAMPLING, id, value))
@@ -376,6 +405,17 @@ llm_prompt_class_init (LlmPromptClass *klass)
       object_class, PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",
                            "System message put before the user's, with chat=true", "", playing));
+  g_object_class_install_property (
+      object_class, PROP_PRIORITY,
+      g_param_spec_enum ("priority", "Priority", "Class of the requests; each class is worth 5 s of waiting",
+                         llm_prompt_priority_get_type (), static_cast<int> (millrace::Priority::kNormal),
+                         playing));
+  g_object_class_install_property (
+      object_class, PROP_TIMEOUT_MS,
+      g_param_spec_uint (
+          "timeout-ms", "Timeout",
+          "Milliseconds from a request's arrival to its end, with what text it has by then; 0: none", 0,
+          G_MAXINT, 0, playing));
   millrace::install_sampling_properties (object_class, PROP_SAMPLING);
 
   gst_element_class_add_static_pad_template (element_class, &sink_template);
@@ -384,4 +424,5 @@ llm_prompt_class_init (LlmPromptClass *klass)
       element_class, "LLM prompt", "Filter/LLM",
       "Cuts text or JSON Lines into generation requests with their parameters", "The Millrace authors");
   gst_type_mark_as_plugin_api (llm_prompt_boundary_get_type (), static_cast<GstPluginAPIFlags> (0));
+  gst_type_mark_as_plugin_api (llm_prompt_priority_get_type (), static_cast<GstPluginAPIFlags> (0));
 }

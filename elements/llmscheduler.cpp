@@ -6,12 +6,14 @@
  *
  * A task on the source pad waits for work, plans a step, and pushes one memory-less buffer that refers to it;
  * everything up to llmdetokenizer runs inside that push, and when it returns the step is committed. Requests
- * join and leave between steps. The element owns the sequences and the paged KV cache; a running sequence
- * never lacks memory, because its blocks are set aside when it starts.
+ * join and leave between steps. The element owns the sequences and the paged KV cache: requests that begin alike
+ * share it, what ended requests leave stays cached, and when memory runs short the newest requests make way and
+ * are computed again later, exactly. Long prompts are cut so that running requests keep their pace. See
+ * docs/scheduling.md.
  *
  * The event `LlmCancel` (see millrace_event_new_cancel()) and the action signal #llmscheduler::cancel end a
  * request before the next step. Each ended request posts an element message `llm-request` with its counts and
- * times. EOS is forwarded when all sink pads have it and no request is left.
+ * times; with `stats-interval` steps post `llm-step`. EOS is forwarded when all sink pads have it and no request is left.
  *
  * ## Example launch line
  * |[
@@ -22,7 +24,7 @@
  */
 
 #include "elements/elements.hpp"
-#include "elements/scheduler_inbox.hpp"
+#include "elements/scheduler_settings.hpp"
 
 #include "engine/scheduling/scheduler.hpp"
 #include "library/element.hpp"
@@ -41,16 +43,13 @@ GST_DEBUG_CATEGORY_STATIC (llm_scheduler_debug);
 namespace
 {
 
-struct Settings { // OBJECT_LOCK
-  millrace::SchedulerSettings scheduler;
-  guint max_queued = 64;
-};
-
 struct Loop { // the task of the src pad; built in READY→PAUSED
   std::optional<millrace::Scheduler> scheduler;
   millrace::Step step;
   std::deque<std::shared_ptr<millrace::Request>> arrived;
   bool started = false; // stream-start, caps and segment have been sent
+  int stats_interval_ms = -1;
+  int64_t stats_posted_us = 0;
 };
 
 } // namespace
@@ -59,7 +58,7 @@ struct LlmScheduler {
   LlmElement parent;
   GstPad *src;
   guint pads; // OBJECT_LOCK
-  Settings settings;
+  millrace::SchedulerElementSettings settings;
   millrace::SchedulerInbox inbox;
   Loop loop;
 };
@@ -70,15 +69,7 @@ struct LlmSchedulerClass {
 
 G_DEFINE_TYPE (LlmScheduler, llm_scheduler, LLM_TYPE_ELEMENT)
 
-enum {
-  PROP_0,
-  PROP_MAX_BATCH,
-  PROP_PREFILL_TOKENS,
-  PROP_MAX_DRAFT,
-  PROP_KV_MEMORY,
-  PROP_MAX_QUEUED,
-  PROP_STATS
-};
+enum { PROP_0, PROP_STATS, PROP_SETTINGS };
 enum { SIGNAL_CANCEL, SIGNAL_LAST };
 static guint signals[SIGNAL_LAST];
 
@@ -113,14 +104,32 @@ post_finished (LlmScheduler *self, const millrace::Request &request)
   const auto &statistics = request.statistics;
   GstStructure *structure = gst_structure_new (
       "llm-request", "id", G_TYPE_STRING, request.id.c_str (), "prompt-tokens", G_TYPE_INT,
-      static_cast<int> (request.prompt.size ()), "completion-tokens", G_TYPE_INT, statistics.generated,
-      "drafted-tokens", G_TYPE_INT, statistics.drafted, "accepted-tokens", G_TYPE_INT, statistics.accepted,
-      "queue-time", G_TYPE_UINT64, statistics.queued_us * GST_USECOND, "first-token-time", G_TYPE_UINT64,
-      statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64, statistics.total_us * GST_USECOND,
-      nullptr);
+      static_cast<int> (request.prompt.size ()), "cached-tokens", G_TYPE_INT, statistics.cached_tokens,
+      "prefill-tokens", G_TYPE_INT, statistics.prefill_tokens, "completion-tokens", G_TYPE_INT,
+      statistics.generated, "drafted-tokens", G_TYPE_INT, statistics.drafted, "accepted-tokens", G_TYPE_INT,
+      statistics.accepted, "preemptions", G_TYPE_INT, statistics.preemptions, "steps", G_TYPE_INT,
+      statistics.steps, "queue-time", G_TYPE_UINT64, statistics.queued_us * GST_USECOND, "first-token-time",
+      G_TYPE_UINT64, statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64,
+      statistics.total_us * GST_USECOND, nullptr);
   if (request.error)
     gst_structure_set (structure, "error", G_TYPE_STRING, request.error.message.c_str (), nullptr);
   gst_element_post_message (GST_ELEMENT (self), gst_message_new_element (GST_OBJECT (self), structure));
+}
+
+static void
+post_step (LlmScheduler *self)
+{
+  auto &loop = self->loop;
+  if (loop.stats_interval_ms < 0)
+    return;
+  const int64_t now = millrace::steady_now_us ();
+  if (loop.stats_posted_us > 0 && now - loop.stats_posted_us < int64_t{loop.stats_interval_ms} * 1000)
+    return;
+  loop.stats_posted_us = now;
+  millrace::SchedulerSnapshot snapshot;
+  snapshot.take (*loop.scheduler);
+  gst_element_post_message (GST_ELEMENT (self),
+                            gst_message_new_element (GST_OBJECT (self), snapshot.to_structure ("llm-step")));
 }
 
 static void
@@ -130,7 +139,12 @@ settle (LlmScheduler *self)
   scheduler.commit (self->loop.step);
   for (const auto &request : scheduler.finished ())
     post_finished (self, *request);
-
+  post_step (self);
+  if (auto *disk = scheduler.kv ().disk ()) {
+    if (const std::string warning = disk->take_warning (); !warning.empty ())
+      GST_ELEMENT_WARNING (self, RESOURCE, WRITE, ("%s", warning.c_str ()),
+                           ("prefixes are still cached in memory; see cache-directory and cache-size"));
+  }
   self->inbox.settle (scheduler);
 }
 
@@ -342,12 +356,13 @@ build (LlmScheduler *self)
 {
   const auto model = millrace::element_model (LLM_ELEMENT (self));
   GST_OBJECT_LOCK (self);
-  const Settings settings = self->settings;
+  const auto settings = self->settings;
   GST_OBJECT_UNLOCK (self);
   const bool built = millrace::guarded (GST_ELEMENT (self),
                                         [&] { self->loop.scheduler.emplace (model, settings.scheduler); });
+  self->loop.stats_interval_ms = settings.stats_interval_ms;
   if (built)
-    self->inbox.open (settings.max_queued, self->loop.scheduler->blocks ().size ());
+    self->inbox.open (settings.max_queued, settings.when_full, *self->loop.scheduler);
   return built;
 }
 
@@ -360,6 +375,8 @@ llm_scheduler_change_state (GstElement *element, GstStateChange transition)
   const auto result = GST_ELEMENT_CLASS (llm_scheduler_parent_class)->change_state (element, transition);
   // Pads are inactive and the task has been joined.
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+    if (self->loop.scheduler)
+      millrace::guarded (element, [&] { self->loop.scheduler->save (); });
     std::destroy_at (&self->loop);
     std::construct_at (&self->loop);
     self->inbox.clear_eos ();
@@ -371,27 +388,9 @@ static void
 llm_scheduler_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
 {
   auto *self = scheduler_cast (object);
-  auto &settings = self->settings;
   GST_OBJECT_LOCK (self);
-  switch (id) {
-  case PROP_MAX_BATCH:
-    settings.scheduler.max_batch = g_value_get_int (value);
-    break;
-  case PROP_PREFILL_TOKENS:
-    settings.scheduler.prefill_tokens = g_value_get_int (value);
-    break;
-  case PROP_MAX_DRAFT:
-    settings.scheduler.max_draft = g_value_get_int (value);
-    break;
-  case PROP_KV_MEMORY:
-    settings.scheduler.kv_bytes = g_value_get_uint64 (value);
-    break;
-  case PROP_MAX_QUEUED:
-    settings.max_queued = g_value_get_uint (value);
-    break;
-  default:
+  if (!millrace::set_scheduler_property (self->settings, PROP_SETTINGS, id, value))
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
-  }
   GST_OBJECT_UNLOCK (self);
 }
 
@@ -403,27 +402,9 @@ llm_scheduler_get_property (GObject *object, guint id, GValue *value, GParamSpec
     g_value_take_boxed (value, self->inbox.statistics ());
     return;
   }
-  const auto &settings = self->settings;
   GST_OBJECT_LOCK (self);
-  switch (id) {
-  case PROP_MAX_BATCH:
-    g_value_set_int (value, settings.scheduler.max_batch);
-    break;
-  case PROP_PREFILL_TOKENS:
-    g_value_set_int (value, settings.scheduler.prefill_tokens);
-    break;
-  case PROP_MAX_DRAFT:
-    g_value_set_int (value, settings.scheduler.max_draft);
-    break;
-  case PROP_KV_MEMORY:
-    g_value_set_uint64 (value, settings.scheduler.kv_bytes);
-    break;
-  case PROP_MAX_QUEUED:
-    g_value_set_uint (value, settings.max_queued);
-    break;
-  default:
+  if (!millrace::get_scheduler_property (self->settings, PROP_SETTINGS, id, value))
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
-  }
   GST_OBJECT_UNLOCK (self);
 }
 
@@ -457,47 +438,6 @@ llm_scheduler_init (LlmScheduler *self)
 }
 
 static void
-install_properties (GObjectClass *klass)
-{
-  const millrace::SchedulerSettings defaults;
-  const auto ready =
-      static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
-  g_object_class_install_property (klass, PROP_MAX_BATCH,
-                                   g_param_spec_int ("max-batch", "Maximum batch",
-                                                     "Requests that run at a time", 1, 4096,
-                                                     defaults.max_batch, ready));
-  g_object_class_install_property (
-      klass, PROP_PREFILL_TOKENS,
-      g_param_spec_int (
-          "prefill-tokens", "Prefill tokens",
-          "Prompt tokens of a step, over all requests; less keeps running requests smoother, more starts "
-          "new ones sooner",
-          1, 65536, defaults.prefill_tokens, ready));
-  g_object_class_install_property (
-      klass, PROP_MAX_DRAFT,
-      g_param_spec_int ("max-draft", "Maximum draft",
-                        "Drafted tokens of a request in a step; 0: no speculation", 0, millrace::kMaxDraft,
-                        defaults.max_draft, ready));
-  g_object_class_install_property (
-      klass, PROP_KV_MEMORY,
-      g_param_spec_uint64 (
-          "kv-memory", "KV memory",
-          "Bytes of the KV cache; 0: a quarter of the memory available at start, at most what "
-          "max-batch requests can use",
-          0, G_MAXUINT64, 0, ready));
-  g_object_class_install_property (klass, PROP_MAX_QUEUED,
-                                   g_param_spec_uint ("max-queued", "Maximum queued",
-                                                      "Requests that wait before upstream is made to wait", 1,
-                                                      G_MAXUINT, 64, ready));
-  g_object_class_install_property (
-      klass, PROP_STATS,
-      g_param_spec_boxed ("stats", "Statistics",
-                          "Steps, running and queued requests, tokens, drafts and KV blocks since the start",
-                          GST_TYPE_STRUCTURE,
-                          static_cast<GParamFlags> (G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
-}
-
-static void
 llm_scheduler_class_init (LlmSchedulerClass *klass)
 {
   GST_DEBUG_CATEGORY_INIT (llm_scheduler_debug, "llmscheduler", 0, "Millrace scheduler");
@@ -509,7 +449,14 @@ llm_scheduler_class_init (LlmSchedulerClass *klass)
   element_class->change_state = llm_scheduler_change_state;
   element_class->request_new_pad = llm_scheduler_request_new_pad;
   element_class->release_pad = llm_scheduler_release_pad;
-  install_properties (object_class);
+  millrace::install_scheduler_properties (object_class, PROP_SETTINGS);
+  g_object_class_install_property (
+      object_class, PROP_STATS,
+      g_param_spec_boxed (
+          "stats", "Statistics",
+          "Totals since the start, what runs and waits now, KV blocks, prefix cache, and the last step "
+          "with the time of each element, in nanoseconds",
+          GST_TYPE_STRUCTURE, static_cast<GParamFlags> (G_PARAM_READABLE | G_PARAM_STATIC_STRINGS)));
 
   /**
    * llmscheduler::cancel:

@@ -2,29 +2,45 @@
 
 #include <algorithm>
 #include <iterator>
+#include <utility>
 
 namespace millrace
 {
 
 void
-SchedulerInbox::open (guint max_queued, int blocks)
+SchedulerInbox::open (guint max_queued, WhenFull when_full, const Scheduler &scheduler)
 {
   std::lock_guard lock (mutex_);
   max_queued_ = max_queued;
-  blocks_ = blocks;
-  totals_ = {};
+  when_full_ = when_full;
+  all_rejected_ = 0;
+  snapshot_.take (scheduler);
 }
 
 GstFlowReturn
 SchedulerInbox::submit (MillraceRequest *request)
 {
+  Request &wanted = engine_request (request);
+  wanted.submitted_us = steady_now_us ();
   std::unique_lock lock (mutex_);
-  room_.wait (lock,
-              [&] { return flushing_ || flow_ != GST_FLOW_OK || queue_.size () + waiting_ < max_queued_; });
+  // Rejected requests pass the queue too, and must not grow it without bound either.
+  room_.wait (lock, [&] {
+    return flushing_ || flow_ != GST_FLOW_OK ||
+           (when_full_ == WhenFull::kReject ? rejected_ : queued ()) < max_queued_;
+  });
   if (flushing_)
     return GST_FLOW_FLUSHING;
   if (flow_ != GST_FLOW_OK)
     return flow_;
+  if (when_full_ == WhenFull::kReject && queued () >= max_queued_ && !wanted.error) {
+    wanted.retry_after_ms = retry_after_ms_;
+    wanted.error = {"queue_full", "",
+                    std::to_string (queued ()) +
+                        " requests wait already, as many as max-queued allows; try again in " +
+                        std::to_string ((retry_after_ms_ + 999) / 1000) + " s"};
+    rejected_++;
+    all_rejected_++;
+  }
   known_.insert_or_assign (millrace_request_get_id (request), Ref<MillraceRequest>::share (request));
   queue_.push_back (share_request (request));
   work_.notify_one ();
@@ -38,8 +54,11 @@ SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, bool idle)
   for (;;) {
     if (flushing_)
       return GST_FLOW_FLUSHING;
+    waiting_ += static_cast<int> (queue_.size () - rejected_); // until settle () knows better
     std::move (queue_.begin (), queue_.end (), std::back_inserter (arrived));
     queue_.clear ();
+    if (std::exchange (rejected_, 0) > 0)
+      room_.notify_all ();
     if (!idle || !arrived.empty ())
       return GST_FLOW_OK;
     if (all_eos ())
@@ -73,9 +92,8 @@ SchedulerInbox::settle (const Scheduler &scheduler)
   }
   const bool may_have_room = scheduler.waiting () < waiting_ || !scheduler.finished ().empty ();
   waiting_ = scheduler.waiting ();
-  live_ = scheduler.live ();
-  blocks_used_ = scheduler.blocks ().used ();
-  totals_ = scheduler.statistics ();
+  retry_after_ms_ = scheduler.retry_after_ms ();
+  snapshot_.take (scheduler);
   if (may_have_room)
     room_.notify_all ();
 }
@@ -94,7 +112,9 @@ SchedulerInbox::clear ()
   std::lock_guard lock (mutex_);
   queue_.clear ();
   known_.clear ();
-  waiting_ = live_ = blocks_used_ = 0;
+  rejected_ = 0;
+  waiting_ = 0;
+  snapshot_.clear_load ();
   room_.notify_all ();
 }
 
@@ -144,13 +164,10 @@ GstStructure *
 SchedulerInbox::statistics ()
 {
   std::lock_guard lock (mutex_);
-  return gst_structure_new (
-      "application/x-llm-scheduler-stats", "steps", G_TYPE_UINT64, totals_.steps, "running", G_TYPE_INT,
-      live_, "queued", G_TYPE_INT, static_cast<int> (queue_.size ()) + waiting_, "finished", G_TYPE_UINT64,
-      totals_.finished, "prompt-tokens", G_TYPE_UINT64, totals_.prompt_tokens, "generated-tokens",
-      G_TYPE_UINT64, totals_.generated_tokens, "drafted-tokens", G_TYPE_UINT64, totals_.drafted,
-      "accepted-tokens", G_TYPE_UINT64, totals_.accepted, "kv-blocks", G_TYPE_INT, blocks_, "kv-blocks-used",
-      G_TYPE_INT, blocks_used_, nullptr);
+  GstStructure *structure = snapshot_.to_structure ("application/x-llm-scheduler-stats");
+  gst_structure_set (structure, "queued", G_TYPE_INT, static_cast<int> (queued ()), "rejected", G_TYPE_UINT64,
+                     all_rejected_, nullptr);
+  return structure;
 }
 
 } // namespace millrace

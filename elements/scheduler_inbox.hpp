@@ -4,7 +4,7 @@
 // called out to while one is held.
 #pragma once
 
-#include "engine/scheduling/scheduler.hpp"
+#include "elements/scheduler_snapshot.hpp"
 #include "library/ref.hpp"
 #include "library/request.hpp"
 
@@ -23,10 +23,13 @@ namespace millrace
 class SchedulerInbox
 {
 public:
-  /// Starts afresh for a scheduler that has just been built.
-  void open (guint max_queued, int blocks);
+  enum class WhenFull { kBlock, kReject };
 
-  /// Hands a request over; waits while the queue is full. FLUSHING or the loop's last flow when it has stopped.
+  /// Starts afresh for a scheduler that has just been built.
+  void open (guint max_queued, WhenFull when_full, const Scheduler &scheduler);
+
+  /// Hands a request over. With a full queue it waits, or (kReject) ends the request with the error queue_full.
+  /// FLUSHING or the loop's last flow when it has stopped.
   GstFlowReturn submit (MillraceRequest *request);
 
   /// Appends what has come to `arrived`; waits when `idle` and nothing has. FLUSHING: stop. EOS: all inputs have
@@ -53,6 +56,7 @@ public:
 
 private:
   bool all_eos () const;
+  size_t queued () const { return queue_.size () - rejected_ + static_cast<size_t> (waiting_); }
 
   std::mutex mutex_;
   std::condition_variable work_, room_;
@@ -60,11 +64,14 @@ private:
   std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
   std::unordered_map<GstPad *, bool> eos_;                      // of each sink pad
   guint max_queued_ = 64;
-  int waiting_ = 0; // in the scheduler's own queue
+  WhenFull when_full_ = WhenFull::kBlock;
+  size_t rejected_ = 0; // of those in queue_: they only leave through the loop
+  int waiting_ = 0;     // in the scheduler's own queue
   bool flushing_ = true;
   GstFlowReturn flow_ = GST_FLOW_OK;
-  SchedulerStatistics totals_;
-  int live_ = 0, blocks_used_ = 0, blocks_ = 0;
+  uint64_t all_rejected_ = 0;
+  int64_t retry_after_ms_ = 1000;
+  SchedulerSnapshot snapshot_; // of the last commit
 };
 
 } // namespace millrace

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "engine/backend/backend.hpp"
+#include "engine/clock.hpp"
 #include "engine/sampling/sampler.hpp"
 #include "engine/scheduling/request.hpp"
 
@@ -30,7 +31,7 @@ struct Row {
   Sequence *sequence = nullptr;
 
   // Written by plan ().
-  int position = 0; ///< of the first token of this row's work; sequence->kv_tokens
+  int position = 0; ///< of the first token of this row's work; sequence->kv.tokens
   int prefill_tokens =
       0; ///< prompt tokens [position, position + prefill_tokens) to put into KV; never the pending one
   bool scored = false; ///< after them the pending token follows and wants logits
@@ -38,6 +39,9 @@ struct Row {
 
   // Written by prefill (): how many of prefill_tokens are in KV.
   int prefilled = 0;
+
+  // Written by verify (): where rejected drafts send recurrent state back to.
+  int checkpoint = 0;
 
   // Written by drafters.
   std::array<TokenId, kMaxDraft> draft;
@@ -64,8 +68,15 @@ struct Row {
   bool ended () const { return finish != FinishReason::kNone; }
 };
 
+/// How long one stage took in a step.
+struct StageTime {
+  char name[24] = {}; ///< cut if need be
+  int64_t us = 0;
+};
+
 struct Step {
   uint64_t number = 0;
+  Clock clock = steady_now_us;
   std::vector<Row> rows;
   ExecutionContext *context = nullptr;
   int vocab = 0;                          ///< length of a row of logits
@@ -73,6 +84,8 @@ struct Step {
   std::vector<TokenLogprob> top_logprobs; ///< arena of sample ()
   std::vector<Slice> slices;              ///< scratch of prefill () and verify ()
   std::vector<TokenId> slice_tokens;      ///< scratch of verify (): pending token and drafts
+  std::vector<int> recurrent_groups;      ///< of the KV cache
+  std::vector<StageTime> stage_times;     ///< in order; written by whoever runs the stages
 };
 
 } // namespace millrace

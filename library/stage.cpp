@@ -30,10 +30,14 @@ llm_stage_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
     return GST_FLOW_ERROR;
   }
   millrace::Step &step = *meta->step;
+  const int64_t began = step.clock ();
   if (!millrace::guarded (GST_ELEMENT (self), [&] { klass->process (self, step); })) {
     gst_buffer_unref (buffer);
     return GST_FLOW_ERROR;
   }
+  millrace::StageTime &time = step.stage_times.emplace_back ();
+  g_strlcpy (time.name, GST_OBJECT_NAME (self), sizeof time.name);
+  time.us = step.clock () - began;
   GstPad *src = private_of (self)->src;
   return klass->output ? klass->output (self, src, buffer, step) : gst_pad_push (src, buffer);
 }

@@ -142,15 +142,14 @@ TEST_F (CpuBackendTest, description_says_kernels_weights_and_threads)
 TEST_F (CpuBackendTest, hidden_states_and_logits_of_wanted_rows_are_written_and_no_others)
 {
   const auto model = compile (tiny_program (), tiny_tensors ());
-  auto context = model->create_context (2, 8);
+  auto context = model->create_context ({.kv_blocks = {2}, .max_tokens = 8});
   EXPECT_EQ (context->max_tokens (), 8);
-  EXPECT_EQ (context->kv_blocks (), 2);
   const std::vector<TokenId> tokens = {3, 0, 2};
   const std::vector<BlockId> blocks = {1};
   std::vector<float> logits (3 * 4, -7), hidden (4 * 2, -7);
   Slice slices[2];
-  slices[0] = {.tokens = tokens, .position = 0, .blocks = blocks, .scored = 2, .logits = logits.data ()};
-  slices[1] = {.tokens = tokens, .position = 0, .blocks = blocks, .hidden = hidden.data ()};
+  slices[0] = {.tokens = tokens, .position = 0, .blocks = {blocks}, .scored = 2, .logits = logits.data ()};
+  slices[1] = {.tokens = tokens, .position = 0, .blocks = {blocks}, .hidden = hidden.data ()};
   context->forward ({&slices[1], 1});
   context->forward ({&slices[0], 1});
 
@@ -171,19 +170,20 @@ TEST_F (CpuBackendTest, hidden_states_and_logits_of_wanted_rows_are_written_and_
 TEST_F (CpuBackendTest, a_pass_without_tokens_does_nothing)
 {
   const auto model = compile (tiny_program (), tiny_tensors ());
-  auto context = model->create_context (1, 1);
+  auto context = model->create_context ({.kv_blocks = {1}, .max_tokens = 1});
   EXPECT_NO_THROW (context->forward ({}));
 }
 
 TEST_F (CpuBackendTest, a_context_outlives_its_model)
 {
   auto model = compile (tiny_program (), tiny_tensors ());
-  auto context = model->create_context (1, 1);
+  auto context = model->create_context ({.kv_blocks = {1}, .max_tokens = 1});
   model.reset ();
   const TokenId token = 1;
   const BlockId block = 0;
   std::vector<float> logits (4);
-  const Slice slice = {.tokens = {&token, 1}, .blocks = {&block, 1}, .scored = 1, .logits = logits.data ()};
+  const Slice slice = {
+      .tokens = {&token, 1}, .blocks = {{{&block, 1}}}, .scored = 1, .logits = logits.data ()};
   context->forward ({&slice, 1});
   EXPECT_GT (logits[3], 0);
 }
@@ -193,15 +193,16 @@ TEST_F (CpuBackendTest, kv_memory_that_cannot_be_had_is_bad_alloc)
   Program program = tiny_program ();
   program.kv_layers.assign (100, {64, 1024}); // 100 · 64 · 1024 · 16 · 2 · 4 bytes a block
   const auto model = compile (program, tiny_tensors ());
-  EXPECT_EQ (model->kv_block_bytes (), 100u * 64 * 1024 * 16 * 2 * 4);
-  EXPECT_THROW (model->create_context (std::numeric_limits<int>::max (), 1), std::bad_alloc);
+  EXPECT_EQ (model->kv_layout (KvType::kF32)[0].block_bytes, 100u * 64 * 1024 * 16 * 2 * 4);
+  EXPECT_THROW (model->create_context ({.kv_blocks = {std::numeric_limits<int>::max ()}, .max_tokens = 1}),
+                std::bad_alloc);
 }
 
 TEST_F (CpuBackendTest, contexts_without_room_are_refused)
 {
   const auto model = compile (tiny_program (), tiny_tensors ());
-  EXPECT_THROW (model->create_context (0, 1), std::invalid_argument);
-  EXPECT_THROW (model->create_context (1, 0), std::invalid_argument);
+  EXPECT_THROW (model->create_context ({.kv_blocks = {0}, .max_tokens = 1}), std::invalid_argument);
+  EXPECT_THROW (model->create_context ({.kv_blocks = {1}, .max_tokens = 0}), std::invalid_argument);
 }
 
 TEST_F (CpuBackendTest, the_environment_chooses_the_instruction_set)
@@ -255,23 +256,24 @@ TEST_F (CpuBackendTest, a_pass_does_not_allocate)
     for (float &value : tensor.values)
       value = normal (random);
   }
-  for (const auto format : {WeightFormat::kF32, WeightFormat::kInt8}) {
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8, KvType::kK8V4}) {
+    const auto format = type == KvType::kF32 ? WeightFormat::kF32 : WeightFormat::kInt8;
     const auto model = compile (one_layer_program (), tensors, format);
-    auto context = model->create_context (8, 60);
+    auto context = model->create_context ({.kv_type = type, .kv_blocks = {8}, .max_tokens = 60});
     const std::vector<TokenId> tokens (30, 7);
     const std::vector<BlockId> blocks[2] = {{0, 1}, {2, 3}};
     std::vector<float> logits (2 * 30 * 40), hidden (30 * 36);
     Slice slices[2];
     for (int i = 0; i < 2; ++i)
       slices[i] = {
-          .tokens = tokens, .blocks = blocks[i], .scored = 30, .logits = logits.data () + i * 30 * 40};
+          .tokens = tokens, .blocks = {blocks[i]}, .scored = 30, .logits = logits.data () + i * 30 * 40};
     slices[0].hidden = hidden.data ();
     const size_t before = allocations;
     context->forward (slices); // even the first and largest
     for (int i = 0; i < 2; ++i)
       slices[i] = {.tokens = {tokens.data (), 1},
                    .position = 30,
-                   .blocks = blocks[i],
+                   .blocks = {blocks[i]},
                    .scored = 1,
                    .logits = logits.data () + i * 40};
     context->forward (slices);

@@ -1,11 +1,12 @@
 // labels: unit
 //
 // Every kernel of every instruction set against arithmetic in double precision, and the promise that no tile
-// shape changes a bit.
+// shape changes a bit. Attention: engine_backend_attention.cpp.
 #include "engine/backend/cpu/kernels.hpp"
 #include "engine/backend/cpu/memory.hpp"
 #include "engine/backend/cpu/weights.hpp"
 #include "engine/tensor/dtype.hpp"
+#include "tests/kernel_tables.hpp"
 
 #include <gtest/gtest.h>
 
@@ -17,47 +18,17 @@
 
 using namespace millrace;
 using namespace millrace::cpu;
+using namespace millrace::testing;
 
 namespace
 {
 
 constexpr uint32_t kSeed = 21;
 
-bool
-host_runs_avx2 ()
-{
-  try {
-    create_cpu_backend ({.threads = 1, .isa = CpuOptions::Isa::kAvx2});
-    return true;
-  } catch (const std::invalid_argument &) {
-    return false;
-  }
-}
-
-std::vector<const KernelTable *>
-tables ()
-{
-  std::vector<const KernelTable *> tables = {&kPortableKernels};
-#if defined(__x86_64__) || defined(__i386__)
-  if (host_runs_avx2 ())
-    tables.push_back (&kAvx2Kernels);
-#endif
-  return tables;
-}
-
 int
 padded (int count)
 {
   return static_cast<int> (round_up (static_cast<size_t> (count), kPad));
-}
-
-std::vector<float>
-random_floats (size_t count, std::mt19937 &random, float deviation = 1)
-{
-  std::normal_distribution<float> normal (0, deviation);
-  std::vector<float> values (count);
-  std::ranges::generate (values, [&] { return normal (random); });
-  return values;
 }
 
 // A random matrix in one format with its exact values, and activations for it.
@@ -143,7 +114,7 @@ constexpr Format kAllFormats[] = {Format::kF32, Format::kF16, Format::kBF16, For
 
 TEST (Kernels, products_are_those_of_double_precision)
 {
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     for (const Format format : kAllFormats) {
       for (const int inputs : {1, 20, 32, 100, 515}) {
         const Problem problem (format, 29, inputs, 7, kSeed);
@@ -167,7 +138,7 @@ TEST (Kernels, products_are_those_of_double_precision)
 TEST (Kernels, a_product_has_the_same_bits_in_every_tile)
 {
   constexpr int kRows = 48, kTokens = 13;
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     for (const Format format : kAllFormats) {
       const Problem problem (format, kRows, 300, kTokens, kSeed + 1);
       const auto all = problem.run (*table, 0, kTokens, kRows, true);
@@ -194,7 +165,7 @@ TEST (Kernels, expanded_rows_are_the_stored_values)
   std::mt19937 random (kSeed + 2);
   const auto values = random_floats (77, random);
   const int columns = padded (77);
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     for (const Format format : kAllFormats) {
       Memory row (row_bytes (format, columns));
       pack_row (format, values.data (), 77, columns, row.data ());
@@ -224,7 +195,7 @@ TEST (Kernels, expanded_rows_are_the_stored_values)
 TEST (Kernels, quantization_rounds_to_the_nearest_step_and_zeros_stay_zero)
 {
   std::mt19937 random (kSeed + 3);
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     for (const int count : {1, 31, 32, 33, 64, 91}) {
       auto values = random_floats (static_cast<size_t> (count), random);
       if (count == 64)
@@ -247,7 +218,7 @@ TEST (Kernels, quantization_rounds_to_the_nearest_step_and_zeros_stay_zero)
 TEST (Kernels, norms_are_those_of_double_precision)
 {
   std::mt19937 random (kSeed + 4);
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     for (const int count : {1, 7, 8, 20, 64, 513}) {
       const auto x = random_floats (static_cast<size_t> (count), random),
                  weight = random_floats (static_cast<size_t> (count), random);
@@ -279,7 +250,7 @@ TEST (Kernels, activations_are_those_of_double_precision)
       ASSERT_NEAR (out[i], expected, 1e-6 * (1 + std::fabs (expected))) << name << " of " << gate[i];
     }
   };
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     table->silu (gate.data (), up.data (), count, out.data ());
     check ("silu", [] (double x) { return x / (1 + std::exp (-x)); });
     table->gelu_tanh (gate.data (), up.data (), count, out.data ());
@@ -295,7 +266,7 @@ TEST (Kernels, activations_let_not_a_number_through)
 {
   const float gate[3] = {1, std::numeric_limits<float>::quiet_NaN (), 2};
   const float up[3] = {1, 1, 1};
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     float out[3];
     table->silu (gate, up, 3, out);
     EXPECT_TRUE (std::isfinite (out[0]) && std::isnan (out[1]) && std::isfinite (out[2])) << table->name;
@@ -304,127 +275,9 @@ TEST (Kernels, activations_let_not_a_number_through)
   }
 }
 
-// Keys and values of one KV head in blocks in any order, as AttentionArgs describes them.
-struct KvProblem {
-  KvProblem (int positions, int head_dim, uint32_t seed)
-      : head_dim (head_dim)
-      , value_width (static_cast<int> (round_up (static_cast<size_t> (head_dim), kValuePad)))
-  {
-    std::mt19937 random (seed);
-    const int count = (positions + kKvTokens - 1) / kKvTokens;
-    for (int i = 0; i < count; ++i)
-      blocks.push_back (count - 1 - i);
-    key_bytes = sizeof (float) * static_cast<size_t> (head_dim * kKvTokens);
-    block_bytes = key_bytes + sizeof (float) * static_cast<size_t> (value_width * kKvTokens);
-    kv = Memory (block_bytes * static_cast<size_t> (count));
-    for (int position = 0; position < positions; ++position) {
-      keys.push_back (random_floats (static_cast<size_t> (head_dim), random));
-      values.push_back (random_floats (static_cast<size_t> (head_dim), random));
-      std::byte *block =
-          kv.data () + static_cast<size_t> (blocks[static_cast<size_t> (position / kKvTokens)]) * block_bytes;
-      for (int i = 0; i < head_dim; ++i) {
-        reinterpret_cast<float *> (block)[i * kKvTokens + position % kKvTokens] = keys.back ()[i];
-        reinterpret_cast<float *> (block + key_bytes)[position % kKvTokens * value_width + i] =
-            values.back ()[i];
-      }
-    }
-    queries = random_floats (static_cast<size_t> (kQueryTile * head_dim), random, 2);
-  }
-
-  // Queries [first, first + limits.size ()), each with its own limit.
-  std::vector<float> run (const KernelTable &table, int first, const std::vector<int> &limits) const
-  {
-    std::vector<float> out (limits.size () * static_cast<size_t> (head_dim));
-    const size_t stride = round_up (keys.size (), kKvTokens) + kKvTokens;
-    std::vector<float> scores (kQueryTile * stride), sums (static_cast<size_t> (kQueryTile * value_width));
-    AttentionArgs args{};
-    args.queries = static_cast<int> (limits.size ());
-    for (int i = 0; i < args.queries; ++i) {
-      args.q[i] = queries.data () + (first + i) * head_dim;
-      args.out[i] = out.data () + i * head_dim;
-      args.positions[i] = limits[static_cast<size_t> (i)];
-    }
-    args.head_dim = head_dim;
-    args.value_width = value_width;
-    args.scale = 0.3f;
-    args.kv = kv.data ();
-    args.block_bytes = block_bytes;
-    args.key_offset = 0;
-    args.value_offset = key_bytes;
-    args.blocks = blocks.data ();
-    args.scores = scores.data ();
-    args.score_stride = stride;
-    args.values = sums.data ();
-    table.attention (args);
-    return out;
-  }
-
-  std::vector<double> exact (int query, int limit) const
-  {
-    std::vector<double> weights;
-    double largest = -INFINITY, sum = 0;
-    for (int position = 0; position < limit; ++position) {
-      double score = 0;
-      for (int i = 0; i < head_dim; ++i)
-        score += static_cast<double> (queries[query * head_dim + i]) * keys[position][i];
-      weights.push_back (score * 0.3f);
-      largest = std::max (largest, weights.back ());
-    }
-    for (double &weight : weights)
-      sum += weight = std::exp (weight - largest);
-    std::vector<double> out (static_cast<size_t> (head_dim));
-    for (int position = 0; position < limit; ++position) {
-      for (int i = 0; i < head_dim; ++i)
-        out[i] += weights[position] / sum * values[position][i];
-    }
-    return out;
-  }
-
-  int head_dim, value_width;
-  size_t key_bytes = 0, block_bytes = 0;
-  Memory kv;
-  std::vector<int32_t> blocks;
-  std::vector<std::vector<float>> keys, values;
-  std::vector<float> queries;
-};
-
-TEST (Kernels, attention_is_that_of_double_precision)
-{
-  for (const KernelTable *table : tables ()) {
-    for (const int head_dim : {6, 16, 64, 80}) {
-      const KvProblem problem (70, head_dim, kSeed + 5);
-      const std::vector<int> limits = {33, 33, 34, 70};
-      const auto out = problem.run (*table, 0, limits);
-      for (size_t query = 0; query < limits.size (); ++query) {
-        const auto expected = problem.exact (static_cast<int> (query), limits[query]);
-        for (int i = 0; i < head_dim; ++i)
-          ASSERT_NEAR (out[query * static_cast<size_t> (head_dim) + static_cast<size_t> (i)], expected[i],
-                       3e-6)
-              << table->name << ", head of " << head_dim << ", query " << query;
-      }
-    }
-  }
-}
-
-TEST (Kernels, attention_has_the_same_bits_for_one_query_and_for_a_tile)
-{
-  for (const KernelTable *table : tables ()) {
-    const KvProblem problem (70, 48, kSeed + 6);
-    for (const std::vector<int> &limits :
-         std::vector<std::vector<int>>{{1, 1, 2, 2}, {15, 16, 17, 18}, {40, 70, 70, 70}}) {
-      const auto tile = problem.run (*table, 0, limits);
-      for (int query = 0; query < kQueryTile; ++query) {
-        const auto alone = problem.run (*table, query, {limits[static_cast<size_t> (query)]});
-        EXPECT_EQ (std::memcmp (alone.data (), tile.data () + query * 48, sizeof (float) * 48), 0)
-            << table->name << ", query " << query << " of limits from " << limits[0];
-      }
-    }
-  }
-}
-
 TEST (Kernels, rotation_turns_pairs_half_a_head_apart)
 {
-  for (const KernelTable *table : tables ()) {
+  for (const KernelTable *table : kernel_tables ()) {
     float x[6] = {1, 2, 3, 4, 5, 6};
     const float cosines[3] = {1, 0, 0.6f}, sines[3] = {0, 1, 0.8f};
     table->rotate (x, cosines, sines, 3);

@@ -2,10 +2,8 @@
 // The six-call loop over a model that remembers everything: whatever is batched, chunked, drafted or
 // cancelled around it, a request gets the tokens that it would get alone.
 
-#include "engine/drafting/ngram_drafter.hpp"
-#include "engine/model/forward.hpp"
-#include "engine/scheduling/scheduler.hpp"
 #include "tests/fake_model.hpp"
+#include "tests/request_loop.hpp"
 #include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
@@ -16,115 +14,7 @@
 #include <random>
 
 using namespace millrace;
-using millrace::testing::fake_model;
-using millrace::testing::FakeOptions;
-
-namespace
-{
-
-struct Result {
-  std::vector<TokenId> tokens;
-  std::vector<std::pair<TokenId, float>> logprobs;
-  FinishReason finish = FinishReason::kNone;
-  int endings = 0;
-  std::string error;
-  bool operator== (const Result &) const = default;
-};
-
-struct LoopOptions {
-  SchedulerSettings scheduler;
-  bool prefill = true, draft = true;
-  int defer_below = 0;
-};
-
-/// Runs all requests to their end; `between` is called before each step.
-std::map<uint64_t, Result>
-run (std::shared_ptr<const Model> model, const LoopOptions &options,
-     std::span<const std::shared_ptr<Request>> requests,
-     const std::function<void (Scheduler &, int)> &between = {})
-{
-  Scheduler scheduler (model, options.scheduler);
-  NgramDrafter drafter ({});
-  Sampler sampler;
-  Step step;
-  std::map<uint64_t, Result> results;
-  for (const auto &request : requests)
-    scheduler.admit (request);
-  for (int turn = 0;; turn++) {
-    if (between)
-      between (scheduler, turn);
-    if (!scheduler.plan (step))
-      break;
-    if (options.prefill)
-      prefill (step, options.defer_below);
-    if (options.draft)
-      drafter.draft (step);
-    verify (step);
-    sampler.sample (step);
-    for (const Row &row : step.rows) {
-      Result &result = results[row.sequence->request->serial];
-      for (int i = 0; i < row.accepted_count; i++) {
-        result.tokens.push_back (row.accepted[i].token);
-        for (int j = 0; j < row.accepted[i].top_count; j++) {
-          const auto &top = step.top_logprobs[row.accepted[i].top_begin + j];
-          result.logprobs.emplace_back (top.token, top.logprob);
-        }
-      }
-      if (row.ended ()) {
-        result.finish = row.finish;
-        result.error = row.sequence->request->error.code;
-        result.endings++;
-      }
-    }
-    scheduler.commit (step);
-    EXPECT_LE (scheduler.live (), options.scheduler.max_batch);
-  }
-  EXPECT_TRUE (scheduler.idle ());
-  EXPECT_EQ (scheduler.blocks ().used (), 0) << "blocks leaked";
-  return results;
-}
-
-std::shared_ptr<Request>
-random_request (std::mt19937_64 &random, const FakeOptions &model)
-{
-  auto request = std::make_shared<Request> ();
-  const auto below = [&] (uint64_t bound) { return static_cast<int> (random () % bound); };
-  const int length = 1 + below (below (2) ? 20 : 150);
-  for (int i = 0; i < length; i++)
-    request->prompt.push_back (below (below (2) ? 4 : model.vocab));
-  auto &sampling = request->sampling;
-  sampling.max_tokens = 1 + below (80);
-  sampling.seed = random ();
-  if (below (2)) {
-    sampling.temperature = 0.1 + below (15) / 10.0;
-    sampling.top_k = below (2) ? 0 : 1 + below (20);
-    sampling.top_p = below (2) ? 1 : 0.3 + below (7) / 10.0;
-    sampling.min_p = below (3) ? 0 : 0.1;
-  }
-  if (below (3) == 0) {
-    sampling.repetition_penalty = 1 + below (10) / 10.0;
-    sampling.presence_penalty = below (10) / 10.0;
-    sampling.frequency_penalty = below (10) / 20.0;
-  }
-  if (below (3) == 0)
-    sampling.stop_token_ids = {below (model.vocab), below (model.vocab)};
-  sampling.min_tokens = below (4) ? 0 : below (10);
-  if (below (3) == 0)
-    sampling.logprobs = below (4);
-  return request;
-}
-
-std::shared_ptr<Request>
-copy (const Request &request)
-{
-  auto same = std::make_shared<Request> ();
-  same->serial = request.serial;
-  same->prompt = request.prompt;
-  same->sampling = request.sampling;
-  return same;
-}
-
-} // namespace
+using namespace millrace::testing;
 
 TEST (Loop, OneAnswerHoweverARequestIsRun)
 {
@@ -139,16 +29,9 @@ TEST (Loop, OneAnswerHoweverARequestIsRun)
 
     std::vector<std::shared_ptr<Request>> requests;
     for (int i = 0; i < 12; i++)
-      requests.push_back (random_request (random, fake));
+      requests.push_back (random_request (random, fake.vocab));
 
-    std::map<uint64_t, Result> alone;
-    for (const auto &request : requests) {
-      const std::vector one{copy (*request)};
-      LoopOptions plain;
-      plain.scheduler = {.max_batch = 1, .prefill_tokens = 1 << 16, .max_draft = 0};
-      plain.prefill = plain.draft = false;
-      alone.merge (run (model, plain, one));
-    }
+    const auto alone = run_alone (model, requests);
     for (int variant = 0; variant < 6; variant++) {
       LoopOptions options;
       options.scheduler.max_batch = 1 + static_cast<int> (random () % 12);
@@ -190,7 +73,7 @@ TEST (Loop, CancelsEndARequestOnceAndFreeItsBlocks)
     auto model = fake_model (fake);
     std::vector<std::shared_ptr<Request>> requests;
     for (int i = 0; i < 20; i++)
-      requests.push_back (random_request (random, fake));
+      requests.push_back (random_request (random, fake.vocab));
     LoopOptions options;
     options.scheduler = {.max_batch = 4, .prefill_tokens = 16, .max_draft = 4};
     const auto results = run (model, options, requests, [&] (Scheduler &, int) {

@@ -42,7 +42,8 @@ struct Alone {
 };
 
 std::vector<Alone>
-run_alone (const RunnableModel &model, const std::vector<int> &lengths, std::mt19937 &random)
+run_alone (const RunnableModel &model, const std::vector<int> &lengths, std::mt19937 &random,
+           KvType kv_type = KvType::kF32)
 {
   std::uniform_int_distribution<TokenId> token (0, model.spec.vocab - 1);
   std::vector<Alone> sequences;
@@ -50,7 +51,7 @@ run_alone (const RunnableModel &model, const std::vector<int> &lengths, std::mt1
     Alone alone;
     for (int i = 0; i < length; ++i)
       alone.tokens.push_back (token (random));
-    SequenceRunner runner (model, length, length);
+    SequenceRunner runner (model, length, length, kv_type);
     runner.run (alone.tokens, length);
     alone.outputs = runner.outputs ();
     sequences.push_back (std::move (alone));
@@ -62,23 +63,28 @@ run_alone (const RunnableModel &model, const std::vector<int> &lengths, std::mt1
 class RandomBatches
 {
 public:
-  RandomBatches (const RunnableModel &model, const std::vector<Alone> &sequences, std::mt19937 &random)
+  RandomBatches (const RunnableModel &model, const std::vector<Alone> &sequences, std::mt19937 &random,
+                 KvType kv_type = KvType::kF32)
       : model_ (model)
       , sequences_ (sequences)
       , random_ (random)
+      , layout_ (model.compiled->kv_layout (kv_type))
+      , done_ (sequences.size ())
   {
-    int blocks = 0;
+    int blocks = 3; // some stay free
     for (const Alone &sequence : sequences)
       blocks += blocks_for (static_cast<int64_t> (sequence.tokens.size ()));
-    std::vector<BlockId> ids (static_cast<size_t> (blocks) + 3); // some stay free
-    std::iota (ids.begin (), ids.end (), 0);
-    std::shuffle (ids.begin (), ids.end (), random);
-    context_ = model.compiled->create_context (static_cast<int> (ids.size ()), kMaxTokens);
-    for (const Alone &sequence : sequences) {
-      const int count = blocks_for (static_cast<int64_t> (sequence.tokens.size ()));
-      tables_.emplace_back (ids.end () - count, ids.end ());
-      ids.resize (ids.size () - static_cast<size_t> (count));
-      done_.push_back (0);
+    context_ = model.compiled->create_context (context_options (blocks, kMaxTokens, kv_type));
+    tables_.resize (sequences.size ());
+    for (size_t group = 0; group < layout_.size (); ++group) {
+      std::vector<BlockId> ids (static_cast<size_t> (blocks));
+      std::iota (ids.begin (), ids.end (), 0);
+      std::shuffle (ids.begin (), ids.end (), random);
+      for (size_t i = 0; i < sequences.size (); ++i) {
+        const int count = blocks_for (static_cast<int64_t> (sequences[i].tokens.size ()));
+        tables_[i].emplace_back (ids.end () - count, ids.end ());
+        ids.resize (ids.size () - static_cast<size_t> (count));
+      }
     }
   }
 
@@ -139,7 +145,11 @@ private:
       slice.tokens = std::span (sequences_[part.sequence].tokens)
                          .subspan (static_cast<size_t> (part.position), static_cast<size_t> (part.count));
       slice.position = part.position;
-      slice.blocks = tables_[part.sequence];
+      for (size_t group = 0; group < layout_.size (); ++group) {
+        std::vector<BlockId> &table = tables_[part.sequence][group];
+        std::fill_n (table.begin (), first_seen_block (layout_[group], part.position), kNoBlock);
+        slice.blocks[group] = table;
+      }
       slice.scored = part.scored;
       slice.logits = part.scored > 0 ? part.logits_out.data () : nullptr;
       slice.hidden = part.hidden ? part.hidden_out.data () : nullptr;
@@ -172,9 +182,10 @@ private:
   const RunnableModel &model_;
   const std::vector<Alone> &sequences_;
   std::mt19937 &random_;
-  std::unique_ptr<ExecutionContext> context_;
-  std::vector<std::vector<BlockId>> tables_;
+  KvLayout layout_;
   std::vector<int> done_;
+  std::unique_ptr<ExecutionContext> context_;
+  std::vector<std::vector<std::vector<BlockId>>> tables_; ///< of each sequence, of each group
   std::vector<Part> parts_;
 };
 
@@ -245,6 +256,40 @@ TEST (Exactness, more_heads_per_kv_head_than_a_tile_give_the_same_bits)
   check_model (folder.path (), {1, 15, 31, 48, 49});
 }
 
+// Every way of keeping KV, with full attention, windows shorter and longer than a block, and one that is never
+// full.
+TEST (Exactness, every_kv_type_and_window_gives_the_same_bits)
+{
+  TemporaryFolder folder;
+  write_model (folder.path (),
+               {.family = "qwen3",
+                .vocab = 91,
+                .hidden = 64,
+                .layers = 4,
+                .heads = 6,
+                .kv_heads = 2,
+                .head_dim = 40,
+                .intermediate = 80},
+               16);
+  const uint32_t seed = fresh_seed ();
+  const std::vector<int> windows = {5, 0, 37, 4000};
+  for (const auto isa : host_isas ()) {
+    for (const KvType type : kAllKvTypes) {
+      std::mt19937 random (seed);
+      const auto reference =
+          load_runnable (folder.path (), WeightFormat::kF32, {.threads = 1, .isa = isa}, windows);
+      const auto alone = run_alone (reference, {1, 4, 18, 61, 150}, random, type);
+      for (const int threads : {1, 2, 3}) {
+        SCOPED_TRACE (std::string (isa_name (isa)) + ", " + kv_type_name (type) + ", " +
+                      std::to_string (threads) + " threads; MILLRACE_SEED=" + std::to_string (seed));
+        const auto model =
+            load_runnable (folder.path (), WeightFormat::kF32, {.threads = threads, .isa = isa}, windows);
+        RandomBatches (model, alone, random, type).run ();
+      }
+    }
+  }
+}
+
 // A sequence whose numbers overflow must not be seen by others: not through shared blocks' leftovers,
 // padding, or tiles.
 TEST (Exactness, what_another_sequence_left_in_a_block_is_never_read)
@@ -263,24 +308,29 @@ TEST (Exactness, what_another_sequence_left_in_a_block_is_never_read)
   const std::vector<TokenId> poison (40, 7);
   const int count = static_cast<int> (tokens.size ());
   for (const auto isa : host_isas ()) {
-    SCOPED_TRACE (isa_name (isa));
     const auto model = load_runnable (folder.path (), WeightFormat::kF32, {.threads = 2, .isa = isa});
-    SequenceRunner clean (model, count, count);
-    clean.run (tokens, count);
-    ASSERT_TRUE (std::ranges::all_of (clean.outputs ().logits, [] (float v) { return std::isfinite (v); }));
+    for (const KvType type : kAllKvTypes) {
+      SCOPED_TRACE (std::string (isa_name (isa)) + ", " + kv_type_name (type));
+      SequenceRunner clean (model, count, count, type);
+      clean.run (tokens, count);
+      ASSERT_TRUE (std::ranges::all_of (clean.outputs ().logits, [] (float v) { return std::isfinite (v); }));
 
-    const std::vector<BlockId> blocks = {0, 1, 2};
-    auto context = model.compiled->create_context (3, 40);
-    Slice slice;
-    slice.blocks = blocks;
-    slice.tokens = poison;
-    context->forward ({&slice, 1});
-    std::vector<float> logits (clean.outputs ().logits.size ());
-    slice.tokens = tokens;
-    slice.scored = count;
-    slice.logits = logits.data ();
-    context->forward ({&slice, 1});
-    EXPECT_TRUE (same_bits (logits, clean.outputs ().logits));
+      const std::vector<BlockId> blocks = {0, 1, 2};
+      auto context = model.compiled->create_context (context_options (3, 40, type));
+      Slice slice;
+      slice.blocks[0] = blocks;
+      std::vector<float> logits (std::max (clean.outputs ().logits.size (), poison.size () * 50));
+      slice.tokens = poison;
+      slice.scored = static_cast<int> (poison.size ());
+      slice.logits = logits.data ();
+      context->forward ({&slice, 1});
+      EXPECT_TRUE (std::isnan (logits[0])) << "not a number stays it";
+      slice.tokens = tokens;
+      slice.scored = count;
+      context->forward ({&slice, 1});
+      logits.resize (clean.outputs ().logits.size ());
+      EXPECT_TRUE (same_bits (logits, clean.outputs ().logits));
+    }
   }
 }
 

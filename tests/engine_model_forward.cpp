@@ -37,7 +37,7 @@ public:
     int total = 0;
     std::vector<BlockId> sequences;
     for (const Slice &slice : slices) {
-      const BlockId sequence = slice.blocks.front ();
+      const BlockId sequence = slice.blocks[0].front ();
       EXPECT_EQ (std::count (sequences.begin (), sequences.end (), sequence), 0)
           << "a sequence twice in a pass";
       sequences.push_back (sequence);
@@ -58,7 +58,10 @@ public:
     ++passes;
   }
   int max_tokens () const override { return max_tokens_; }
-  int kv_blocks () const override { return 1000; }
+  void copy_block (int, BlockId, BlockId) override {}
+  void clear_block (int, BlockId) override {}
+  void read_block (int, BlockId, std::span<std::byte>) const override {}
+  void write_block (int, BlockId, std::span<const std::byte>) override {}
 
   std::map<BlockId, std::vector<TokenId>> tokens; ///< by the sequence's first block
   int passes = 0, scored = 0;
@@ -80,7 +83,7 @@ struct Work {
   {
     auto &sequence = sequences.emplace_back (std::make_unique<Sequence> ());
     sequence->slot = static_cast<int> (sequences.size ()) - 1;
-    sequence->blocks = {sequence->slot};
+    sequence->kv.tables[0] = {sequence->slot};
     std::uniform_int_distribution<TokenId> token (0, vocab - 1);
     const int later = scored ? 0 : 3; // prompt that a later step will see
     for (int i = 0; i < position + prefill + 1 + later; ++i)
@@ -217,14 +220,14 @@ TEST (Forward, logits_do_not_depend_on_prefill_or_pass_size)
   for (const int max_tokens : {200, 64, 16, 7, 1}) {
     for (const int defer_below : {0, 10, 1000}) {
       std::mt19937 random (32);
-      auto context = model.compiled->create_context (24, max_tokens);
+      auto context = model.compiled->create_context ({.kv_blocks = {24}, .max_tokens = max_tokens});
       Work work (*context, model.spec.vocab);
       for (const int prompt : {3, 40, 11, 0})
         work.add (0, prompt, true, prompt % 5, random, model.spec.vocab);
       for (size_t i = 0; i < work.sequences.size (); ++i) {
-        work.sequences[i]->blocks.clear ();
+        work.sequences[i]->kv.tables[0].clear ();
         for (int block = 0; block < 6; ++block)
-          work.sequences[i]->blocks.push_back (static_cast<BlockId> (i) + 4 * block);
+          work.sequences[i]->kv.tables[0].push_back (static_cast<BlockId> (i) + 4 * block);
       }
       prefill (work.step, defer_below);
       verify (work.step);

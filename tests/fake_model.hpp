@@ -1,11 +1,12 @@
 // A model that computes nothing but remembers everything: for tests of what lies around the engine's kernels.
 //
 // Its KV cache holds the token ids themselves, in the scheduler's blocks; logits are a hash of all tokens up
-// to the scored one, read back through the block table. A wrong position, a wrong block, a block shared by
-// mistake or a stale draft therefore changes the output.
+// to the scored one, read back through the block tables. A wrong position, a wrong block, a block shared by
+// mistake or a stale draft therefore changes the output. It can have window layers and recurrent ones beside
+// the positional: their contents go into the hash too.
 #pragma once
 
-#include "engine/kv/block_pool.hpp"
+#include "engine/kv/kv_layout.hpp"
 #include "engine/model/model.hpp"
 
 #include <cstring>
@@ -27,58 +28,126 @@ struct FakeOptions {
   int vocab = 64;
   int max_positions = 512;
   int period = 0; ///< > 0: the next token depends on the last `period` tokens only, so that text repeats
+  int window = 0; ///< > 0: there is a window group
+  bool recurrent = false;
 };
 
-/// Logits after the tokens in [0, length).
-template <typename At>
-void
-fake_logits (const FakeOptions &options, At &&token_at, int length, float *logits)
+inline KvLayout
+fake_layout (const FakeOptions &options)
 {
-  uint64_t state = 1;
-  const int first = options.period > 0 ? std::max (0, length - options.period) : 0;
-  for (int i = first; i < length; i++)
-    state = mix (state, static_cast<uint64_t> (token_at (i)) + (options.period > 0 ? 0 : 1000 * i));
-  for (int id = 0; id < options.vocab; id++)
-    logits[id] = static_cast<float> (mix (state, id) % 100000) / 10000.0f;
+  KvLayout layout{{.block_bytes = kBlockTokens * sizeof (TokenId)}};
+  if (options.window > 0)
+    layout.push_back ({.kind = KvGroup::Kind::kWindow,
+                       .window = options.window,
+                       .block_bytes = kBlockTokens * sizeof (TokenId)});
+  if (options.recurrent)
+    layout.push_back ({.kind = KvGroup::Kind::kRecurrent, .block_bytes = 2 * sizeof (uint64_t)});
+  return layout;
 }
 
 class FakeContext final : public ExecutionContext
 {
 public:
-  FakeContext (const FakeOptions &options, int kv_blocks, int max_tokens)
+  FakeContext (const FakeOptions &options, const ContextOptions &context)
       : options_ (options)
-      , blocks_ (kv_blocks)
-      , max_tokens_ (max_tokens)
-      , kv_ (static_cast<size_t> (kv_blocks) * kBlockTokens, -1)
+      , layout_ (fake_layout (options))
+      , max_tokens_ (context.max_tokens)
   {
+    for (size_t g = 0; g < layout_.size (); g++)
+      memory_.emplace_back (layout_[g].block_bytes * static_cast<size_t> (context.kv_blocks[g]),
+                            std::byte{0xee});
   }
 
   void forward (std::span<const Slice> slices) override
   {
     passes++;
     for (const Slice &slice : slices) {
-      const auto cell = [&] (int position) -> TokenId & {
-        return kv_[static_cast<size_t> (slice.blocks[position / kBlockTokens]) * kBlockTokens +
-                   position % kBlockTokens];
-      };
       const int count = static_cast<int> (slice.tokens.size ());
       tokens += count;
-      for (int i = 0; i < count; i++)
-        cell (slice.position + i) = slice.tokens[i];
-      for (int i = 0; i < slice.scored; i++)
-        fake_logits (options_, cell, slice.position + count - slice.scored + i + 1,
-                     slice.logits + static_cast<size_t> (i) * options_.vocab);
+      // As layers do: all of the slice's positions are there before the first is read.
+      for (size_t g = 0; g < layout_.size (); g++) {
+        for (int i = 0; i < count && layout_[g].kind != KvGroup::Kind::kRecurrent; i++)
+          cell (slice, g, slice.position + i) = slice.tokens[static_cast<size_t> (i)];
+      }
+      for (int i = 0; i < count; i++) {
+        const uint64_t state = step_recurrent (slice, i);
+        const int scored = i - (count - slice.scored);
+        if (scored >= 0)
+          logits (slice, slice.position + i + 1, state,
+                  slice.logits + static_cast<size_t> (scored) * static_cast<size_t> (options_.vocab));
+      }
     }
   }
   int max_tokens () const override { return max_tokens_; }
-  int kv_blocks () const override { return blocks_; }
+
+  void copy_block (int group, BlockId from, BlockId to) override
+  {
+    std::memcpy (at (group, to), at (group, from), bytes (group));
+  }
+  void clear_block (int group, BlockId block) override { std::memset (at (group, block), 0, bytes (group)); }
+  void read_block (int group, BlockId block, std::span<std::byte> out) const override
+  {
+    std::memcpy (out.data (), at (group, block), bytes (group));
+  }
+  void write_block (int group, BlockId block, std::span<const std::byte> in) override
+  {
+    std::memcpy (at (group, block), in.data (), bytes (group));
+  }
 
   int64_t passes = 0, tokens = 0;
 
 private:
+  size_t bytes (int group) const { return layout_[static_cast<size_t> (group)].block_bytes; }
+  std::byte *at (int group, BlockId block)
+  {
+    return memory_[static_cast<size_t> (group)].data () + static_cast<size_t> (block) * bytes (group);
+  }
+  const std::byte *at (int group, BlockId block) const
+  {
+    return const_cast<FakeContext *> (this)->at (group, block);
+  }
+
+  TokenId &cell (const Slice &slice, size_t group, int position)
+  {
+    const BlockId block = slice.blocks[group][static_cast<size_t> (position / kBlockTokens)];
+    return reinterpret_cast<TokenId *> (at (static_cast<int> (group), block))[position % kBlockTokens];
+  }
+
+  /// The state is a hash of the tokens so far, and how many: out of step it turns to garbage.
+  uint64_t step_recurrent (const Slice &slice, int i)
+  {
+    if (!options_.recurrent)
+      return 0;
+    const size_t group = layout_.size () - 1;
+    uint64_t state[2];
+    std::byte *memory = at (static_cast<int> (group), slice.blocks[group][0]);
+    std::memcpy (state, memory, sizeof state);
+    if (state[1] != static_cast<uint64_t> (slice.position + i))
+      state[0] = mix (state[0], 0xbad);
+    state[0] = mix (state[0], static_cast<uint64_t> (slice.tokens[static_cast<size_t> (i)]));
+    state[1] = static_cast<uint64_t> (slice.position + i + 1);
+    std::memcpy (memory, state, sizeof state);
+    return options_.period > 0 ? state[1] % 2 : state[0]; // text that repeats must forget
+  }
+
+  /// After the tokens in [0, length).
+  void logits (const Slice &slice, int length, uint64_t recurrent, float *out)
+  {
+    uint64_t state = mix (1, recurrent);
+    const int first = options_.period > 0 ? std::max (0, length - options_.period) : 0;
+    for (int i = first; i < length; i++)
+      state = mix (state, static_cast<uint64_t> (cell (slice, 0, i)) +
+                              (options_.period > 0 ? 0 : 1000 * static_cast<uint64_t> (i)));
+    for (int i = std::max (first, length - options_.window); options_.window > 0 && i < length; i++)
+      state = mix (state, static_cast<uint64_t> (cell (slice, 1, i)));
+    for (int id = 0; id < options_.vocab; id++)
+      out[id] = static_cast<float> (mix (state, static_cast<uint64_t> (id)) % 100000) / 10000.0f;
+  }
+
   FakeOptions options_;
-  int blocks_, max_tokens_;
-  std::vector<TokenId> kv_;
+  KvLayout layout_;
+  int max_tokens_;
+  std::vector<std::vector<std::byte>> memory_;
 };
 
 class FakeCompiled final : public CompiledModel
@@ -88,12 +157,13 @@ public:
       : options_ (options)
   {
   }
-  size_t kv_block_bytes () const override { return kBlockTokens * sizeof (TokenId); }
+  KvLayout kv_layout (KvType) const override { return fake_layout (options_); }
+  std::string kv_identity () const override { return "fake " + std::to_string (options_.period); }
   size_t weight_bytes () const override { return 0; }
   std::string description () const override { return "fake"; }
-  std::unique_ptr<ExecutionContext> create_context (int kv_blocks, int max_tokens) const override
+  std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const override
   {
-    return std::make_unique<FakeContext> (options_, kv_blocks, max_tokens);
+    return std::make_unique<FakeContext> (options_, options);
   }
 
 private:

@@ -7,9 +7,12 @@
 #include "engine/model/decoder.hpp"
 #include "engine/weights/safetensors.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <filesystem>
 #include <memory>
+#include <numeric>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -23,12 +26,15 @@ struct RunnableModel {
   std::unique_ptr<CompiledModel> compiled;
 };
 
+/// `windows`: of the layers, over and over again; none: as the folder says.
 inline RunnableModel
 load_runnable (const std::filesystem::path &folder, WeightFormat weights = WeightFormat::kAuto,
-               const CpuOptions &cpu = {})
+               const CpuOptions &cpu = {}, const std::vector<int> &windows = {})
 {
   RunnableModel model;
   model.spec = load_architecture (folder / "config.json");
+  for (size_t i = 0; !windows.empty () && i < model.spec.layers.size (); ++i)
+    model.spec.layers[i].attention.window = windows[i % windows.size ()];
   model.compiled =
       create_cpu_backend (cpu)->compile (build_program (model.spec), WeightFiles::open (folder), {weights});
   return model;
@@ -54,22 +60,49 @@ isa_name (CpuOptions::Isa isa)
   return isa == CpuOptions::Isa::kPortable ? "portable" : isa == CpuOptions::Isa::kAvx2 ? "avx2" : "auto";
 }
 
+constexpr std::array<KvType, kKvTypes> kAllKvTypes = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8,
+                                                      KvType::kK8V4};
+
+/// As many blocks for each group.
+inline ContextOptions
+context_options (int kv_blocks, int max_tokens, KvType kv_type = KvType::kF32)
+{
+  ContextOptions options;
+  options.kv_type = kv_type;
+  options.kv_blocks.fill (kv_blocks);
+  options.max_tokens = max_tokens;
+  return options;
+}
+
+/// The first block that a token at `position` or a later one looks at.
+inline int
+first_seen_block (const KvGroup &group, int position)
+{
+  if (group.kind != KvGroup::Kind::kWindow)
+    return 0;
+  return std::max (0, position - group.window + 1) / kBlockTokens;
+}
+
 /// What a sequence gave so far, position by position.
 struct Outputs {
   std::vector<float> logits; ///< [positions × vocab]
   std::vector<float> hidden; ///< [positions × hidden]
 };
 
-/// One sequence in a context of its own, with logits and hidden states of every position.
+/// One sequence in a context of its own, with logits and hidden states of every position. Blocks that a window
+/// has left behind are filled with NaN and taken out of the table.
 class SequenceRunner
 {
 public:
-  SequenceRunner (const RunnableModel &model, int positions, int max_tokens)
+  SequenceRunner (const RunnableModel &model, int positions, int max_tokens, KvType kv_type = KvType::kF32)
       : model_ (model)
-      , context_ (model.compiled->create_context (blocks_for (positions), max_tokens))
+      , layout_ (model.compiled->kv_layout (kv_type))
+      , context_ (
+            model.compiled->create_context (context_options (blocks_for (positions), max_tokens, kv_type)))
+      , blocks_ (layout_.size (), std::vector<BlockId> (static_cast<size_t> (blocks_for (positions))))
   {
-    for (BlockId block = 0; block < blocks_for (positions); ++block)
-      blocks_.push_back (block);
+    for (std::vector<BlockId> &table : blocks_)
+      std::iota (table.begin (), table.end (), 0);
   }
 
   /// Runs `tokens` in passes of at most `chunk`; appends to outputs ().
@@ -85,13 +118,15 @@ public:
       Slice slice;
       slice.tokens = tokens.first (count);
       slice.position = position_;
-      slice.blocks = blocks_;
+      for (size_t group = 0; group < layout_.size (); ++group)
+        slice.blocks[group] = blocks_[group];
       slice.scored = static_cast<int> (count);
       slice.logits = outputs_.logits.data () + at * vocab;
       slice.hidden = outputs_.hidden.data () + at * hidden;
       context_->forward ({&slice, 1});
       position_ += static_cast<int> (count);
       tokens = tokens.subspan (count);
+      leave_blocks ();
     }
   }
 
@@ -100,11 +135,30 @@ public:
   {
     return std::span (outputs_.logits).last (static_cast<size_t> (model_.spec.vocab));
   }
+  ExecutionContext &context () { return *context_; }
+  /// Of each group.
+  const std::vector<std::vector<BlockId>> &blocks () const { return blocks_; }
 
 private:
+  void leave_blocks ()
+  {
+    for (size_t i = 0; i < layout_.size (); ++i) {
+      const int seen =
+          std::min (first_seen_block (layout_[i], position_), static_cast<int> (blocks_[i].size ()));
+      for (BlockId &block : std::span (blocks_[i]).first (static_cast<size_t> (seen))) {
+        if (block == kNoBlock)
+          continue;
+        const std::vector<std::byte> poison (layout_[i].block_bytes, std::byte{0xff});
+        context_->write_block (static_cast<int> (i), block, poison);
+        block = kNoBlock;
+      }
+    }
+  }
+
   const RunnableModel &model_;
+  KvLayout layout_;
   std::unique_ptr<ExecutionContext> context_;
-  std::vector<BlockId> blocks_;
+  std::vector<std::vector<BlockId>> blocks_;
   Outputs outputs_;
   int position_ = 0;
 };

@@ -14,3 +14,11 @@ test_seed ()
   std::printf ("MILLRACE_SEED=%llu\n", static_cast<unsigned long long> (seed));
   return seed;
 }
+
+/// How often a property test tries: `usual`, or what the environment variable ROUNDS says.
+inline int
+test_rounds (int usual)
+{
+  const char *given = std::getenv ("ROUNDS");
+  return given && *given ? std::atoi (given) : usual;
+}

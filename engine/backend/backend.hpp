@@ -11,11 +11,13 @@
 
 #include "engine/backend/program.hpp"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 namespace millrace
 {
@@ -25,16 +27,51 @@ class WeightFiles;
 using TokenId = int32_t;
 using BlockId = int32_t;
 
-constexpr int kBlockTokens = 16; ///< tokens in a KV block
+constexpr int kBlockTokens = 16; ///< positions of a KV block
+constexpr BlockId kNoBlock = -1; ///< in a block table: nothing is kept for these positions any more
+constexpr int kMaxKvGroups = 4;  ///< kinds of layers that one model mixes
+
+/// How keys and values are stored. Computation is in float32 whatever the type.
+enum class KvType : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8,   ///< 8 bits, symmetric; one float32 scale for each position of each head
+  kK8V4, ///< keys as kQ8; values 4 bits with a float16 scale and minimum for each 32 of a position's head
+};
+constexpr int kKvTypes = 5;
+
+/// "f32", "f16", "bf16", "q8", "k8v4".
+const char *kv_type_name (KvType type);
+
+/// Layers whose state lives and dies together share block ids and block tables.
+struct KvGroup {
+  enum class Kind : uint8_t {
+    kPositional, ///< every position is read for as long as the sequence lives: full attention, latent (MLA)
+    kWindow,     ///< a position is read by itself and by the `window` - 1 positions after it
+    kRecurrent,  ///< one block holds the state after the last position, and nothing else is kept
+  };
+  Kind kind = Kind::kPositional;
+  int window = 0;         ///< positions, kWindow only
+  size_t block_bytes = 0; ///< one block, all layers of the group
+
+  bool operator== (const KvGroup &) const = default;
+};
+
+/// Group 0 is positional, of 0 bytes when the model has no such layer; at most kMaxKvGroups.
+using KvLayout = std::vector<KvGroup>;
 
 /// One sequence's part of a forward pass. KV of positions [0, position) has been computed before.
 struct Slice {
   std::span<const TokenId> tokens; ///< at positions position, position + 1, ...
   int position = 0;
-  std::span<const BlockId> blocks; ///< block table; covers position + tokens.size () positions
-  int scored = 0;                  ///< logits are wanted for the last `scored` tokens
-  float *logits = nullptr;         ///< out, [scored × vocab] row-major; null when scored is 0
-  float *hidden = nullptr;         ///< out, [tokens × hidden] after the final norm; null: not wanted
+  /// Block table of each group. Positional and window groups: entry i holds positions
+  /// [i · kBlockTokens, (i + 1) · kBlockTokens); it covers position + tokens.size () positions and may be
+  /// kNoBlock where no token of the slice looks. Recurrent groups: the one block of the state, updated in place.
+  std::array<std::span<const BlockId>, kMaxKvGroups> blocks;
+  int scored = 0;          ///< logits are wanted for the last `scored` tokens
+  float *logits = nullptr; ///< out, [scored × vocab] row-major; null when scored is 0
+  float *hidden = nullptr; ///< out, [tokens × hidden] after the final norm; null: not wanted
 };
 
 /// KV blocks and activations of one scheduler. One thread at a time.
@@ -48,7 +85,21 @@ public:
   /// No allocation once the largest pass has been seen.
   virtual void forward (std::span<const Slice> slices) = 0;
   virtual int max_tokens () const = 0; ///< tokens in one pass
-  virtual int kv_blocks () const = 0;
+
+  // Blocks as opaque bytes, for sharing and keeping them. Bytes mean the same in every context of an equal
+  // CompiledModel::kv_identity () and type.
+  virtual void copy_block (int group, BlockId from, BlockId to) = 0;
+  /// Zeroes it: the state before the first token.
+  virtual void clear_block (int group, BlockId block) = 0;
+  /// `out` and `in` have the group's block_bytes.
+  virtual void read_block (int group, BlockId block, std::span<std::byte> out) const = 0;
+  virtual void write_block (int group, BlockId block, std::span<const std::byte> in) = 0;
+};
+
+struct ContextOptions {
+  KvType kv_type = KvType::kF32;
+  std::array<int, kMaxKvGroups> kv_blocks{}; ///< of each group of the layout, at least 1
+  int max_tokens = 0;                        ///< tokens in one pass, at least 1
 };
 
 /// A program with its weights, ready to run. Immutable; any number of contexts at a time.
@@ -57,11 +108,14 @@ class CompiledModel
 public:
   virtual ~CompiledModel () = default;
 
-  virtual size_t kv_block_bytes () const = 0; ///< one block, all layers
+  virtual KvLayout kv_layout (KvType type) const = 0;
+  /// Equal for two models only if equal tokens give equal bits of KV: a digest of the program, the packed
+  /// weights and the kernels' name. Reads all weights; computed once, by the first caller. Any thread.
+  virtual std::string kv_identity () const = 0;
   virtual size_t weight_bytes () const = 0;
   virtual std::string description () const = 0; ///< "cpu avx2+fma, bf16 weights, 2 threads"
-  /// Throws std::bad_alloc when the memory is not there.
-  virtual std::unique_ptr<ExecutionContext> create_context (int kv_blocks, int max_tokens) const = 0;
+  /// Throws std::bad_alloc when the memory is not there, std::invalid_argument for counts below 1.
+  virtual std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const = 0;
 };
 
 enum class WeightFormat : uint8_t {

@@ -43,10 +43,11 @@ struct BufferRef {
   Rows rows = Rows::kToken;
 };
 
-/// Keys and values kept for each position.
+/// Keys and values kept for each position. Layers of an equal window share block tables (KvGroup).
 struct KvLayer {
   int heads = 0;
   int head_dim = 0;
+  int window = 0; ///< positions a query sees, itself included; 0: all of them
 };
 
 /// angle = position · inverse_frequencies[i], float32; cos and sin are multiplied by `factor`. The first
@@ -96,7 +97,7 @@ struct KvAppendOp {
   RopeId rope; ///< or kNone
 };
 
-/// out = softmax (scale · q·k) · v over all positions up to the token's own.
+/// out = softmax (scale · q·k) · v over the positions up to the token's own, as far back as the layer's window.
 struct AttentionOp {
   KvLayerId layer;
   BufferId q;

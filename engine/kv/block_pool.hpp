@@ -3,7 +3,7 @@
 // One thread. allocate () and release () never allocate memory.
 #pragma once
 
-#include "engine/backend/backend.hpp"
+#include "engine/kv/kv_layout.hpp"
 
 #include <vector>
 
@@ -21,6 +21,7 @@ public:
 
   /// -1 when there is none. The lowest-numbered released block is not promised.
   BlockId allocate ();
+  bool is_free (BlockId block) const { return !in_use_[static_cast<size_t> (block)]; }
   /// `block` must be allocated.
   void release (BlockId block);
 
@@ -28,12 +29,5 @@ private:
   std::vector<BlockId> free_;
   std::vector<bool> in_use_;
 };
-
-/// Blocks that hold `tokens` positions.
-constexpr int
-blocks_for (int64_t tokens)
-{
-  return static_cast<int> ((tokens + kBlockTokens - 1) / kBlockTokens);
-}
 
 } // namespace millrace

@@ -41,6 +41,7 @@ struct AttentionSpec {
   int kv_heads = 0;
   int head_dim = 0;
   double scale = 0; ///< multiplies q·k, usually 1/sqrt(head_dim)
+  int window = 0;   ///< positions a query sees, itself included; 0: all of them
   bool qkv_bias = false;
   bool output_bias = false;
   bool qk_norm = false; ///< RMSNorm over each head of q and k before RoPE (qwen3)

@@ -74,7 +74,7 @@ private:
     emit (qkv);
 
     const auto kv_layer = static_cast<KvLayerId> (program_.kv_layers.size ());
-    program_.kv_layers.push_back ({attention.kv_heads, attention.head_dim});
+    program_.kv_layers.push_back ({attention.kv_heads, attention.head_dim, attention.window});
     emit (KvAppendOp{.layer = kv_layer,
                      .q = q_,
                      .k = k_,

@@ -37,7 +37,7 @@ public:
       Slice slice;
       slice.tokens = tokens.subspan (static_cast<size_t> (begin), static_cast<size_t> (end - begin));
       slice.position = position + begin;
-      slice.blocks = sequence.blocks;
+      std::ranges::copy (sequence.kv.tables, slice.blocks.begin ());
       if (first_scored < end) {
         slice.scored = end - first_scored;
         slice.logits = logits + static_cast<size_t> (first_scored - (count - scored)) *
@@ -111,6 +111,17 @@ reserve_arenas (Step &step)
   step.slices.reserve (step.rows.size ());
 }
 
+/// Rejected drafts cannot be taken out of recurrent state: it is kept as it is before the row's tokens.
+void
+take_checkpoint (Step &step, Row &row)
+{
+  for (const int group : step.recurrent_groups) {
+    const auto &blocks = row.sequence->kv.tables[static_cast<size_t> (group)];
+    step.context->copy_block (group, blocks[0], blocks[1]);
+  }
+  row.checkpoint = row.position + row.prefilled;
+}
+
 } // namespace
 
 void
@@ -141,6 +152,8 @@ verify (Step &step)
     const int scored = scored_tokens (row);
     if (row.scored)
       row.logits = logits;
+    if (row.draft_count > 0)
+      take_checkpoint (step, row);
     passes.add (*row.sequence, row.position + row.prefilled, verified_tokens (step, row), scored, logits);
     row.prefilled = row.prefill_tokens;
     logits += static_cast<size_t> (scored) * static_cast<size_t> (step.vocab);

@@ -103,6 +103,20 @@ describe_failure (std::span<const float> logits)
              : "no token is left to choose from: each is banned or has probability 0";
 }
 
+/// For whoever tells the request's statistics before the step is committed.
+void
+stamp_times (Step &step)
+{
+  const int64_t now = step.clock ();
+  for (Row &row : step.rows) {
+    RequestStatistics &statistics = row.sequence->request->statistics;
+    if (row.accepted_count > 0 && statistics.first_token_us == 0)
+      statistics.first_token_us = now - row.sequence->submitted_us;
+    if (row.ended ())
+      statistics.total_us = now - row.sequence->submitted_us;
+  }
+}
+
 } // namespace
 
 SampledToken
@@ -160,6 +174,7 @@ Sampler::sample (Step &step)
     if (row.scored && !row.ended () && row.logits)
       sample_row (step, row);
   }
+  stamp_times (step);
 }
 
 void

@@ -1,42 +1,328 @@
 #include "engine/scheduling/planner.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace millrace
 {
 
-void
-plan_rows (std::span<const SequenceView> sequences, const Budgets &budgets, std::vector<RowPlan> &rows)
+namespace
 {
-  rows.clear ();
-  int prefilling = 0;
-  for (int i = 0; i < static_cast<int> (sequences.size ()); i++) {
-    rows.push_back ({.sequence = i});
-    prefilling += sequences[i].prefill_left > 0;
-  }
 
-  // Each round hands every unsatisfied prompt an equal share of what is left. A round either satisfies one
-  // of them or spends the budget, so there are at most `prefilling` rounds.
-  int budget = std::max (budgets.prefill_tokens, 1);
-  while (budget > 0 && prefilling > 0) {
-    const int share = std::max (budget / prefilling, 1);
-    for (RowPlan &row : rows) {
-      const int wanted = sequences[row.sequence].prefill_left - row.prefill_tokens;
-      const int given = std::min ({wanted, share, budget});
-      if (given <= 0)
-        continue;
-      row.prefill_tokens += given;
-      budget -= given;
-      prefilling -= given == wanted;
+constexpr int kUnlearned = 64; ///< prefill tokens beside decode rows while their cost is not known
+
+int
+weight_of (Priority priority)
+{
+  return 1 << static_cast<int> (priority);
+}
+
+} // namespace
+
+void
+Planner::plan (std::span<const SequenceView> sequences, const Budgets &budgets, StepPlan &plan)
+{
+  sequences_ = sequences;
+  budgets_ = &budgets;
+  plan_ = &plan;
+  available_ = budgets.available;
+  refused_ = false;
+  grants_.assign (sequences.size (), {});
+  plan.rows.clear ();
+  plan.preempted.clear ();
+  plan.blocked.clear ();
+
+  plan_decode ();
+  plan.prefill_budget = prefill_budget ();
+  plan_prefill ();
+
+  StepWork work;
+  for (int i = 0; i < static_cast<int> (sequences.size ()); i++) {
+    const SequenceView &view = sequences[static_cast<size_t> (i)];
+    const Grant &grant = grants_[static_cast<size_t> (i)];
+    if (grant.preempted || (!grant.ready && grant.tokens == 0))
+      continue;
+    RowPlan &row = plan.rows.emplace_back ();
+    row.sequence = i;
+    row.prefill_tokens = grant.tokens;
+    row.scored = grant.tokens == view.prefill_left ();
+    work.prefill_tokens += grant.tokens;
+    work.prefill_positions += grant.tokens * (view.kv_tokens + 0.5 * grant.tokens);
+    work.scored_tokens += row.scored;
+    work.scored_positions += row.scored ? view.length : 0;
+  }
+  plan_drafts ();
+  plan.predicted_ms = budgets.cost ? budgets.cost->predict_ms (work) : 0;
+}
+
+// --- memory ---------------------------------------------------------------------------------------
+
+bool
+Planner::lacks_even (int index, int length, const BlockCounts &available) const
+{
+  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  const int claimed = grants_[static_cast<size_t> (index)].length;
+  for (size_t g = 0; g < budgets_->groups.size (); g++) {
+    const int held = std::max (view.entries[g], claimed > 0 ? table_size (budgets_->groups[g], claimed) : 0);
+    if (table_size (budgets_->groups[g], length) - held > available[g])
+      return true;
+  }
+  return false;
+}
+
+bool
+Planner::claim (int index, int length)
+{
+  if (lacks (index, length))
+    return false;
+  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  Grant &grant = grants_[static_cast<size_t> (index)];
+  for (size_t g = 0; g < budgets_->groups.size (); g++) {
+    const KvGroup &group = budgets_->groups[g];
+    const int held = std::max (view.entries[g], grant.length > 0 ? table_size (group, grant.length) : 0);
+    available_[g] -= std::max (0, table_size (group, length) - held);
+  }
+  grant.length = std::max (grant.length, length);
+  return true;
+}
+
+void
+Planner::preempt (int index)
+{
+  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  Grant &grant = grants_[static_cast<size_t> (index)];
+  for (size_t g = 0; g < budgets_->groups.size (); g++) {
+    const int claimed =
+        grant.length > 0 ? table_size (budgets_->groups[g], grant.length) - view.entries[g] : 0;
+    available_[g] += view.releasable[g] + std::max (0, claimed);
+  }
+  refused_ = false;
+  grant = {.preempted = true};
+  plan_->preempted.push_back (index);
+}
+
+/// Takes blocks from those ranked after `index` until positions up to `length` fit. Nobody is preempted in vain,
+/// except for the first in rank: others may share blocks, which then become free with the last of them.
+bool
+Planner::make_room (int index, int length)
+{
+  const int count = static_cast<int> (sequences_.size ());
+  if (index > 0) {
+    if (refused_ && lacks_even (index, length, reach_))
+      return false; // those before had more within reach
+    BlockCounts within_reach = available_;
+    for (int victim = index + 1; victim < count; victim++) {
+      const Grant &grant = grants_[static_cast<size_t> (victim)];
+      const SequenceView &view = sequences_[static_cast<size_t> (victim)];
+      for (size_t g = 0; !grant.preempted && g < budgets_->groups.size (); g++) {
+        const int claimed =
+            grant.length > 0 ? table_size (budgets_->groups[g], grant.length) - view.entries[g] : 0;
+        within_reach[g] += view.releasable[g] + std::max (0, claimed);
+      }
+    }
+    if (lacks_even (index, length, within_reach)) {
+      refused_ = true;
+      reach_ = within_reach;
+      return false;
     }
   }
-
-  for (RowPlan &row : rows) {
-    row.scored = row.prefill_tokens == sequences[row.sequence].prefill_left;
-    if (row.scored)
-      row.draft_limit = std::clamp (sequences[row.sequence].draft_room, 0, budgets.max_draft);
+  for (const bool generating : {false, true}) {
+    for (int victim = count - 1; victim > index && lacks (index, length); victim--) {
+      if (!grants_[static_cast<size_t> (victim)].preempted &&
+          sequences_[static_cast<size_t> (victim)].generating == generating)
+        preempt (victim);
+    }
   }
-  std::erase_if (rows, [] (const RowPlan &row) { return row.prefill_tokens == 0 && !row.scored; });
+  return !lacks (index, length);
+}
+
+// --- decode ---------------------------------------------------------------------------------------
+
+void
+Planner::plan_decode ()
+{
+  for (int i = 0; i < static_cast<int> (sequences_.size ()); i++) {
+    const SequenceView &view = sequences_[static_cast<size_t> (i)];
+    if (view.prefill_left () > 0 || grants_[static_cast<size_t> (i)].preempted)
+      continue;
+    if (!lacks (i, view.length) || make_room (i, view.length))
+      grants_[static_cast<size_t> (i)].ready = claim (i, view.length);
+    else
+      plan_->blocked.push_back (i);
+  }
+}
+
+// --- prefill --------------------------------------------------------------------------------------
+
+int
+Planner::prefill_budget () const
+{
+  const int most = std::max (std::min (budgets_->prefill_tokens, budgets_->max_growth), 1);
+  StepWork decode;
+  double positions = 0;
+  int prefilling = 0;
+  for (size_t i = 0; i < sequences_.size (); i++) {
+    const SequenceView &view = sequences_[i];
+    if (grants_[i].ready) {
+      decode.scored_tokens++;
+      decode.scored_positions += view.length;
+    } else if (view.prefill_left () > 0) {
+      prefilling++;
+      positions += view.kv_tokens;
+    }
+  }
+  if (!budgets_->cost || decode.scored_tokens == 0 || prefilling == 0)
+    return most;
+  if (!budgets_->cost->knows_decode () || !budgets_->cost->knows_prefill ())
+    return std::min (most, kUnlearned);
+  const double decode_ms = budgets_->cost->decode_ms (decode);
+  const double target = budgets_->max_step_ms > 0 ? budgets_->max_step_ms : kStall * decode_ms;
+  const int fitting = budgets_->cost->prefill_tokens_within (target - decode_ms, positions / prefilling);
+  return std::clamp (fitting, std::min (kMinPrefill, most), most);
+}
+
+// Weighted max-min: each round gives every unsatisfied prompt its share of what is left. A round satisfies one of
+// them or spends the budget.
+void
+Planner::share_budget (int budget)
+{
+  int64_t weights = 0;
+  for (const int i : prefilling_)
+    weights += weight_of (sequences_[static_cast<size_t> (i)].priority);
+  while (budget > 0 && weights > 0) {
+    const int64_t round = budget;
+    const int64_t round_weights = weights;
+    for (const int i : prefilling_) {
+      const SequenceView &view = sequences_[static_cast<size_t> (i)];
+      Grant &grant = grants_[static_cast<size_t> (i)];
+      const int wanted = view.prefill_left () - grant.tokens;
+      const int64_t share = std::max<int64_t> (round * weight_of (view.priority) / round_weights, 1);
+      const int given = static_cast<int> (std::min<int64_t> ({wanted, share, budget}));
+      if (given <= 0)
+        continue;
+      grant.tokens += given;
+      budget -= given;
+      if (given == wanted)
+        weights -= weight_of (view.priority);
+    }
+  }
+}
+
+/// Tokens of `wanted` that memory can be claimed for, and claims it.
+int
+Planner::chunk_that_fits (int index, int wanted)
+{
+  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  const auto length_of = [&] (int tokens) {
+    return view.kv_tokens + tokens +
+           (tokens == view.prefill_left () ? 1 : 0); // the pending token's own position
+  };
+  if (wanted < view.prefill_left ()) {
+    const int end = (view.kv_tokens + wanted) / kBlockTokens * kBlockTokens;
+    if (end > view.kv_tokens) // at a block's end, where others can join
+      wanted = end - view.kv_tokens;
+  } else if (budgets_->whole_blocks) {
+    const int end = (view.length - 1) / kBlockTokens * kBlockTokens;
+    if (end > view.kv_tokens) // leaves a snapshot there
+      wanted = std::min (wanted, end - view.kv_tokens);
+  }
+  if (lacks (index, length_of (wanted)) && !make_room (index, length_of (wanted))) {
+    int room = wanted;
+    for (size_t g = 0; g < budgets_->groups.size (); g++) {
+      if (budgets_->groups[g].kind != KvGroup::Kind::kRecurrent)
+        room = std::min (room, (view.entries[g] + available_[g]) * kBlockTokens - view.kv_tokens);
+    }
+    wanted = std::max (room, 0);
+    if (wanted > 0 && lacks (index, length_of (wanted))) { // the prompt fits, its pending token does not
+      const int end = (view.kv_tokens + wanted - 1) / kBlockTokens * kBlockTokens;
+      wanted = end > view.kv_tokens ? end - view.kv_tokens : wanted - 1;
+    }
+  }
+  return wanted > 0 && claim (index, length_of (wanted)) ? wanted : 0;
+}
+
+void
+Planner::plan_prefill ()
+{
+  prefilling_.clear ();
+  for (int i = 0; i < static_cast<int> (sequences_.size ()); i++) {
+    const SequenceView &view = sequences_[static_cast<size_t> (i)];
+    if (view.prefill_left () > 0 && !view.follows && !grants_[static_cast<size_t> (i)].preempted)
+      prefilling_.push_back (i);
+  }
+  const size_t served = static_cast<size_t> (std::max (plan_->prefill_budget / kMinPrefill, 1));
+  if (served < prefilling_.size ()) {
+    const auto longer_idle = [&] (int a, int b) {
+      const int idle_a = sequences_[static_cast<size_t> (a)].idle_steps,
+                idle_b = sequences_[static_cast<size_t> (b)].idle_steps;
+      return idle_a != idle_b ? idle_a > idle_b : a < b;
+    };
+    std::nth_element (prefilling_.begin (), prefilling_.begin () + static_cast<std::ptrdiff_t> (served),
+                      prefilling_.end (), longer_idle);
+    prefilling_.resize (served);
+    std::sort (prefilling_.begin (), prefilling_.end ());
+  }
+
+  share_budget (plan_->prefill_budget);
+  for (const int i : prefilling_) {
+    Grant &grant = grants_[static_cast<size_t> (i)];
+    if (grant.preempted || grant.tokens == 0)
+      continue;
+    const int wanted = std::exchange (grant.tokens, 0);
+    const int tokens = chunk_that_fits (i, wanted);
+    grants_[static_cast<size_t> (i)].tokens = tokens;
+    if (tokens == 0)
+      plan_->blocked.push_back (i);
+  }
+}
+
+// --- drafts ---------------------------------------------------------------------------------------
+
+void
+Planner::plan_drafts ()
+{
+  for (RowPlan &row : plan_->rows) {
+    const SequenceView &view = sequences_[static_cast<size_t> (row.sequence)];
+    if (!row.scored)
+      continue;
+    int drafts = std::clamp (view.draft_room, 0, budgets_->max_draft);
+    while (drafts > 0 && !claim (row.sequence, view.length + drafts))
+      drafts--;
+    row.draft_limit = drafts;
+  }
+}
+
+// --- admission ------------------------------------------------------------------------------------
+
+int
+plan_admission (std::span<const WaitingView> waiting, const AdmissionBudgets &budgets)
+{
+  BlockCounts available = budgets.available;
+  int running = budgets.running, admitted = 0;
+  for (const WaitingView &view : waiting) {
+    if (admitted == budgets.slots)
+      break;
+    // What runs must be able to go on for a while, or it would be preempted at once. Who comes first needs no such
+    // consideration: alone, it fits.
+    const int reserve = running > 0 ? budgets.owed_blocks + running : 0;
+    bool fits = true;
+    for (size_t g = 0; g < budgets.groups.size (); g++) {
+      const KvGroup &group = budgets.groups[g];
+      const int shared = group.kind == KvGroup::Kind::kPositional ? view.pinned_blocks : 0;
+      const int needed = most_blocks (group, view.length, budgets.chunk) - shared;
+      fits &= needed + (g == 0 ? reserve : 0) <= available[g];
+    }
+    if (!fits)
+      break;
+    for (size_t g = 0; g < budgets.groups.size (); g++) {
+      const KvGroup &group = budgets.groups[g];
+      const int shared = group.kind == KvGroup::Kind::kPositional ? view.pinned_blocks : 0;
+      available[g] -= most_blocks (group, view.length, budgets.chunk) - shared;
+    }
+    running++;
+    admitted++;
+  }
+  return admitted;
 }
 
 } // namespace millrace

@@ -23,6 +23,14 @@ finish_reason_name (FinishReason reason)
   return nullptr;
 }
 
+const char *
+request_state_name (RequestState state)
+{
+  constexpr const char *kNames[] = {"waiting",  "runnable",  "running", "blocked",
+                                    "finished", "cancelled", "failed"};
+  return kNames[static_cast<size_t> (state)];
+}
+
 Request::Request ()
 {
   static std::atomic<uint64_t> last_serial{0};

@@ -1,10 +1,11 @@
 // A request from its arrival to its result, and the sequence it becomes while it runs.
 #pragma once
 
-#include "engine/backend/backend.hpp"
 #include "engine/error.hpp"
+#include "engine/kv/kv_cache.hpp"
 #include "engine/sampling/sampling_params.hpp"
 #include "engine/sampling/token_counts.hpp"
+#include "engine/scheduling/priority.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -20,6 +21,20 @@ enum class FinishReason : uint8_t { kNone, kStop, kLength, kCancelled, kTimeout,
 /// Interned: "stop", "length", "cancelled", "timeout", "error"; null for kNone.
 const char *finish_reason_name (FinishReason reason);
 
+/// Where a request is between its arrival and its end.
+enum class RequestState : uint8_t {
+  kWaiting,  ///< for a slot and memory
+  kRunnable, ///< admitted, has not been in a step
+  kRunning,
+  kBlockedOnMemory, ///< without blocks to go on: waits with those it has, or was preempted and has none
+  kFinished,        ///< with an answer: stop or length
+  kCancelled,       ///< or timed out
+  kFailed,
+};
+
+/// "waiting", "runnable", "running", "blocked", "finished", "cancelled", "failed".
+const char *request_state_name (RequestState state);
+
 struct Usage {
   int prompt_tokens = 0;
   int completion_tokens = 0;
@@ -27,11 +42,15 @@ struct Usage {
 
 /// What happened to a request besides its text; written by the decode thread, read once it is finished.
 struct RequestStatistics {
-  int64_t queued_us = 0;      ///< submit → first step
+  int64_t queued_us = 0;      ///< submit → admitted
   int64_t first_token_us = 0; ///< submit → first token
   int64_t total_us = 0;       ///< submit → end
+  int cached_tokens = 0;      ///< of the prompt, found in the prefix cache
+  int prefill_tokens = 0;     ///< computed before pending ones; again after a preemption
   int generated = 0;          ///< tokens
   int drafted = 0, accepted = 0;
+  int preemptions = 0;
+  int steps = 0; ///< that it took part in
 };
 
 /// Passed along the pipeline; one stage touches it at a time, except for `finish_early`, which any thread
@@ -42,7 +61,11 @@ struct Request {
   SamplingParams sampling;
   std::vector<TokenId> prompt; ///< set by the tokenizer
   bool rendered = false;       ///< the text comes from a chat template, which wrote its own special tokens
-  RequestError error;          ///< set by whichever stage found it
+  Priority priority = Priority::kNormal;
+  int64_t timeout_us = 0;     ///< from `submitted_us`; 0: none
+  int64_t retry_after_ms = 0; ///< with the error queue_full: when to try again
+  int64_t submitted_us = 0;   ///< steady_now_us () when it came; 0: when the scheduler first sees it
+  RequestError error;         ///< set by whichever stage found it
   std::atomic<FinishReason> finish_early{FinishReason::kNone};
   RequestStatistics statistics;
   void *owner = nullptr; ///< the object that wraps this one, for whoever made it
@@ -55,18 +78,20 @@ struct Request {
   void end (FinishReason reason);
 };
 
-/// A request that has been admitted. Owned by the scheduler; stages see it through their rows.
+/// A request in the scheduler, from its arrival there. Owned by the scheduler; stages see it through their rows.
 struct Sequence {
   std::shared_ptr<Request> request;
-  int slot = 0;                ///< unique among live sequences, less than the batch limit
+  RequestState state = RequestState::kWaiting;
+  int slot = -1; ///< unique among running sequences, less than the batch limit; -1: does not run
   std::vector<TokenId> tokens; ///< prompt, then accepted tokens; never reallocated while it runs
   int prompt_tokens = 0;
-  int kv_tokens = 0;             ///< positions whose KV is valid
-  int max_tokens = 0;            ///< tokens.size () at which it ends
-  std::vector<BlockId> blocks;   ///< covers max_tokens
-  std::vector<TokenId> stop_ids; ///< sorted; end of sequence and stop_token_ids
-  TokenCounts counts;            ///< filled when penalties are asked for
-  int64_t submitted_us = 0;
+  int max_tokens = 0;                        ///< tokens.size () at which it ends
+  SequenceKv kv;                             ///< of tokens [0, kv.tokens)
+  std::vector<TokenId> stop_ids;             ///< sorted; end of sequence and stop_token_ids
+  TokenCounts counts;                        ///< filled when penalties are asked for
+  int64_t submitted_us = 0, deadline_us = 0; ///< of the scheduler's clock; deadline 0: none
+  int64_t rank = 0;                          ///< rank_of ()
+  int idle_steps = 0;                        ///< since it last made progress
 
   int generated () const { return static_cast<int> (tokens.size ()) - prompt_tokens; }
   TokenId pending () const { return tokens.back (); } ///< the last token; its KV is not computed yet

@@ -251,7 +251,9 @@ member_text (std::string_view json, size_t index)
 struct Fields {
   SamplingParams sampling;
   PromptInput prompt;
-  std::string prompt_field;  ///< the one that was given
+  std::string prompt_field; ///< the one that was given
+  Priority priority = Priority::kNormal;
+  int64_t timeout_us = 0;
   bool has_logprobs = false; ///< as a boolean
   std::optional<int> top_logprobs;
 };
@@ -357,6 +359,33 @@ read_top_logprobs (const std::string &field, const element &value, Fields &field
   return {};
 }
 
+RequestError
+read_priority (const std::string &field, const element &value, Fields &fields)
+{
+  std::string_view text;
+  if (value.get (text))
+    return wrong_type (field, "a string", value);
+  for (const Priority priority : {Priority::kLow, Priority::kNormal, Priority::kHigh}) {
+    if (text == priority_name (priority)) {
+      fields.priority = priority;
+      return {};
+    }
+  }
+  return refuse (field, "must be \"low\", \"normal\" or \"high\", got \"" + quoted (text) + "\"");
+}
+
+RequestError
+read_timeout (const std::string &field, const element &value, Fields &fields)
+{
+  int milliseconds = 0;
+  if (auto error = read (field, value, milliseconds))
+    return error;
+  if (milliseconds < 0)
+    return refuse (field, "must be at least 0, got " + std::to_string (milliseconds));
+  fields.timeout_us = int64_t{milliseconds} * 1000;
+  return {};
+}
+
 using Reader = RequestError (*) (const std::string &field, const element &value, std::string_view text,
                                  Fields &fields);
 
@@ -427,8 +456,10 @@ constexpr Field kFields[] = {
     {"ignore_eos", 18, false, read_member<&SamplingParams::ignore_eos>},
     {"stop_token_ids", 19, false, read_member_with<read_tokens, &SamplingParams::stop_token_ids>},
     {"stop", 20, false, read_member_with<read_stop, &SamplingParams::stop>},
+    {"priority", 21, false, read_fields_with<read_priority>},
+    {"timeout_ms", 22, false, read_fields_with<read_timeout>},
 };
-constexpr size_t kSlots = 21;
+constexpr size_t kSlots = 23;
 
 RequestError
 read_fields (std::string_view json, const simdjson::dom::object &object, Fields &fields)
@@ -517,11 +548,15 @@ parse_request (std::string_view json, Request &request, PromptInput &prompt)
   }
   Fields fields;
   fields.sampling = request.sampling;
+  fields.priority = request.priority;
+  fields.timeout_us = request.timeout_us;
   if (auto error = read_fields (json, object, fields))
     return error;
   if (auto error = check_together (fields))
     return error;
   request.sampling = std::move (fields.sampling);
+  request.priority = fields.priority;
+  request.timeout_us = fields.timeout_us;
   prompt = std::move (fields.prompt);
   return {};
 }

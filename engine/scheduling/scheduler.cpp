@@ -1,8 +1,9 @@
 #include "engine/scheduling/scheduler.hpp"
 
+#include "engine/kv/kv_budget.hpp"
+#include "engine/tensor/available_memory.hpp"
+
 #include <algorithm>
-#include <chrono>
-#include <fstream>
 #include <stdexcept>
 
 namespace millrace
@@ -11,38 +12,9 @@ namespace millrace
 namespace
 {
 
-int64_t
-now_us ()
-{
-  using namespace std::chrono;
-  return duration_cast<microseconds> (steady_clock::now ().time_since_epoch ()).count ();
-}
-
-size_t
-available_memory ()
-{
-  std::ifstream meminfo ("/proc/meminfo");
-  std::string key, unit;
-  for (size_t kib = 0; meminfo >> key >> kib >> unit;) {
-    if (key == "MemAvailable:")
-      return kib * 1024;
-  }
-  return size_t{1} << 30;
-}
-
-int
-block_budget (const Model &model, const SchedulerSettings &settings)
-{
-  const size_t block_bytes = std::max<size_t> (model.compiled->kv_block_bytes (), 1);
-  const size_t useful = static_cast<size_t> (settings.max_batch) * blocks_for (model.spec.max_positions);
-  const size_t bytes = settings.kv_bytes ? settings.kv_bytes : available_memory () / 4;
-  const size_t blocks = std::min (bytes / block_bytes, useful);
-  if (blocks == 0)
-    throw std::invalid_argument ("kv-memory of " + std::to_string (bytes) + " bytes holds no block of " +
-                                 std::to_string (kBlockTokens) + " tokens: this model needs " +
-                                 std::to_string (block_bytes) + " bytes for each");
-  return static_cast<int> (std::min<size_t> (blocks, 1 << 28));
-}
+constexpr int kCautiousPrefill = 64; ///< tokens beside decode rows before anything has been measured
+constexpr int kMinSavedTokens = 256; ///< shorter ones are computed as fast as read
+constexpr int kPlanAttempts = 3;
 
 bool
 wants_counts (const SamplingParams &sampling)
@@ -51,26 +23,64 @@ wants_counts (const SamplingParams &sampling)
          sampling.frequency_penalty != 0;
 }
 
+std::string
+disk_identity (const Model &model, const KvLayout &layout, KvType type)
+{
+  std::string identity = model.compiled->kv_identity () + " " + kv_type_name (type);
+  for (const KvGroup &group : layout)
+    identity += " " + std::to_string (static_cast<int> (group.kind)) + ":" + std::to_string (group.window) +
+                ":" + std::to_string (group.block_bytes);
+  return identity;
+}
+
+std::unique_ptr<DiskStore>
+open_disk_store (const Model &model, const KvLayout &layout, const SchedulerSettings &settings)
+{
+  if (settings.cache_directory.empty () || !settings.prefix_cache)
+    return nullptr;
+  DiskStoreSettings disk;
+  disk.directory = settings.cache_directory;
+  disk.identity = disk_identity (model, layout, settings.kv_type);
+  disk.max_bytes = settings.cache_bytes;
+  for (const KvGroup &group : layout)
+    disk.max_payload_bytes += group.block_bytes;
+  return std::make_unique<DiskStore> (disk);
+}
+
+std::span<const TokenId>
+computed (const Sequence &sequence)
+{
+  return std::span (sequence.tokens).first (static_cast<size_t> (sequence.kv.tokens));
+}
+
 } // namespace
 
 Scheduler::Scheduler (std::shared_ptr<const Model> model, const SchedulerSettings &settings)
     : model_ (std::move (model))
     , settings_ (settings)
-    , pool_ (block_budget (*model_, settings))
+    , layout_ (model_->compiled->kv_layout (settings.kv_type))
 {
   settings_.max_draft = std::clamp (settings_.max_draft, 0, kMaxDraft);
-  const int pass_tokens = settings_.prefill_tokens + settings_.max_batch * (1 + settings_.max_draft);
-  context_ = model_->compiled->create_context (pool_.size (), pass_tokens);
+  const size_t bytes =
+      settings_.kv_bytes ? settings_.kv_bytes : static_cast<size_t> (available_memory () / 4);
+  ContextOptions options;
+  options.kv_type = settings_.kv_type;
+  options.kv_blocks = divide_kv_memory (layout_, {.bytes = bytes,
+                                                  .max_batch = settings_.max_batch,
+                                                  .max_positions = model_->spec.max_positions,
+                                                  .chunk = settings_.prefill_tokens});
+  options.max_tokens = settings_.prefill_tokens + settings_.max_batch * (1 + settings_.max_draft);
+  context_ = model_->compiled->create_context (options);
+  kv_ = std::make_unique<KvCache> (
+      layout_, options.kv_blocks, *context_,
+      KvCacheSettings{settings_.prefix_cache, open_disk_store (*model_, layout_, settings_)});
   for (int slot = settings_.max_batch - 1; slot >= 0; slot--)
     free_slots_.push_back (slot);
-  live_.reserve (settings_.max_batch);
+  live_.reserve (static_cast<size_t> (settings_.max_batch));
+  finished_.reserve (static_cast<size_t> (settings_.max_batch));
 }
 
-void
-Scheduler::admit (std::shared_ptr<Request> request)
-{
-  waiting_.push_back ({std::move (request), now_us ()});
-}
+// --- arrival --------------------------------------------------------------------------------------
 
 int
 Scheduler::token_limit (const Request &request) const
@@ -94,7 +104,7 @@ Scheduler::check (const Request &request) const
             "the prompt has " + std::to_string (request.prompt.size ()) +
                 " tokens; this model's context holds " + std::to_string (positions) +
                 ", at least one of them for the answer"};
-  for (TokenId token : request.prompt) {
+  for (const TokenId token : request.prompt) {
     if (token < 0 || token >= model_->spec.vocab)
       return {"invalid_request", "tokens",
               "token id " + std::to_string (token) + " is not in the vocabulary of " +
@@ -102,172 +112,430 @@ Scheduler::check (const Request &request) const
   }
   if (auto error = validate (request.sampling, model_->spec.vocab))
     return error;
-  const int blocks = blocks_for (token_limit (request) - 1);
-  if (blocks > pool_.size ())
-    return {"invalid_request", "max_tokens",
-            "prompt and max_tokens need " + std::to_string (blocks) + " KV blocks of " +
-                std::to_string (kBlockTokens) + " tokens, kv-memory holds " + std::to_string (pool_.size ())};
+  for (int group = 0; group < kv_->groups (); group++) {
+    const int blocks =
+        most_blocks (layout_[static_cast<size_t> (group)], token_limit (request) - 1, kMinPrefill);
+    if (blocks > kv_->size (group))
+      return {"invalid_request", "max_tokens",
+              "prompt and max_tokens need " + std::to_string (blocks) + " KV blocks of " +
+                  std::to_string (kBlockTokens) + " tokens, kv-memory holds " +
+                  std::to_string (kv_->size (group))};
+  }
   return {};
 }
 
 void
-Scheduler::leave (Waiting &waiting, FinishReason reason)
+Scheduler::insert_by_rank (Sequences &sequences, std::unique_ptr<Sequence> sequence)
 {
-  waiting.request->end (reason);
-  auto sequence = std::make_unique<Sequence> ();
-  sequence->submitted_us = waiting.submitted_us;
-  sequence->request = std::move (waiting.request);
-  sequence->slot = -1;
-  leaving_.push_back (std::move (sequence));
+  const auto goes_before = [] (const std::unique_ptr<Sequence> &a, const std::unique_ptr<Sequence> &b) {
+    return a->rank != b->rank ? a->rank < b->rank : a->request->serial < b->request->serial;
+  };
+  const auto place = std::upper_bound (sequences.begin (), sequences.end (), sequence, goes_before);
+  sequences.insert (place, std::move (sequence));
 }
 
-// True when the request has left the queue: it runs now, or ends in this step.
-bool
-Scheduler::start (Waiting &waiting)
+void
+Scheduler::admit (std::shared_ptr<Request> request)
 {
-  Request &request = *waiting.request;
-  if (const auto early = request.finish_early.load (); early != FinishReason::kNone) {
-    leave (waiting, early);
-    return true;
-  }
-  if (auto error = check (request)) {
-    request.error = std::move (error);
-    leave (waiting, FinishReason::kError);
-    return true;
-  }
-
-  const int limit = token_limit (request);
-  const int blocks = blocks_for (limit - 1);
-  if (free_slots_.empty () || blocks > pool_.free ())
-    return false;
-
   auto sequence = std::make_unique<Sequence> ();
-  sequence->slot = free_slots_.back ();
-  free_slots_.pop_back ();
-  sequence->submitted_us = waiting.submitted_us;
-  request.statistics.queued_us = now_us () - waiting.submitted_us;
-  sequence->tokens.reserve (limit + 1);
-  sequence->tokens = request.prompt;
-  sequence->prompt_tokens = static_cast<int> (request.prompt.size ());
-  sequence->max_tokens = limit;
-  sequence->blocks.reserve (blocks);
-  for (int i = 0; i < blocks; i++)
-    sequence->blocks.push_back (pool_.allocate ());
-  sequence->stop_ids = request.sampling.stop_token_ids;
-  if (!request.sampling.ignore_eos)
+  sequence->submitted_us = request->submitted_us > 0 ? request->submitted_us : settings_.clock ();
+  sequence->rank = rank_of (sequence->submitted_us, request->priority);
+  if (request->timeout_us > 0)
+    sequence->deadline_us = sequence->submitted_us + request->timeout_us;
+  request->error = check (*request);
+  sequence->request = std::move (request);
+  if (sequence->request->error) {
+    sequence->request->end (FinishReason::kError);
+    leave (std::move (sequence));
+    return;
+  }
+
+  const Request &wanted = *sequence->request;
+  sequence->max_tokens = token_limit (wanted);
+  sequence->prompt_tokens = static_cast<int> (wanted.prompt.size ());
+  sequence->tokens.reserve (static_cast<size_t> (sequence->max_tokens) + 1);
+  sequence->tokens = wanted.prompt;
+  sequence->stop_ids = wanted.sampling.stop_token_ids;
+  if (!wanted.sampling.ignore_eos)
     sequence->stop_ids.insert (sequence->stop_ids.end (), model_->eos_token_ids.begin (),
                                model_->eos_token_ids.end ());
   std::sort (sequence->stop_ids.begin (), sequence->stop_ids.end ());
-  if (wants_counts (request.sampling)) {
-    sequence->counts.reserve (limit);
-    sequence->counts.add_prompt (request.prompt);
+  statistics_.prompt_tokens += wanted.prompt.size ();
+  insert_by_rank (waiting_, std::move (sequence));
+}
+
+// --- before a step --------------------------------------------------------------------------------
+
+void
+Scheduler::expire (int64_t now)
+{
+  for (const Sequences *sequences : {&waiting_, &live_}) {
+    for (const auto &sequence : *sequences) {
+      if (sequence->deadline_us > 0 && now >= sequence->deadline_us)
+        sequence->request->end (FinishReason::kTimeout);
+    }
   }
-  statistics_.prompt_tokens += request.prompt.size ();
-  sequence->request = std::move (waiting.request);
-  live_.push_back (std::move (sequence));
-  return true;
+}
+
+/// Its memory is free from now on; its last row is still to come.
+void
+Scheduler::leave (std::unique_ptr<Sequence> sequence)
+{
+  release (*sequence);
+  leaving_.push_back (std::move (sequence));
+}
+
+void
+Scheduler::remove_ended ()
+{
+  for (Sequences *sequences : {&waiting_, &live_}) {
+    for (auto &sequence : *sequences) {
+      if (sequence->request->finish_early.load () != FinishReason::kNone)
+        leave (std::move (sequence));
+    }
+    std::erase_if (*sequences, [] (const auto &sequence) { return !sequence; });
+  }
+}
+
+/// How many of those that wait fit. What running ones share with the first that does not is counted only when that
+/// decides.
+int
+Scheduler::admissible ()
+{
+  AdmissionBudgets budgets;
+  budgets.slots = static_cast<int> (free_slots_.size ());
+  if (budgets.slots == 0 || waiting_.empty ())
+    return 0;
+  budgets.running = live ();
+  budgets.chunk = settings_.prefill_tokens;
+  budgets.groups = layout_;
+  for (int group = 0; group < kv_->groups (); group++)
+    budgets.available[static_cast<size_t> (group)] = kv_->available (group);
+  for (const auto &sequence : live_)
+    budgets.owed_blocks += std::max (0, blocks_for (static_cast<int64_t> (sequence->tokens.size ())) -
+                                            static_cast<int> (sequence->kv.tables[0].size ()));
+
+  waiting_views_.clear ();
+  for (size_t i = 0; i < waiting_.size () && static_cast<int> (i) < budgets.slots; i++)
+    waiting_views_.push_back ({.length = static_cast<int> (waiting_[i]->tokens.size ())});
+  int fitting = plan_admission (waiting_views_, budgets);
+  if (fitting < static_cast<int> (waiting_views_.size ()) && settings_.prefix_cache && budgets.running > 0) {
+    const auto first = static_cast<size_t> (fitting);
+    waiting_views_[first].pinned_blocks = kv_->pinned_blocks (waiting_[first]->tokens);
+    if (waiting_views_[first].pinned_blocks > 0)
+      fitting = plan_admission (waiting_views_, budgets);
+  }
+  return fitting;
+}
+
+void
+Scheduler::start (std::unique_ptr<Sequence> sequence, int64_t now)
+{
+  Request &request = *sequence->request;
+  sequence->slot = free_slots_.back ();
+  free_slots_.pop_back ();
+  for (auto &table : sequence->kv.tables)
+    table.reserve (static_cast<size_t> (blocks_for (sequence->max_tokens)));
+  kv_->attach (sequence->kv, sequence->tokens);
+  if (sequence->state == RequestState::kWaiting) {
+    request.statistics.queued_us = now - sequence->submitted_us;
+    request.statistics.cached_tokens = sequence->kv.tokens;
+    if (wants_counts (request.sampling)) {
+      sequence->counts.reserve (sequence->max_tokens);
+      sequence->counts.add_prompt (request.prompt);
+    }
+  }
+  sequence->state = RequestState::kRunnable;
+  sequence->idle_steps = 0;
+  insert_by_rank (live_, std::move (sequence));
+}
+
+void
+Scheduler::start_waiting (int64_t now)
+{
+  const int count = admissible ();
+  for (int i = 0; i < count; i++)
+    start (std::move (waiting_[static_cast<size_t> (i)]), now);
+  waiting_.erase (waiting_.begin (), waiting_.begin () + count);
+}
+
+// A prompt that another one is ahead of takes over what that has computed; of those at the same place the first in
+// rank computes and the others wait for it.
+void
+Scheduler::share_progress ()
+{
+  next_blocks_.clear ();
+  for (size_t i = 0; i < live_.size (); i++) {
+    Sequence &sequence = *live_[i];
+    if (sequence.kv.tokens + 1 >= static_cast<int> (sequence.tokens.size ()))
+      continue;
+    const int gained = kv_->extend (sequence.kv, sequence.tokens);
+    if (gained > 0 && sequence.generated () == 0)
+      sequence.request->statistics.cached_tokens += gained;
+    BlockHash block;
+    if (kv_->next_block (sequence.kv, sequence.tokens, block))
+      next_blocks_.emplace_back (block, static_cast<int> (i));
+  }
+  std::ranges::sort (next_blocks_, [] (const auto &a, const auto &b) {
+    return a.first.low != b.first.low     ? a.first.low < b.first.low
+           : a.first.high != b.first.high ? a.first.high < b.first.high
+                                          : a.second < b.second;
+  });
+}
+
+bool
+Scheduler::memory_may_run_short () const
+{
+  // At most a block more for each row's pending token, one for its drafts, and the prompts' chunks.
+  const int most = 3 * live () + blocks_for (settings_.prefill_tokens) + 1;
+  for (int group = 0; group < kv_->groups (); group++) {
+    if (kv_->available (group) < most)
+      return true;
+  }
+  return false;
+}
+
+void
+Scheduler::view_sequences ()
+{
+  const bool short_of_memory = memory_may_run_short ();
+  views_.resize (live_.size ());
+  for (size_t i = 0; i < live_.size (); i++) {
+    const Sequence &sequence = *live_[i];
+    SequenceView &view = views_[i];
+    view.length = static_cast<int> (sequence.tokens.size ());
+    view.kv_tokens = sequence.kv.tokens;
+    view.draft_room = sequence.max_tokens - view.length - 1;
+    view.generating = sequence.generated () > 0;
+    view.follows = false;
+    view.priority = sequence.request->priority;
+    view.idle_steps = sequence.idle_steps;
+    for (int group = 0; group < kv_->groups (); group++)
+      view.entries[static_cast<size_t> (group)] =
+          static_cast<int> (sequence.kv.tables[static_cast<size_t> (group)].size ());
+    if (short_of_memory)
+      view.releasable = kv_->releasable (sequence.kv);
+  }
+  for (size_t i = 1; i < next_blocks_.size (); i++) {
+    if (next_blocks_[i].first == next_blocks_[i - 1].first)
+      views_[static_cast<size_t> (next_blocks_[i].second)].follows = true;
+  }
+}
+
+void
+Scheduler::preempt ()
+{
+  for (const int index : plan_.preempted) {
+    auto &sequence = live_[static_cast<size_t> (index)];
+    release (*sequence);
+    sequence->state = RequestState::kBlockedOnMemory;
+    sequence->request->statistics.preemptions++;
+    statistics_.preemptions++;
+    insert_by_rank (waiting_, std::move (sequence));
+  }
+}
+
+void
+Scheduler::add_rows (Step &step)
+{
+  work_ = {};
+  for (const auto &sequence : live_) {
+    if (sequence)
+      sequence->idle_steps++;
+  }
+  for (const int index : plan_.blocked) {
+    if (auto &sequence = live_[static_cast<size_t> (index)])
+      sequence->state = RequestState::kBlockedOnMemory;
+  }
+  for (const RowPlan &planned : plan_.rows) {
+    Sequence &sequence = *live_[static_cast<size_t> (planned.sequence)];
+    const int end =
+        sequence.kv.tokens + planned.prefill_tokens + (planned.scored ? 1 + planned.draft_limit : 0);
+    if (!kv_->reserve (sequence.kv, end))
+      continue; // the plan's arithmetic forbids it; the next plan sees what there really is
+    Row &row = step.rows.emplace_back ();
+    row.sequence = &sequence;
+    row.position = sequence.kv.tokens;
+    row.prefill_tokens = planned.prefill_tokens;
+    row.scored = planned.scored;
+    row.draft_limit = planned.draft_limit;
+    sequence.state = RequestState::kRunning;
+    sequence.idle_steps = 0;
+    sequence.request->statistics.steps++;
+    work_.prefill_tokens += row.prefill_tokens;
+    work_.prefill_positions += row.prefill_tokens * (row.position + 0.5 * row.prefill_tokens);
+  }
 }
 
 bool
 Scheduler::plan (Step &step)
 {
-  // First come, first served: a request that does not fit holds back those behind it, or a stream of
-  // small ones could starve it. Ended and failed ones leave from anywhere in the queue.
-  bool blocked = false;
-  for (Waiting &waiting : waiting_) {
-    const bool ends = waiting.request->finish_early.load () != FinishReason::kNone || waiting.request->error;
-    if (ends || !blocked)
-      blocked = !start (waiting) || blocked;
-  }
-  std::erase_if (waiting_, [] (const Waiting &waiting) { return !waiting.request; });
-
+  const int64_t began = settings_.clock ();
   step.number = statistics_.steps;
+  step.clock = settings_.clock;
   step.context = context_.get ();
   step.vocab = model_->spec.vocab;
   step.rows.clear ();
   step.top_logprobs.clear ();
+  step.stage_times.clear ();
+  step.slice_tokens.reserve (static_cast<size_t> (context_->max_tokens ()));
+  step.recurrent_groups.clear ();
+  for (int group = 0; group < kv_->groups (); group++) {
+    if (layout_[static_cast<size_t> (group)].kind == KvGroup::Kind::kRecurrent)
+      step.recurrent_groups.push_back (group);
+  }
+
+  expire (began);
+  remove_ended ();
+  report_.preempted = 0;
+  // A plan that could only preempt leaves no row; with what that freed, the next one has some.
+  for (int attempt = 0; attempt < kPlanAttempts && step.rows.empty (); attempt++) {
+    start_waiting (began);
+    if (live_.empty ())
+      break;
+    share_progress ();
+    view_sequences ();
+    Budgets budgets;
+    budgets.prefill_tokens = settings_.prefill_tokens;
+    budgets.max_draft = settings_.max_draft;
+    budgets.max_step_ms = settings_.max_step_ms;
+    budgets.max_growth = std::max (kCautiousPrefill, 2 * largest_prefill_);
+    budgets.cost = settings_.learn_cost ? &cost_ : nullptr;
+    budgets.groups = layout_;
+    for (int group = 0; group < kv_->groups (); group++)
+      budgets.available[static_cast<size_t> (group)] = kv_->available (group);
+    budgets.whole_blocks = kv_->has_recurrent () && settings_.prefix_cache;
+    if (settings_.plan)
+      settings_.plan (views_, budgets, plan_);
+    else
+      planner_.plan (views_, budgets, plan_);
+    preempt ();
+    add_rows (step);
+    std::erase_if (live_, [] (const auto &sequence) { return !sequence; });
+    report_.preempted += static_cast<int> (plan_.preempted.size ());
+  }
+  if (step.rows.empty () && leaving_.empty () && !idle ()) {
+    // Cannot happen while the planner keeps its promise to the first in rank. Better a failed request than a hang.
+    Sequences &stuck = live_.empty () ? waiting_ : live_;
+    stuck.front ()->request->error = {"internal", {}, "the scheduler found no way to run this request"};
+    stuck.front ()->request->end (FinishReason::kError);
+    remove_ended ();
+  }
 
   for (const auto &sequence : leaving_) {
     Row &row = step.rows.emplace_back ();
     row.sequence = sequence.get ();
     row.finish = sequence->request->finish_early;
   }
-
-  views_.clear ();
-  for (const auto &sequence : live_) {
-    const int length = static_cast<int> (sequence->tokens.size ());
-    views_.push_back (
-        {.prefill_left = length - 1 - sequence->kv_tokens, .draft_room = sequence->max_tokens - length - 1});
-  }
-  plan_rows (views_, {.prefill_tokens = settings_.prefill_tokens, .max_draft = settings_.max_draft},
-             row_plans_);
-
-  auto planned = row_plans_.begin ();
-  for (int i = 0; i < static_cast<int> (live_.size ()); i++) {
-    const bool has_work = planned != row_plans_.end () && planned->sequence == i;
-    const auto early = live_[i]->request->finish_early.load ();
-    if (has_work || early != FinishReason::kNone) {
-      Row &row = step.rows.emplace_back ();
-      row.sequence = live_[i].get ();
-      row.position = live_[i]->kv_tokens;
-      row.finish = early;
-      if (early == FinishReason::kNone) {
-        row.prefill_tokens = planned->prefill_tokens;
-        row.scored = planned->scored;
-        row.draft_limit = planned->draft_limit;
-      }
-    }
-    planned += has_work;
-  }
+  planned_us_ = settings_.clock ();
+  report_.plan_us = planned_us_ - began;
   return !step.rows.empty ();
 }
+
+// --- after a step ---------------------------------------------------------------------------------
 
 void
 Scheduler::release (Sequence &sequence)
 {
-  for (BlockId block : sequence.blocks)
-    pool_.release (block);
-  sequence.blocks.clear ();
-  if (sequence.slot >= 0)
-    free_slots_.push_back (sequence.slot);
+  if (sequence.slot < 0)
+    return;
+  kv_->release (sequence.kv, computed (sequence));
+  free_slots_.push_back (sequence.slot);
   sequence.slot = -1;
+}
+
+/// Takes over what the stages wrote. True when the request has ended.
+bool
+Scheduler::settle_row (Row &row, int64_t now)
+{
+  Sequence &sequence = *row.sequence;
+  RequestStatistics &request = sequence.request->statistics;
+  if (sequence.slot >= 0 && row.finish != FinishReason::kError) {
+    request.prefill_tokens += row.prefill_tokens;
+    statistics_.prefill_tokens += static_cast<uint64_t> (row.prefill_tokens);
+    int valid = row.position + row.prefill_tokens; // positions with KV
+    if (row.accepted_count > 0) {
+      if (request.first_token_us == 0)
+        request.first_token_us = now - sequence.submitted_us;
+      for (int i = 0; i < row.accepted_count; i++)
+        sequence.tokens.push_back (row.accepted[static_cast<size_t> (i)].token);
+      request.generated += row.accepted_count;
+      statistics_.generated_tokens += static_cast<uint64_t> (row.accepted_count);
+      statistics_.drafted += static_cast<uint64_t> (row.draft_count);
+      statistics_.accepted += static_cast<uint64_t> (row.accepted_count - 1);
+      // All but the newest token have their KV: rejected drafts lie beyond and will be overwritten.
+      valid += row.accepted_count;
+      if (kv_->has_recurrent () && row.accepted_count <= row.draft_count) {
+        kv_->restore_checkpoint (sequence.kv, row.checkpoint);
+        valid = row.checkpoint;
+      }
+    }
+    kv_->commit (sequence.kv, std::span (sequence.tokens).first (static_cast<size_t> (valid)),
+                 sequence.generated () > 0);
+  }
+  if (!row.ended ())
+    return false;
+  if (request.total_us == 0)
+    request.total_us = now - sequence.submitted_us;
+  sequence.state = row.finish == FinishReason::kError ? RequestState::kFailed
+                   : row.finish == FinishReason::kStop || row.finish == FinishReason::kLength
+                       ? RequestState::kFinished
+                       : RequestState::kCancelled;
+  if (sequence.slot >= 0 && sequence.prompt_tokens >= kMinSavedTokens)
+    kv_->save (sequence.kv);
+  release (sequence);
+  return true;
 }
 
 void
 Scheduler::commit (Step &step)
 {
-  const int64_t now = now_us ();
+  const int64_t now = settings_.clock ();
   statistics_.steps++;
   finished_.clear ();
+  report_.number = step.number;
+  report_.rows = static_cast<int> (step.rows.size ());
+  report_.accepted_tokens = 0;
   for (Row &row : step.rows) {
-    Sequence &sequence = *row.sequence;
-    RequestStatistics &request = sequence.request->statistics;
-    if (row.accepted_count > 0) {
-      if (sequence.generated () == 0)
-        request.first_token_us = now - sequence.submitted_us;
-      for (int i = 0; i < row.accepted_count; i++)
-        sequence.tokens.push_back (row.accepted[i].token);
-      // All but the newest token have their KV: rejected drafts lie beyond and will be overwritten.
-      sequence.kv_tokens = static_cast<int> (sequence.tokens.size ()) - 1;
-      request.generated += row.accepted_count;
-      statistics_.generated_tokens += row.accepted_count;
-      statistics_.drafted += row.draft_count;
-      statistics_.accepted += row.accepted_count - 1;
-    } else if (!row.scored && !row.ended ()) {
-      sequence.kv_tokens += row.prefill_tokens;
+    if (row.scored && row.sequence->slot >= 0) {
+      work_.scored_tokens += 1 + row.draft_count;
+      work_.scored_positions += (1 + row.draft_count) * static_cast<double> (row.sequence->tokens.size ());
     }
-    if (row.ended ()) {
-      request.total_us = now - sequence.submitted_us;
+    report_.accepted_tokens += row.accepted_count;
+    if (settle_row (row, now)) {
+      finished_.push_back (row.sequence->request);
       statistics_.finished++;
-      finished_.push_back (sequence.request);
-      release (sequence);
+      if (last_end_us_ > 0)
+        ms_per_request_ += (static_cast<double> (now - last_end_us_) / 1000 - ms_per_request_) * 0.1;
+      last_end_us_ = now;
     }
   }
+  if (settings_.learn_cost)
+    cost_.learn (work_, static_cast<double> (now - planned_us_) / 1000);
+  largest_prefill_ = std::max (largest_prefill_, work_.prefill_tokens);
+
+  report_.prefill_tokens = work_.prefill_tokens;
+  report_.scored_tokens = work_.scored_tokens;
+  report_.prefill_budget = plan_.prefill_budget;
+  report_.blocked = static_cast<int> (plan_.blocked.size ());
+  report_.predicted_ms = plan_.predicted_ms;
+  report_.step_us = now - planned_us_;
+  report_.stages.assign (step.stage_times.begin (), step.stage_times.end ());
+
   if (!finished_.empty ()) {
     leaving_.clear ();
     std::erase_if (live_, [] (const auto &sequence) { return sequence->slot < 0; });
   }
+  report_.running = live ();
+  report_.waiting = waiting ();
+  work_ = {};
   step.rows.clear ();
+}
+
+int64_t
+Scheduler::retry_after_ms () const
+{
+  return std::clamp<int64_t> (static_cast<int64_t> (ms_per_request_ * (waiting () + 1)), 1000, 60'000);
 }
 
 void
@@ -279,6 +547,16 @@ Scheduler::clear ()
   for (auto &sequence : live_)
     release (*sequence);
   live_.clear ();
+  work_ = {};
+}
+
+std::string
+Scheduler::inconsistency () const
+{
+  std::vector<const SequenceKv *> sequences;
+  for (const auto &sequence : live_)
+    sequences.push_back (&sequence->kv);
+  return kv_->inconsistency (sequences);
 }
 
 } // namespace millrace

@@ -1,21 +1,22 @@
 // Owns the sequences, the KV cache and the order of work: plan () fills a step, commit () settles it.
 //
-// Requests wait first-come-first-served until a slot and KV blocks for all the tokens they may reach are
-// free, so a running sequence never lacks memory. Requests that can never run, or that ended while they
-// waited, leave through a row of their own like all others: every admitted request ends in exactly one row
-// with a finish reason.
+// Requests wait in order of rank (priority.hpp) for a slot and memory; what each step does is the planner's decision,
+// and this class carries it out. A request that is preempted waits again with the tokens it has, and computes them
+// again, exactly, as far as they are not cached any more. Requests that can never run, that were cancelled or
+// whose time is up leave through a row of their own: every admitted request ends in exactly one row with a finish
+// reason. What a request holds is free before the step after its end is planned.
 //
 // Threads: everything from the decode thread, except Request::end (), which may come from anywhere.
 #pragma once
 
-#include "engine/kv/block_pool.hpp"
+#include "engine/kv/kv_cache.hpp"
 #include "engine/model/model.hpp"
 #include "engine/scheduling/planner.hpp"
 #include "engine/scheduling/request.hpp"
 #include "engine/step.hpp"
 
 #include <cstdint>
-#include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -25,10 +26,20 @@ namespace millrace
 {
 
 struct SchedulerSettings {
-  int max_batch = 32;       ///< sequences that run at a time
-  int prefill_tokens = 512; ///< prompt tokens of a step
+  int max_batch = 32;       ///< requests that run at a time
+  int prefill_tokens = 512; ///< prompt tokens of a step at most
   int max_draft = 8;        ///< drafts of a row, 0 … kMaxDraft
-  size_t kv_bytes = 0;      ///< 0: a quarter of the memory available now, at most what max_batch can use
+  double max_step_ms =
+      0; ///< aim for a step that serves running requests beside prompts; 0: kStall times one without
+  KvType kv_type = KvType::kF32;
+  size_t kv_bytes = 0; ///< 0: a quarter of the memory available now, at most what max_batch can use
+  bool prefix_cache = true;
+  std::string cache_directory{};            ///< cached prefixes survive there; empty: they do not
+  uint64_t cache_bytes = uint64_t{8} << 30; ///< on disk
+  Clock clock = steady_now_us;
+  bool learn_cost = true; ///< false: prefill is bounded by tokens alone
+  /// Replaces the planner, for comparisons.
+  std::function<void (std::span<const SequenceView>, const Budgets &, StepPlan &)> plan{};
 };
 
 /// Totals since the start; read from the decode thread.
@@ -36,60 +47,108 @@ struct SchedulerStatistics {
   uint64_t steps = 0;
   uint64_t finished = 0;
   uint64_t prompt_tokens = 0;
+  uint64_t prefill_tokens = 0; ///< computed
   uint64_t generated_tokens = 0;
   uint64_t drafted = 0;
   uint64_t accepted = 0;
+  uint64_t preemptions = 0;
+};
+
+/// One step, as it went.
+struct StepReport {
+  uint64_t number = 0;
+  int rows = 0;
+  int prefill_tokens = 0, scored_tokens = 0, accepted_tokens = 0;
+  int prefill_budget = 0; ///< tokens that it might have had
+  int running = 0, waiting = 0, blocked = 0, preempted = 0;
+  int64_t plan_us = 0, step_us = 0; ///< step: from the plan to its commit
+  double predicted_ms = 0;          ///< of step_us; 0: not known yet
+  std::vector<StageTime> stages;
 };
 
 class Scheduler
 {
 public:
-  /// Throws std::bad_alloc, or std::invalid_argument when kv_bytes holds no block.
+  /// Throws std::bad_alloc, std::invalid_argument when the KV memory holds no block, or LoadError for the
+  /// cache's directory.
   Scheduler (std::shared_ptr<const Model> model, const SchedulerSettings &settings);
 
-  /// Takes a request into the queue. Its `error` may already be set: it then just ends.
+  /// Takes a request. Its `error` may already be set: it then just ends.
   void admit (std::shared_ptr<Request> request);
 
   /// Fills `step` with the next turn's rows. False: nothing is left to do.
   bool plan (Step &step);
   /// Applies what the stages wrote; sequences with a finish reason are gone afterwards.
   void commit (Step &step);
-  /// Drops every sequence and waiting request and frees their KV.
+  /// Drops every request. Prefixes stay cached.
   void clear ();
+  /// Writes what is cached to the directory, when there is one.
+  void save () { kv_->save_all (); }
 
   /// Requests that the last commit () ended, with their statistics.
   std::span<const std::shared_ptr<Request>> finished () const { return finished_; }
 
-  bool idle () const { return live_.empty () && waiting_.empty (); }
+  bool idle () const { return live_.empty () && waiting_.empty () && leaving_.empty (); }
   int live () const { return static_cast<int> (live_.size ()); }
   int waiting () const { return static_cast<int> (waiting_.size ()); }
-  const BlockPool &blocks () const { return pool_; }
+  const KvCache &kv () const { return *kv_; }
+  KvCache &kv () { return *kv_; }
+  const CostModel &cost () const { return cost_; }
   const SchedulerStatistics &statistics () const { return statistics_; }
+  const StepReport &report () const { return report_; }
+  /// When a request that comes now may expect a slot: from the rate at which requests ended lately. At least 1 s.
+  int64_t retry_after_ms () const;
   const Model &model () const { return *model_; }
+  /// For tests: KvCache::inconsistency () of all sequences.
+  std::string inconsistency () const;
 
 private:
-  struct Waiting {
-    std::shared_ptr<Request> request;
-    int64_t submitted_us;
-  };
-  bool start (Waiting &waiting);
-  void leave (Waiting &waiting, FinishReason reason);
-  void release (Sequence &sequence);
+  using Sequences = std::vector<std::unique_ptr<Sequence>>;
+
   RequestError check (const Request &request) const;
   int token_limit (const Request &request) const;
+  void expire (int64_t now);
+  void remove_ended ();
+  void leave (std::unique_ptr<Sequence> sequence);
+  void start_waiting (int64_t now);
+  int admissible ();
+  void start (std::unique_ptr<Sequence> sequence, int64_t now);
+  void share_progress ();
+  void view_sequences ();
+  bool memory_may_run_short () const;
+  void preempt ();
+  void add_rows (Step &step);
+  bool settle_row (Row &row, int64_t now);
+  void release (Sequence &sequence);
+  void insert_by_rank (Sequences &sequences, std::unique_ptr<Sequence> sequence);
 
   std::shared_ptr<const Model> model_;
   SchedulerSettings settings_;
+  KvLayout layout_;
   std::unique_ptr<ExecutionContext> context_;
-  BlockPool pool_;
-  std::deque<Waiting> waiting_;
-  std::vector<std::unique_ptr<Sequence>> live_;    ///< in order of admission
-  std::vector<std::unique_ptr<Sequence>> leaving_; ///< end in the present step without having run
+  std::unique_ptr<KvCache> kv_;
+  Planner planner_;
+  CostModel cost_;
+  int largest_prefill_ = 0; ///< of a step so far
+
+  Sequences waiting_; ///< by rank; preempted ones too
+  Sequences live_;    ///< by rank
+  Sequences leaving_; ///< end in the present step
   std::vector<std::shared_ptr<Request>> finished_;
   std::vector<int> free_slots_;
+
+  // Of the step under way.
   std::vector<SequenceView> views_;
-  std::vector<RowPlan> row_plans_;
+  std::vector<WaitingView> waiting_views_;
+  std::vector<std::pair<BlockHash, int>> next_blocks_;
+  StepPlan plan_;
+  StepWork work_;
+  int64_t planned_us_ = 0;
+
   SchedulerStatistics statistics_;
+  StepReport report_;
+  double ms_per_request_ = 0; ///< between endings, lately
+  int64_t last_end_us_ = 0;
 };
 
 } // namespace millrace

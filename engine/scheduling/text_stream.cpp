@@ -4,6 +4,7 @@
 
 #include <charconv>
 #include <cmath>
+#include <cstdio>
 
 namespace millrace
 {
@@ -75,12 +76,16 @@ append_token (std::string &out, TokenId token, float logprob, const Tokenizer &t
 }
 
 void
-append_error (std::string &out, const RequestError &error)
+append_error (std::string &out, const Request &request)
 {
+  const RequestError &error = request.error;
+  const std::string_view code = error.code;
   out += ",\"error\":{\"message\":";
   append_json_string (out, error.message);
   out += ",\"type\":\"";
-  out += std::string_view (error.code) == "internal" ? "server_error" : "invalid_request_error";
+  out += code == "internal"     ? "server_error"
+         : code == "queue_full" ? "rate_limit_error"
+                                : "invalid_request_error";
   out += "\",\"param\":";
   if (error.field.empty ())
     out += "null";
@@ -88,14 +93,41 @@ append_error (std::string &out, const RequestError &error)
     append_json_string (out, error.field);
   out += ",\"code\":";
   append_json_string (out, error.code);
+  if (request.retry_after_ms > 0)
+    out += ",\"retry_after_ms\":" + std::to_string (request.retry_after_ms);
   out += "}";
+}
+
+void
+append_statistics (std::string &out, const Request &request)
+{
+  const RequestStatistics &statistics = request.statistics;
+  const auto milliseconds = [&] (const char *name, int64_t us) {
+    char text[64];
+    std::snprintf (text, sizeof text, "\"%s\":%lld.%03lld,", name, static_cast<long long> (us / 1000),
+                   static_cast<long long> (us % 1000));
+    out += text;
+  };
+  const auto count = [&] (const char *name, int value, const char *after) {
+    out += std::string ("\"") + name + "\":" + std::to_string (value) + after;
+  };
+  out += ",\"statistics\":{";
+  milliseconds ("queue_ms", statistics.queued_us);
+  milliseconds ("first_token_ms", statistics.first_token_us);
+  milliseconds ("total_ms", statistics.total_us);
+  count ("cached_tokens", statistics.cached_tokens, ",");
+  count ("prefill_tokens", statistics.prefill_tokens, ",");
+  count ("drafted_tokens", statistics.drafted, ",");
+  count ("accepted_tokens", statistics.accepted, ",");
+  count ("preemptions", statistics.preemptions, ",");
+  count ("steps", statistics.steps, "}");
 }
 
 } // namespace
 
 std::string
 result_json (const Request &request, std::string_view text, FinishReason finish, const Usage &usage,
-             const ResultLogprobs *logprobs, const Tokenizer &tokenizer)
+             const ResultLogprobs *logprobs, bool with_statistics, const Tokenizer &tokenizer)
 {
   std::string out = "{\"id\":";
   append_json_string (out, request.id);
@@ -123,8 +155,10 @@ result_json (const Request &request, std::string_view text, FinishReason finish,
     }
     out += "]}";
   }
+  if (with_statistics)
+    append_statistics (out, request);
   if (finish == FinishReason::kError)
-    append_error (out, request.error);
+    append_error (out, request);
   out += "}";
   return out;
 }

@@ -43,8 +43,10 @@ struct ResultLogprobs {
   std::vector<TokenLogprob> top; ///< top_begin of the tokens counts into this
 };
 
-/// A finished request as one JSON object (no newline): id, text, finish_reason, usage, logprobs or error.
+/// A finished request as one JSON object (no newline): id, text, finish_reason, usage, logprobs or error, and, when
+/// wanted, what happened to it besides (RequestStatistics), which is not the same in every run.
 std::string result_json (const Request &request, std::string_view text, FinishReason finish,
-                         const Usage &usage, const ResultLogprobs *logprobs, const Tokenizer &tokenizer);
+                         const Usage &usage, const ResultLogprobs *logprobs, bool with_statistics,
+                         const Tokenizer &tokenizer);
 
 } // namespace millrace

@@ -7,6 +7,7 @@
 #include "engine/backend/cpu/context.hpp"
 
 #include <cstdlib>
+#include <mutex>
 #include <stdexcept>
 #include <string_view>
 
@@ -20,8 +21,6 @@ namespace millrace
 namespace cpu
 {
 
-static_assert (kKvTokens == kBlockTokens);
-
 CompiledProgram::CompiledProgram (const Program &program, const WeightFiles &files, WeightFormat format,
                                   const KernelTable &kernels, std::shared_ptr<ThreadPool> pool)
     : program (program)
@@ -29,17 +28,8 @@ CompiledProgram::CompiledProgram (const Program &program, const WeightFiles &fil
     , pool (std::move (pool))
     , weights (program, files, format, *this->pool)
 {
-  for (const KvLayer &layer : program.kv_layers) {
-    const auto head_dim = static_cast<size_t> (layer.head_dim), heads = static_cast<size_t> (layer.heads);
-    KvPlace place;
-    place.value_width = static_cast<int> (round_up (head_dim, kValuePad));
-    place.key_bytes = head_dim * kKvTokens * sizeof (float);
-    place.value_bytes = static_cast<size_t> (place.value_width) * kKvTokens * sizeof (float);
-    place.key_offset = kv_block_bytes;
-    place.value_offset = place.key_offset + heads * place.key_bytes;
-    kv_block_bytes = place.value_offset + heads * place.value_bytes;
-    kv_places.push_back (place);
-  }
+  for (int type = 0; type < kKvTypes; ++type)
+    kv[static_cast<size_t> (type)] = plan_kv (program, static_cast<KvType> (type));
 }
 
 namespace
@@ -53,7 +43,14 @@ public:
   {
   }
 
-  size_t kv_block_bytes () const override { return compiled_->kv_block_bytes; }
+  KvLayout kv_layout (KvType type) const override { return compiled_->kv[static_cast<size_t> (type)].groups; }
+
+  std::string kv_identity () const override
+  {
+    std::call_once (identified_, [this] { identity_ = cpu::kv_identity (*compiled_); });
+    return identity_;
+  }
+
   size_t weight_bytes () const override { return compiled_->weights.bytes (); }
 
   std::string description () const override
@@ -63,15 +60,22 @@ public:
            " weights, " + std::to_string (threads) + (threads == 1 ? " thread" : " threads");
   }
 
-  std::unique_ptr<ExecutionContext> create_context (int kv_blocks, int max_tokens) const override
+  std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const override
   {
-    if (kv_blocks < 1 || max_tokens < 1)
-      throw std::invalid_argument ("a context needs at least one KV block and one token");
-    return std::make_unique<Context> (compiled_, kv_blocks, max_tokens);
+    const size_t groups = kv_layout (options.kv_type).size ();
+    for (size_t i = 0; i < groups; ++i) {
+      if (options.kv_blocks[i] < 1)
+        throw std::invalid_argument ("a context needs at least one KV block of each group");
+    }
+    if (options.max_tokens < 1)
+      throw std::invalid_argument ("a context needs room for at least one token");
+    return std::make_unique<Context> (compiled_, options);
   }
 
 private:
   std::shared_ptr<const CompiledProgram> compiled_;
+  mutable std::once_flag identified_;
+  mutable std::string identity_;
 };
 
 class CpuBackend final : public Backend

@@ -22,18 +22,21 @@ padded (int width)
 
 } // namespace
 
-Context::Context (std::shared_ptr<const CompiledProgram> compiled, int kv_blocks, int max_tokens)
+Context::Context (std::shared_ptr<const CompiledProgram> compiled, const ContextOptions &options)
     : compiled_ (std::move (compiled))
     , kernels_ (compiled_->kernels)
-    , kv_blocks_ (kv_blocks)
-    , max_tokens_ (max_tokens)
-    , kv_ (checked_product (compiled_->kv_block_bytes, static_cast<size_t> (kv_blocks)))
+    , kv_type_ (options.kv_type)
+    , kv_plan_ (compiled_->kv[static_cast<size_t> (options.kv_type)])
+    , max_tokens_ (options.max_tokens)
 {
+  for (size_t i = 0; i < kv_plan_.groups.size (); ++i)
+    kv_.emplace_back (
+        checked_product (kv_plan_.groups[i].block_bytes, static_cast<size_t> (options.kv_blocks[i])));
   plan_activations ();
-  plan_scratch ();
-  rows_.reserve (static_cast<size_t> (max_tokens));
-  outputs_.reserve (static_cast<size_t> (max_tokens));
-  logits_rows_.reserve (static_cast<size_t> (max_tokens));
+  plan_scratch (options);
+  rows_.reserve (static_cast<size_t> (max_tokens_));
+  outputs_.reserve (static_cast<size_t> (max_tokens_));
+  logits_rows_.reserve (static_cast<size_t> (max_tokens_));
 }
 
 void
@@ -70,7 +73,7 @@ Context::plan_activations ()
 }
 
 void
-Context::plan_scratch ()
+Context::plan_scratch (const ContextOptions &options)
 {
   const auto &program = compiled_->program;
   size_t widest = 0, widest_int8 = 0;
@@ -94,11 +97,20 @@ Context::plan_scratch ()
   products_.reserve (most_products);
   tasks_.reserve (checked_product (group_tiles, static_cast<size_t> (max_tokens_)));
 
-  for (const KvPlace &place : compiled_->kv_places)
-    value_stride_ = std::max (value_stride_, static_cast<size_t> (place.value_width));
+  // What a query sees is in different blocks of its layer's group.
+  size_t widest_head = 0, most_blocks = 0;
+  for (size_t i = 0; i < kv_plan_.places.size (); ++i) {
+    const KvPlace &place = kv_plan_.places[i];
+    widest_head = std::max (widest_head, static_cast<size_t> (place.value_width)); // not less than head_dim
+    most_blocks =
+        std::max (most_blocks, static_cast<size_t> (options.kv_blocks[static_cast<size_t> (place.group)]));
+  }
   // The odd line keeps the rows of a tile out of each other's cache sets.
-  score_stride_ = checked_product (static_cast<size_t> (kv_blocks_), kBlockTokens) + kBlockTokens;
-  lane_floats_ = round_up (kQueryTile * (score_stride_ + value_stride_) + widest, kBlockTokens);
+  score_stride_ = checked_product (most_blocks, kBlockTokens) + kBlockTokens;
+  values_at_ = kQueryTile * score_stride_;
+  block_at_ = values_at_ + kQueryTile * widest_head;
+  row_at_ = block_at_ + kKvTokens * widest_head;
+  lane_floats_ = round_up (row_at_ + widest, kBlockTokens);
   scratch_ = Memory (checked_product (checked_product (lane_floats_, sizeof (float)),
                                       static_cast<size_t> (compiled_->pool->size ())));
 }
@@ -115,6 +127,30 @@ Context::forward (std::span<const Slice> slices)
     std::visit ([this] (const auto &operation) { run (operation); }, op);
 }
 
+void
+Context::copy_block (int group, BlockId from, BlockId to)
+{
+  std::copy_n (block_data (group, from), block_bytes (group), block_data (group, to));
+}
+
+void
+Context::clear_block (int group, BlockId block)
+{
+  std::fill_n (block_data (group, block), block_bytes (group), std::byte{0});
+}
+
+void
+Context::read_block (int group, BlockId block, std::span<std::byte> out) const
+{
+  std::copy_n (block_data (group, block), block_bytes (group), out.data ());
+}
+
+void
+Context::write_block (int group, BlockId block, std::span<const std::byte> in)
+{
+  std::copy_n (in.data (), block_bytes (group), block_data (group, block));
+}
+
 // Scored rows come first among the outputs, so that the head reads neighbouring rows.
 void
 Context::lay_out_rows (std::span<const Slice> slices)
@@ -128,10 +164,8 @@ Context::lay_out_rows (std::span<const Slice> slices)
   for (const Slice &slice : slices) {
     const int first_row = static_cast<int> (rows_.size ());
     const int count = static_cast<int> (slice.tokens.size ());
-    for (int i = 0; i < count; ++i) {
-      const int position = slice.position + i;
-      rows_.push_back ({slice.tokens[i], position, slice.blocks[position / kBlockTokens]});
-    }
+    for (int i = 0; i < count; ++i)
+      rows_.push_back ({slice.tokens[i], slice.position + i, static_cast<int> (&slice - slices.data ())});
     for (int i = count - slice.scored; i < count; ++i) {
       float *logits = slice.logits + static_cast<size_t> (i - (count - slice.scored)) * vocab;
       outputs_.push_back (

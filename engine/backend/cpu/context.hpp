@@ -15,17 +15,21 @@ namespace millrace::cpu
 class Context final : public ExecutionContext
 {
 public:
-  Context (std::shared_ptr<const CompiledProgram> compiled, int kv_blocks, int max_tokens);
+  Context (std::shared_ptr<const CompiledProgram> compiled, const ContextOptions &options);
 
   void forward (std::span<const Slice> slices) override;
   int max_tokens () const override { return max_tokens_; }
-  int kv_blocks () const override { return kv_blocks_; }
+
+  void copy_block (int group, BlockId from, BlockId to) override;
+  void clear_block (int group, BlockId block) override;
+  void read_block (int group, BlockId block, std::span<std::byte> out) const override;
+  void write_block (int group, BlockId block, std::span<const std::byte> in) override;
 
 private:
   struct TokenRow {
     TokenId token;
     int position;
-    BlockId block;
+    int slice;
   };
   struct OutputRow {
     int token_row;
@@ -53,7 +57,7 @@ private:
   };
 
   void plan_activations ();
-  void plan_scratch ();
+  void plan_scratch (const ContextOptions &options);
   void lay_out_rows (std::span<const Slice> slices);
   void compute_rope_tables ();
 
@@ -67,7 +71,7 @@ private:
   void run (const HiddenOp &op);
   void run (const HeadOp &op);
 
-  void append_row (const KvAppendOp &op, const KvPlace &place, int row);
+  void append_row (const KvAppendOp &op, int row);
   void attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane);
   void multiply (float *x, size_t x_stride, int rows, std::span<const Product> products);
   void multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
@@ -79,24 +83,32 @@ private:
 
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;
-  float *lane_scratch (int lane) const
+  const KvPlace &place (KvLayerId layer) const { return kv_plan_.places[static_cast<size_t> (layer)]; }
+  size_t block_bytes (int group) const { return kv_plan_.groups[static_cast<size_t> (group)].block_bytes; }
+  std::byte *block_data (int group, BlockId block) const
   {
-    return scratch_.floats () + static_cast<size_t> (lane) * lane_floats_;
+    return kv_[static_cast<size_t> (group)].data () + static_cast<size_t> (block) * block_bytes (group);
+  }
+  float *lane_scratch (int lane, size_t offset) const
+  {
+    return scratch_.floats () + static_cast<size_t> (lane) * lane_floats_ + offset;
   }
 
   std::shared_ptr<const CompiledProgram> compiled_;
   const KernelTable &kernels_;
-  int kv_blocks_;
+  KvType kv_type_;
+  const KvPlan &kv_plan_;
   int max_tokens_;
 
-  Memory kv_;
+  std::vector<Memory> kv_; ///< of each group
   Memory activations_;
   Memory quantized_; ///< the input of a product with int8 weights
   Memory ropes_;     ///< per table, per row: cosines, then sines
-  Memory scratch_;   ///< per lane: scores, values, one expanded weight row
+  Memory scratch_;   ///< per lane: scores, values, an expanded block, an expanded weight row
   std::vector<Buffer> buffers_;
-  std::vector<float *> rope_rows_; ///< first row of each table
-  size_t lane_floats_ = 0, score_stride_ = 0, value_stride_ = 0;
+  std::vector<float *> rope_rows_;            ///< first row of each table
+  size_t lane_floats_ = 0, score_stride_ = 0; ///< floats
+  size_t values_at_ = 0, block_at_ = 0, row_at_ = 0;
 
   // The pass that runs.
   std::span<const Slice> slices_;

@@ -23,6 +23,7 @@ constexpr int kRowsPerPart = 48; ///< output rows of one part of work: a multipl
 constexpr int kQueryTile = 4;    ///< queries that attention takes at once
 constexpr int kKvTokens = 16;    ///< positions in a KV block
 constexpr int kValuePad = 16;    ///< a position's values are padded to a multiple of this
+constexpr int kKvFormats = 5;    ///< ways to store keys and values: KvType, see kv_storage.hpp
 
 /// How a weight row is stored.
 ///   kF32, kF16  in order
@@ -50,22 +51,24 @@ struct LinearArgs {
 };
 
 /// Up to kQueryTile queries of one sequence that share a KV head, in ascending order of position.
-/// KV of block b: keys at kv + b · block_bytes + key_offset as [head_dim][kKvTokens] (so that scores of
-/// neighbouring positions are neighbours), values at value_offset as [kKvTokens][value_width].
+/// KV of block b: keys at kv + b · block_bytes + key_offset, values at value_offset, stored as kv_storage.hpp says.
 struct AttentionArgs {
   int queries;
   const float *q[kQueryTile];
   float *out[kQueryTile];
-  int positions[kQueryTile]; ///< query i sees positions [0, positions[i])
+  int begin
+      [kQueryTile]; ///< query i sees positions [begin[i], end[i]), at least one; neither decreases with i
+  int end[kQueryTile];
   int head_dim;
-  int value_width; ///< head_dim padded to kValuePad
+  int value_width; ///< head_dim, padded
   float scale;
   const std::byte *kv;
   size_t block_bytes, key_offset, value_offset;
-  const int32_t *blocks;
-  float *scores;       ///< scratch: kQueryTile rows
-  size_t score_stride; ///< floats, at least the largest of positions rounded up to kKvTokens
-  float *values;       ///< scratch: kQueryTile rows of value_width
+  const int32_t *blocks; ///< those wholly before begin[0] are not looked at
+  float *scores;         ///< scratch: kQueryTile rows
+  size_t score_stride;   ///< floats, at least kKvTokens for each block that is looked at
+  float *values;         ///< scratch: kQueryTile rows of value_width
+  float *block;          ///< scratch: one head's keys or values of a block as floats
 };
 
 struct KernelTable {
@@ -82,7 +85,7 @@ struct KernelTable {
   void (*gelu) (const float *gate, const float *up, int count, float *out);
   /// x[i], x[i + half] rotated by the angle with cosine cos[i] and sine sin[i]
   void (*rotate) (float *x, const float *cos, const float *sin, int half);
-  void (*attention) (const AttentionArgs &);
+  void (*attention[kKvFormats]) (const AttentionArgs &); ///< by KvType
 };
 
 extern const KernelTable kPortableKernels;

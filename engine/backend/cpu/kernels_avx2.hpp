@@ -14,6 +14,10 @@ void expand_f16 (const void *row, int columns, float *out);
 void quantize_row (const float *x, int count, int columns, void *out);
 void rms_norm (const float *x, const float *weight, int count, float epsilon, float *out);
 void silu (const float *gate, const float *up, int count, float *out);
-void attention (const AttentionArgs &);
+void attention_f32 (const AttentionArgs &);
+void attention_f16 (const AttentionArgs &);
+void attention_bf16 (const AttentionArgs &);
+void attention_q8 (const AttentionArgs &);
+void attention_k8v4 (const AttentionArgs &);
 
 } // namespace millrace::cpu::avx2

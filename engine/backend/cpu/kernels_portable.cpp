@@ -3,14 +3,15 @@
 // Used where no other set fits, and by tests as what the others are compared with. The order of every sum is
 // the one that kernels.hpp promises. Expected bound: one 128-bit multiply and add per cycle, about a fifth
 // of the AVX2 kernels.
-#include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/kernels_portable.hpp"
+
+#include "engine/backend/cpu/vector_portable.hpp"
 #if defined(__x86_64__) || defined(__i386__)
 #include "engine/backend/cpu/kernels_avx2.hpp"
 #endif
 #include "engine/tensor/dtype.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -21,12 +22,6 @@ namespace
 {
 
 float
-sum_lanes (const float *v)
-{
-  return ((v[0] + v[1]) + (v[2] + v[3])) + ((v[4] + v[5]) + (v[6] + v[7]));
-}
-
-float
 dot (const float *a, const float *b, int count)
 {
   float lanes[kLanes] = {};
@@ -35,28 +30,6 @@ dot (const float *a, const float *b, int count)
       lanes[lane] += a[i + lane] * b[i + lane];
   }
   return sum_lanes (lanes);
-}
-
-// e^x to 2 units in the last place. 2^n · e^r with |r| <= ln 2 / 2; a polynomial of degree 6 for e^r.
-// Coefficients: Cephes expf (S. Moshier), Cody-Waite reduction. Below -87.3 the result is e^-87.3, above
-// 88 it is e^88: no subnormals, no infinities.
-float
-exp_poly (float x)
-{
-  x = std::min (std::max (x, -87.3f), 88.0f); // in this order NaN passes
-  const float shifter = 12582912.0f;          // 1.5 · 2^23: adding it leaves an integer in the low bits
-  const float shifted = x * 1.44269504088896341f + shifter;
-  const float n = shifted - shifter;
-  float r = x - n * 0.693359375f;
-  r = r - n * -2.12194440e-4f;
-  float p = 1.9875691500e-4f;
-  p = p * r + 1.3981999507e-3f;
-  p = p * r + 8.3334519073e-3f;
-  p = p * r + 4.1665795894e-2f;
-  p = p * r + 1.6666665459e-1f;
-  p = p * r + 5.0000001201e-1f;
-  const float e = (p * (r * r) + r) + 1.0f;
-  return e * std::bit_cast<float> ((std::bit_cast<uint32_t> (shifted) + 127) << 23);
 }
 
 template <typename T>
@@ -230,60 +203,6 @@ rotate (float *x, const float *cos, const float *sin, int half)
   }
 }
 
-const std::byte *
-block_at (const AttentionArgs &args, int position)
-{
-  return args.kv + static_cast<size_t> (args.blocks[position / kKvTokens]) * args.block_bytes;
-}
-
-// Scores → unnormalized probabilities; the inverse of their sum.
-float
-softmax (float *scores, int count, float scale)
-{
-  float largest = scores[0] * scale;
-  for (int i = 0; i < count; ++i) {
-    scores[i] *= scale;
-    largest = std::max (largest, scores[i]);
-  }
-  for (int i = 0; i < count; ++i)
-    scores[i] = exp_poly (scores[i] - largest);
-  float lanes[kLanes] = {};
-  for (int i = 0; i < count; ++i)
-    lanes[i % kLanes] += scores[i];
-  return 1.0f / sum_lanes (lanes);
-}
-
-void
-attention (const AttentionArgs &args)
-{
-  for (int query = 0; query < args.queries; ++query) {
-    const int count = args.positions[query];
-    float *scores = args.scores;
-    for (int begin = 0; begin < count; begin += kKvTokens) {
-      const auto *keys = reinterpret_cast<const float *> (block_at (args, begin) + args.key_offset);
-      float sums[kKvTokens] = {};
-      for (int i = 0; i < args.head_dim; ++i) {
-        for (int j = 0; j < kKvTokens; ++j)
-          sums[j] += args.q[query][i] * keys[i * kKvTokens + j];
-      }
-      std::copy_n (sums, kKvTokens, scores + begin);
-    }
-
-    const float inverse = softmax (scores, count, args.scale);
-
-    float *values = args.values;
-    std::fill_n (values, args.value_width, 0.0f);
-    for (int position = 0; position < count; ++position) {
-      const auto *row = reinterpret_cast<const float *> (block_at (args, position) + args.value_offset) +
-                        (position % kKvTokens) * args.value_width;
-      for (int i = 0; i < args.value_width; ++i)
-        values[i] += scores[position] * row[i];
-    }
-    for (int i = 0; i < args.head_dim; ++i)
-      args.out[query][i] = values[i] * inverse;
-  }
-}
-
 } // namespace
 
 const KernelTable kPortableKernels = {
@@ -296,7 +215,8 @@ const KernelTable kPortableKernels = {
     .gelu_tanh = gelu_tanh,
     .gelu = gelu,
     .rotate = rotate,
-    .attention = attention,
+    .attention = {portable::attention_f32, portable::attention_f16, portable::attention_bf16,
+                  portable::attention_q8, portable::attention_k8v4},
 };
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -311,7 +231,8 @@ const KernelTable kAvx2Kernels = {
     .gelu_tanh = gelu_tanh,
     .gelu = gelu,
     .rotate = rotate,
-    .attention = avx2::attention,
+    .attention = {avx2::attention_f32, avx2::attention_f16, avx2::attention_bf16, avx2::attention_q8,
+                  avx2::attention_k8v4},
 };
 #endif
 

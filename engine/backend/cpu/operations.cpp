@@ -178,7 +178,7 @@ Context::multiply_part (const Product &product, const void *x, size_t x_row_byte
   args.y = product.y + token_begin;
   args.y_offset = static_cast<size_t> (row);
   args.accumulate = product.accumulate;
-  args.scratch = lane_scratch (lane) + kQueryTile * (score_stride_ + value_stride_);
+  args.scratch = lane_scratch (lane, row_at_);
   kernels_.linear[static_cast<int> (weight.format)](args);
 }
 
@@ -197,13 +197,12 @@ void
 Context::run (const KvAppendOp &op)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const KvPlace &place = compiled_->kv_places[static_cast<size_t> (op.layer)];
   const int row_cost = 4 * (op.heads + 2 * layer.heads) * layer.head_dim;
-  for_rows (row_count (buffer (op.q)), row_cost, [&] (int row) { append_row (op, place, row); });
+  for_rows (row_count (buffer (op.q)), row_cost, [&] (int row) { append_row (op, row); });
 }
 
 void
-Context::append_row (const KvAppendOp &op, const KvPlace &place, int row)
+Context::append_row (const KvAppendOp &op, int row)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
   const int head_dim = layer.head_dim;
@@ -227,15 +226,16 @@ Context::append_row (const KvAppendOp &op, const KvPlace &place, int row)
   prepare (k, layer.heads, op.k_norm);
 
   const TokenRow &token = rows_[static_cast<size_t> (row)];
+  const KvPlace &at = place (op.layer);
+  const auto group = static_cast<size_t> (at.group);
+  const auto blocks = slices_[static_cast<size_t> (token.slice)].blocks[group];
+  std::byte *block = block_data (at.group, blocks[static_cast<size_t> (token.position / kBlockTokens)]);
   const int slot = token.position % kBlockTokens;
-  std::byte *block = kv_.data () + static_cast<size_t> (token.block) * compiled_->kv_block_bytes;
   for (int head = 0; head < layer.heads; ++head) {
     const auto index = static_cast<size_t> (head);
-    auto *keys = reinterpret_cast<float *> (block + place.key_offset + index * place.key_bytes);
-    auto *values = reinterpret_cast<float *> (block + place.value_offset + index * place.value_bytes);
-    for (int i = 0; i < head_dim; ++i)
-      keys[i * kKvTokens + slot] = k[head * head_dim + i];
-    std::copy_n (v + head * head_dim, head_dim, values + slot * place.value_width);
+    store_key (kv_type_, k + head * head_dim, head_dim, slot, block + at.key_offset + index * at.key_bytes);
+    store_value (kv_type_, v + head * head_dim, head_dim, at.value_width, slot,
+                 block + at.value_offset + index * at.value_bytes);
   }
 }
 
@@ -251,7 +251,9 @@ Context::run (const AttentionOp &op)
     const int count = static_cast<int> (slices_[i].tokens.size ());
     for (int query = 0; query < count * group; query += kQueryTile)
       tasks_.push_back ({static_cast<int> (i), token_row, query});
-    cost += static_cast<int64_t> (slices_[i].position + count) * count * op.heads * layer.head_dim * 2;
+    const int seen = slices_[i].position + count;
+    cost += static_cast<int64_t> (layer.window > 0 ? std::min (seen, layer.window) : seen) * count *
+            op.heads * layer.head_dim * 2;
     token_row += count;
   }
 
@@ -272,7 +274,7 @@ void
 Context::attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const KvPlace &place = compiled_->kv_places[static_cast<size_t> (op.layer)];
+  const KvPlace &at = place (op.layer);
   const Slice &slice = slices_[static_cast<size_t> (task.slice)];
   const int group = op.heads / layer.heads;
   const int queries = static_cast<int> (slice.tokens.size ()) * group;
@@ -284,20 +286,22 @@ Context::attend (const AttentionOp &op, const AttentionTask &task, int kv_head, 
     const int head = kv_head * group + (task.first_query + i) % group;
     args.q[i] = buffer (op.q).row (task.token_row + token) + head * layer.head_dim;
     args.out[i] = buffer (op.out).row (task.token_row + token) + head * layer.head_dim;
-    args.positions[i] = slice.position + token + 1;
+    args.end[i] = slice.position + token + 1;
+    args.begin[i] = layer.window > 0 ? std::max (0, args.end[i] - layer.window) : 0;
   }
   args.head_dim = layer.head_dim;
-  args.value_width = place.value_width;
+  args.value_width = at.value_width;
   args.scale = op.scale;
-  args.kv = kv_.data ();
-  args.block_bytes = compiled_->kv_block_bytes;
-  args.key_offset = place.key_offset + static_cast<size_t> (kv_head) * place.key_bytes;
-  args.value_offset = place.value_offset + static_cast<size_t> (kv_head) * place.value_bytes;
-  args.blocks = slice.blocks.data ();
-  args.scores = lane_scratch (lane);
+  args.kv = block_data (at.group, 0);
+  args.block_bytes = block_bytes (at.group);
+  args.key_offset = at.key_offset + static_cast<size_t> (kv_head) * at.key_bytes;
+  args.value_offset = at.value_offset + static_cast<size_t> (kv_head) * at.value_bytes;
+  args.blocks = slice.blocks[static_cast<size_t> (at.group)].data ();
+  args.scores = lane_scratch (lane, 0);
   args.score_stride = score_stride_;
-  args.values = lane_scratch (lane) + kQueryTile * score_stride_;
-  kernels_.attention (args);
+  args.values = lane_scratch (lane, values_at_);
+  args.block = lane_scratch (lane, block_at_);
+  kernels_.attention[static_cast<int> (kv_type_)](args);
 }
 
 void

@@ -9,6 +9,7 @@
 #include "engine/backend/cpu/memory.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
+#include <span>
 #include <vector>
 
 namespace millrace::cpu
@@ -34,6 +35,8 @@ public:
 
   const PackedWeight &operator[] (WeightId id) const { return weights_[static_cast<size_t> (id)]; }
   size_t bytes () const { return memory_.size (); }
+  /// Everything as it is stored, padding included.
+  std::span<const std::byte> data () const { return {memory_.data (), memory_.size ()}; }
   std::string description () const; ///< "bf16", "int8", ... or "mixed"
 
 private:

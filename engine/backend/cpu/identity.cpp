@@ -1,0 +1,173 @@
+// What KV is computed by, as one number: two models of equal digests write equal bytes for equal tokens.
+//
+// Every field of the program is taken apart by structured bindings, so that a field that is added there and
+// forgotten here does not compile. Numbers are hashed with their counts: no two programs give one stream.
+#include "engine/backend/cpu/compiled_program.hpp"
+
+#include <xxhash.h>
+
+#include <bit>
+#include <memory>
+#include <new>
+#include <type_traits>
+
+namespace millrace::cpu
+{
+
+namespace
+{
+
+constexpr int kVersion = 1; ///< of kernels and KV layout: raised when either changes the bytes of KV
+
+class Digest
+{
+public:
+  Digest ()
+      : state_ (XXH3_createState ())
+  {
+    if (!state_)
+      throw std::bad_alloc ();
+    XXH3_128bits_reset (state_.get ());
+  }
+
+  template <typename... Values>
+  void add_all (const Values &...values)
+  {
+    (add (values), ...);
+  }
+
+  void add_bytes (std::span<const std::byte> bytes)
+  {
+    add (bytes.size ());
+    XXH3_128bits_update (state_.get (), bytes.data (), bytes.size ());
+  }
+
+  std::string hex () const
+  {
+    XXH128_canonical_t canonical;
+    XXH128_canonicalFromHash (&canonical, XXH3_128bits_digest (state_.get ()));
+    std::string text;
+    for (const unsigned char byte : canonical.digest) {
+      text += "0123456789abcdef"[byte >> 4];
+      text += "0123456789abcdef"[byte & 15];
+    }
+    return text;
+  }
+
+private:
+  struct FreeState {
+    void operator() (XXH3_state_t *state) const { XXH3_freeState (state); }
+  };
+
+  template <typename T>
+  requires (std::is_arithmetic_v<T> || std::is_enum_v<T>) void add (T value)
+  {
+    XXH3_128bits_update (state_.get (), &value, sizeof value);
+  }
+
+  void add (const std::string &text) { add_bytes (std::as_bytes (std::span (text))); }
+
+  template <typename T>
+  void add (const std::vector<T> &values)
+  {
+    add (values.size ());
+    for (const T &value : values)
+      add (value);
+  }
+
+  void add (const WeightRef &ref)
+  {
+    const auto &[name, outputs, inputs] = ref;
+    add_all (name, outputs, inputs);
+  }
+  void add (const BufferRef &ref)
+  {
+    const auto &[width, rows] = ref;
+    add_all (width, rows);
+  }
+  void add (const KvLayer &layer)
+  {
+    const auto &[heads, head_dim, window] = layer;
+    add_all (heads, head_dim, window);
+  }
+  void add (const RopeTable &table)
+  {
+    const auto &[inverse_frequencies, factor] = table;
+    add_all (inverse_frequencies, factor);
+  }
+  void add (const LinearOp::Projection &projection)
+  {
+    const auto &[weight, bias, out, accumulate] = projection;
+    add_all (weight, bias, out, accumulate);
+  }
+
+  void add (const Op &op)
+  {
+    add (op.index ());
+    std::visit ([this] (const auto &operation) { add (operation); }, op);
+  }
+  void add (const EmbedOp &op)
+  {
+    const auto &[weight, out] = op;
+    add_all (weight, out);
+  }
+  void add (const RmsNormOp &op)
+  {
+    const auto &[in, weight, out, epsilon] = op;
+    add_all (in, weight, out, epsilon);
+  }
+  void add (const LinearOp &op)
+  {
+    const auto &[in, projections] = op;
+    add_all (in, projections);
+  }
+  void add (const KvAppendOp &op)
+  {
+    const auto &[layer, q, k, v, heads, q_norm, k_norm, epsilon, rope] = op;
+    add_all (layer, q, k, v, heads, q_norm, k_norm, epsilon, rope);
+  }
+  void add (const AttentionOp &op)
+  {
+    const auto &[layer, q, out, heads, scale] = op;
+    add_all (layer, q, out, heads, scale);
+  }
+  void add (const GatedOp &op)
+  {
+    const auto &[activation, gate, up, out, width] = op;
+    add_all (activation, gate, up, out, width);
+  }
+  void add (const SelectOp &op)
+  {
+    const auto &[in, out] = op;
+    add_all (in, out);
+  }
+  void add (const HiddenOp &op)
+  {
+    const auto &[in] = op;
+    add_all (in);
+  }
+  void add (const HeadOp &op)
+  {
+    const auto &[in, weight] = op;
+    add_all (in, weight);
+  }
+
+  std::unique_ptr<XXH3_state_t, FreeState> state_;
+};
+
+} // namespace
+
+std::string
+kv_identity (const CompiledProgram &compiled)
+{
+  Digest digest;
+  digest.add_all (kVersion, std::string (compiled.kernels.name));
+  const auto &[vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops] = compiled.program;
+  digest.add_all (vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops);
+  for (size_t i = 0; i < weights.size (); ++i)
+    digest.add_all (compiled.weights[static_cast<WeightId> (i)].format);
+  digest.add_bytes (compiled.weights.data ());
+  return digest.hex ();
+}
+
+} // namespace millrace::cpu

@@ -1,0 +1,295 @@
+#include "engine/backend/cpu/kv_storage.hpp"
+
+#include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/memory.hpp"
+#include "engine/tensor/dtype.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <stdexcept>
+#include <string>
+
+namespace millrace::cpu
+{
+
+static_assert (kKvTokens == kBlockTokens);
+static_assert (kKvFormats == kKvTypes);
+
+namespace
+{
+
+constexpr float kLargest8 = 127;
+constexpr float kLargest4 = 15;
+
+struct HalfPair {
+  uint16_t scale, minimum;
+};
+
+template <typename T>
+T *
+at (std::byte *data, size_t bytes = 0)
+{
+  return reinterpret_cast<T *> (data + bytes);
+}
+
+template <typename T>
+const T *
+at (const std::byte *data, size_t bytes = 0)
+{
+  return reinterpret_cast<const T *> (data + bytes);
+}
+
+int
+group_of (int window, KvLayout &groups)
+{
+  if (window == 0)
+    return 0;
+  const auto found = std::ranges::find (groups.begin () + 1, groups.end (), window, &KvGroup::window);
+  const auto index = static_cast<int> (found - groups.begin ());
+  if (found == groups.end ()) {
+    if (index == kMaxKvGroups)
+      throw std::invalid_argument ("the model's layers have more than " + std::to_string (kMaxKvGroups - 1) +
+                                   " different attention windows");
+    groups.push_back ({.kind = KvGroup::Kind::kWindow, .window = window});
+  }
+  return index;
+}
+
+// Of one head.
+size_t
+key_bytes (KvType type, int head_dim)
+{
+  const auto elements = static_cast<size_t> (head_dim) * kKvTokens;
+  switch (type) {
+  case KvType::kF32:
+    return elements * sizeof (float);
+  case KvType::kF16:
+  case KvType::kBF16:
+    return elements * sizeof (uint16_t);
+  case KvType::kQ8:
+  case KvType::kK8V4:
+    break;
+  }
+  return elements + kKvTokens * sizeof (float);
+}
+
+size_t
+value_bytes (KvType type, int value_width)
+{
+  if (type != KvType::kK8V4)
+    return key_bytes (type, value_width);
+  const auto elements = static_cast<size_t> (value_width) * kKvTokens;
+  return elements / 2 + elements / kKvGroup * sizeof (HalfPair);
+}
+
+template <typename T, typename Convert>
+void
+scatter (const float *x, int count, T *out, size_t stride, Convert convert)
+{
+  for (int i = 0; i < count; ++i)
+    out[static_cast<size_t> (i) * stride] = convert (x[i]);
+}
+
+// Rounds floats to whole steps, `stride` apart; the step. Rows smaller than 1e-30 are zero: the inverse of their
+// step would overflow.
+float
+quantize (const float *x, int count, int8_t *out, size_t stride)
+{
+  float largest = 0;
+  bool finite = true;
+  for (int i = 0; i < count; ++i) {
+    finite = finite && std::isfinite (x[i]);
+    largest = std::max (largest, std::fabs (x[i]));
+  }
+  const bool zero = !finite || largest <= 1e-30f;
+  const float inverse = zero ? 0.0f : kLargest8 / largest;
+  scatter (x, count, out, stride, [&] (float value) {
+    return zero ? int8_t{0} : static_cast<int8_t> (std::lrint (value * inverse));
+  });
+  if (!finite)
+    return std::numeric_limits<float>::quiet_NaN ();
+  return zero ? 0.0f : largest / kLargest8;
+}
+
+// Rounds a group of `count` floats to whole steps above its minimum; elements beyond them are 0 steps.
+HalfPair
+quantize_group (const float *x, int count, std::byte *out)
+{
+  float least = x[0], most = x[0];
+  bool finite = true;
+  for (int i = 0; i < count; ++i) {
+    finite = finite && std::isfinite (x[i]);
+    least = std::min (least, x[i]);
+    most = std::max (most, x[i]);
+  }
+  HalfPair pair = {f32_to_f16 ((most - least) / kLargest4), f32_to_f16 (least)};
+  const float scale = f16_to_f32 (pair.scale), minimum = f16_to_f32 (pair.minimum);
+  const bool usable = finite && std::isfinite (scale) && std::isfinite (minimum);
+  if (!usable)
+    pair = {f32_to_f16 (std::numeric_limits<float>::quiet_NaN ()), 0};
+  const float inverse = usable && scale > 0 ? 1 / scale : 0.0f;
+
+  const auto steps = [&] (int i) {
+    if (i >= count || inverse == 0)
+      return std::byte{0};
+    return static_cast<std::byte> (std::lrint (std::clamp ((x[i] - minimum) * inverse, 0.0f, kLargest4)));
+  };
+  for (int i = 0; i < kKvGroup / 2; ++i)
+    out[i] = steps (i) | steps (i + kKvGroup / 2) << 4;
+  return pair;
+}
+
+// Stores one position's floats `stride` elements apart, from element `first`. False: the type has scales.
+bool
+store_plain (KvType type, const float *x, int count, std::byte *out, size_t first, size_t stride)
+{
+  switch (type) {
+  case KvType::kF32:
+    scatter (x, count, at<float> (out) + first, stride, std::identity ());
+    return true;
+  case KvType::kF16:
+    scatter (x, count, at<uint16_t> (out) + first, stride, f32_to_f16);
+    return true;
+  case KvType::kBF16:
+    scatter (x, count, at<uint16_t> (out) + first, stride, f32_to_bf16);
+    return true;
+  case KvType::kQ8:
+  case KvType::kK8V4:
+    break;
+  }
+  return false;
+}
+
+// f16_to_f32 () by masks, so that compilers vectorize it.
+float
+widen_f16 (uint16_t bits)
+{
+  const uint32_t magnitude = bits & 0x7fffu;
+  const auto when = [] (bool condition) { return 0u - static_cast<uint32_t> (condition); };
+  const uint32_t is_subnormal = when (magnitude < 0x0400u), is_not_finite = when (magnitude >= 0x7c00u);
+  const auto subnormal =
+      std::bit_cast<uint32_t> (static_cast<float> (static_cast<int> (magnitude)) * 0x1p-24f);
+  const uint32_t usual = (magnitude << 13) + (112u << 23);
+  const uint32_t exponent = is_not_finite & 0x7f800000u;
+  const uint32_t quiet = when (magnitude > 0x7c00u) & 0x00400000u;
+  return std::bit_cast<float> ((bits & 0x8000u) << 16 | (is_subnormal & subnormal) | (~is_subnormal & usual) |
+                               exponent | quiet);
+}
+
+// The floats of a type without scales; null for one with.
+const float *
+expand_plain (KvType type, const std::byte *data, size_t count, float *out)
+{
+  switch (type) {
+  case KvType::kF32:
+    return at<float> (data);
+  case KvType::kF16:
+    for (size_t i = 0; i < count; ++i)
+      out[i] = widen_f16 (at<uint16_t> (data)[i]);
+    return out;
+  case KvType::kBF16:
+    for (size_t i = 0; i < count; ++i)
+      out[i] = bf16_to_f32 (at<uint16_t> (data)[i]);
+    return out;
+  case KvType::kQ8:
+  case KvType::kK8V4:
+    break;
+  }
+  return nullptr;
+}
+
+} // namespace
+
+KvPlan
+plan_kv (const Program &program, KvType type)
+{
+  KvPlan plan;
+  plan.groups.emplace_back ();
+  for (const KvLayer &layer : program.kv_layers) {
+    const auto heads = static_cast<size_t> (layer.heads), head_dim = static_cast<size_t> (layer.head_dim);
+    KvPlace place;
+    place.group = group_of (layer.window, plan.groups);
+    place.value_width = static_cast<int> (round_up (head_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
+    place.key_bytes = key_bytes (type, layer.head_dim);
+    place.value_bytes = value_bytes (type, place.value_width);
+    size_t &block_bytes = plan.groups[static_cast<size_t> (place.group)].block_bytes;
+    place.key_offset = block_bytes;
+    place.value_offset = place.key_offset + heads * place.key_bytes;
+    block_bytes = place.value_offset + heads * place.value_bytes;
+    plan.places.push_back (place);
+  }
+  return plan;
+}
+
+void
+store_key (KvType type, const float *key, int head_dim, int slot, std::byte *keys)
+{
+  if (store_plain (type, key, head_dim, keys, static_cast<size_t> (slot), kKvTokens))
+    return;
+  auto *scales = at<float> (keys, static_cast<size_t> (head_dim) * kKvTokens);
+  scales[slot] = quantize (key, head_dim, at<int8_t> (keys) + slot, kKvTokens);
+}
+
+void
+store_value (KvType type, const float *value, int head_dim, int value_width, int slot, std::byte *values)
+{
+  const auto width = static_cast<size_t> (value_width), row = static_cast<size_t> (slot);
+  if (store_plain (type, value, head_dim, values, row * width, 1))
+    return;
+  if (type == KvType::kQ8) {
+    at<float> (values, width * kKvTokens)[slot] =
+        quantize (value, head_dim, at<int8_t> (values, row * width), 1);
+    return;
+  }
+  auto *pairs = at<HalfPair> (values, width / 2 * kKvTokens) + row * (width / kKvGroup);
+  for (int begin = 0; begin < head_dim; begin += kKvGroup)
+    pairs[begin / kKvGroup] = quantize_group (value + begin, std::min (kKvGroup, head_dim - begin),
+                                              values + row * (width / 2) + begin / 2);
+}
+
+const float *
+expand_keys (KvType type, const std::byte *keys, int head_dim, float *out)
+{
+  const auto count = static_cast<size_t> (head_dim) * kKvTokens;
+  if (const float *plain = expand_plain (type, keys, count, out))
+    return plain;
+  const auto *steps = at<int8_t> (keys);
+  const auto *scales = at<float> (keys, count);
+  for (size_t i = 0; i < count; i += kKvTokens) {
+    for (size_t slot = 0; slot < kKvTokens; ++slot)
+      out[i + slot] = static_cast<float> (steps[i + slot]) * scales[slot];
+  }
+  return out;
+}
+
+const float *
+expand_values (KvType type, const std::byte *values, int value_width, float *out)
+{
+  const auto width = static_cast<size_t> (value_width);
+  if (const float *plain = expand_plain (type, values, width * kKvTokens, out))
+    return plain;
+  if (type == KvType::kQ8) {
+    const auto *steps = at<int8_t> (values);
+    const auto *scales = at<float> (values, width * kKvTokens);
+    for (size_t slot = 0; slot < kKvTokens; ++slot) {
+      for (size_t i = 0; i < width; ++i)
+        out[slot * width + i] = static_cast<float> (steps[slot * width + i]) * scales[slot];
+    }
+    return out;
+  }
+  const auto *pairs = at<HalfPair> (values, width / 2 * kKvTokens);
+  for (size_t group = 0; group < width / kKvGroup * kKvTokens; ++group) {
+    const float scale = f16_to_f32 (pairs[group].scale), minimum = f16_to_f32 (pairs[group].minimum);
+    const auto *steps = at<uint8_t> (values, group * (kKvGroup / 2));
+    for (size_t i = 0; i < kKvGroup / 2; ++i) {
+      out[group * kKvGroup + i] = static_cast<float> (steps[i] & 15) * scale + minimum;
+      out[group * kKvGroup + kKvGroup / 2 + i] = static_cast<float> (steps[i] >> 4) * scale + minimum;
+    }
+  }
+  return out;
+}
+
+} // namespace millrace::cpu

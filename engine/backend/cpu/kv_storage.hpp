@@ -1,0 +1,54 @@
+// Where keys and values lie in the blocks of a KV group, and how they are stored there.
+//
+// A block holds, layer after layer, the keys of all heads, then their values. One head's part:
+//   kF32, kF16, kBF16  keys [head_dim][kKvTokens], so that scores of neighbouring positions are neighbours;
+//                      values [kKvTokens][value_width]
+//   kQ8                the same in int8, then kKvTokens float scales
+//   kK8V4              keys as kQ8. Values in groups of kKvGroup: 16 bytes with element j in the low and
+//                      element j + 16 in the high half of byte j; [kKvTokens][groups] of them, then as many
+//                      pairs of float16, scale and minimum
+// A row is rounded when it is stored, never again, and by the same code for every instruction set; what
+// attention computes with is what expand_… () gives. Pure functions; any thread.
+#pragma once
+
+#include "engine/backend/backend.hpp"
+
+#include <cstddef>
+#include <vector>
+
+namespace millrace::cpu
+{
+
+constexpr int kKvGroup = 32; ///< kK8V4: values that share a scale and a minimum
+
+/// One layer's part of a block.
+struct KvPlace {
+  int group = 0;
+  int value_width = 0;   ///< head_dim, padded to kValuePad or kKvGroup
+  size_t key_offset = 0; ///< of head 0
+  size_t key_bytes = 0;  ///< of one head
+  size_t value_offset = 0;
+  size_t value_bytes = 0;
+};
+
+struct KvPlan {
+  KvLayout groups;
+  std::vector<KvPlace> places; ///< of each layer
+};
+
+/// Group 0 has the layers without a window; each other window is a group, in order of first appearance.
+/// Throws std::invalid_argument when there are more than kMaxKvGroups.
+KvPlan plan_kv (const Program &program, KvType type);
+
+/// Stores one position's key or value. A row (kK8V4 values: a group) that is not finite, or not in the range of
+/// its scale's type, reads as NaN.
+void store_key (KvType type, const float *key, int head_dim, int slot, std::byte *keys);
+void store_value (KvType type, const float *value, int head_dim, int value_width, int slot,
+                  std::byte *values);
+
+/// One head's keys as [head_dim][kKvTokens] floats: in `out`, or kF32 where they are.
+const float *expand_keys (KvType type, const std::byte *keys, int head_dim, float *out);
+/// One head's values as [kKvTokens][value_width] floats: in `out`, or kF32 where they are.
+const float *expand_values (KvType type, const std::byte *values, int value_width, float *out);
+
+} // namespace millrace::cpu

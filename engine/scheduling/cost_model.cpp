@@ -1,0 +1,137 @@
+#include "engine/scheduling/cost_model.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace millrace
+{
+
+namespace
+{
+
+constexpr double kForget = 0.98;    ///< what a sample weighs after one newer sample
+constexpr double kRidge = 1e-3;     ///< keeps terms that never vary from growing without bound
+constexpr double kOutlier = 4.0;    ///< times the prediction: as much as a sample may say
+constexpr double kPositions = 1024; ///< scales positions to the size of the other terms
+constexpr double kTokens = 16;      ///< the same for tokens
+
+/// Solves a · x = b for symmetric positive definite a by elimination in a fixed order, without the rows where `use` is
+/// false.
+template <size_t N>
+std::array<double, N>
+solve (std::array<std::array<double, N>, N> a, std::array<double, N> b, const std::array<bool, N> &use)
+{
+  std::array<double, N> x{};
+  for (size_t i = 0; i < N; i++) {
+    for (size_t row = i + 1; use[i] && row < N; row++) {
+      if (!use[row])
+        continue;
+      const double factor = a[row][i] / a[i][i];
+      for (size_t column = i; column < N; column++)
+        a[row][column] -= factor * a[i][column];
+      b[row] -= factor * b[i];
+    }
+  }
+  for (size_t i = N; i-- > 0;) {
+    if (!use[i])
+      continue;
+    x[i] = b[i];
+    for (size_t column = i + 1; column < N; column++)
+      x[i] -= use[column] ? a[i][column] * x[column] : 0;
+    x[i] /= a[i][i];
+  }
+  return x;
+}
+
+} // namespace
+
+void
+CostModel::Regression::add (const Terms &x, double y)
+{
+  if (samples >= kTrusted)
+    y = std::min (y, kOutlier * at (x) + 0.1);
+  samples = std::min (samples + 1, 1 << 20);
+  for (size_t i = 0; i < kTerms; i++) {
+    for (size_t j = 0; j < kTerms; j++)
+      products[i][j] = kForget * products[i][j] + x[i] * x[j];
+    targets[i] = kForget * targets[i] + x[i] * y;
+  }
+
+  // Terms whose weight comes out negative are left out and the others solved again, the most negative first.
+  auto ridged = products;
+  for (size_t i = 0; i < kTerms; i++)
+    ridged[i][i] += kRidge * (1 + products[i][i]);
+  std::array<bool, kTerms> use;
+  use.fill (true);
+  for (int round = 0; round < kTerms; round++) {
+    weights = solve (ridged, targets, use);
+    const auto lowest = std::min_element (weights.begin (), weights.end ());
+    if (*lowest >= 0)
+      break;
+    use[static_cast<size_t> (lowest - weights.begin ())] = false;
+    *lowest = 0;
+  }
+}
+
+double
+CostModel::Regression::at (const Terms &x) const
+{
+  double sum = 0;
+  for (size_t i = 0; i < kTerms; i++)
+    sum += weights[i] * x[i];
+  return sum;
+}
+
+CostModel::Terms
+CostModel::decode_terms (const StepWork &work)
+{
+  return {1, work.scored_tokens / kTokens, work.scored_positions / kTokens / kPositions};
+}
+
+CostModel::Terms
+CostModel::prefill_terms (const StepWork &work)
+{
+  return {1, work.prefill_tokens / kTokens, work.prefill_positions / kTokens / kPositions};
+}
+
+void
+CostModel::learn (const StepWork &work, double milliseconds)
+{
+  if (!std::isfinite (milliseconds) || milliseconds < 0)
+    return;
+  if (work.prefill_tokens == 0) {
+    if (work.scored_tokens > 0)
+      decode_.add (decode_terms (work), milliseconds);
+  } else if (work.scored_tokens == 0 || knows_decode ()) {
+    prefill_.add (prefill_terms (work), std::max (0.0, milliseconds - decode_ms (work)));
+  }
+}
+
+double
+CostModel::decode_ms (const StepWork &work) const
+{
+  return work.scored_tokens > 0 ? std::max (0.0, decode_.at (decode_terms (work))) : 0;
+}
+
+double
+CostModel::prefill_ms (const StepWork &work) const
+{
+  return work.prefill_tokens > 0 ? std::max (0.0, prefill_.at (prefill_terms (work))) : 0;
+}
+
+int
+CostModel::prefill_tokens_within (double milliseconds, double positions) const
+{
+  const StepWork one{.prefill_tokens = 1, .prefill_positions = positions};
+  const StepWork two{.prefill_tokens = 2, .prefill_positions = 2 * positions};
+  const double per_token = prefill_ms (two) - prefill_ms (one);
+  const double fixed = prefill_ms (one) - per_token;
+  const double room = milliseconds - fixed;
+  if (room <= 0)
+    return 0;
+  if (per_token * (1 << 24) <= room)
+    return 1 << 24;
+  return static_cast<int> (room / per_token);
+}
+
+} // namespace millrace

@@ -1,0 +1,312 @@
+// labels: unit
+//
+// Attention of every instruction set and KV type: against double precision, with windows of all sizes, and the
+// promises that tiles change no bit, that nothing outside a window is read, and that what is computed with is
+// what kv_storage.hpp says is stored.
+#include "engine/backend/cpu/kv_storage.hpp"
+#include "engine/backend/cpu/memory.hpp"
+#include "engine/tensor/dtype.hpp"
+#include "tests/kernel_tables.hpp"
+#include "tests/seed.hpp"
+
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+using namespace millrace;
+using namespace millrace::cpu;
+using namespace millrace::testing;
+
+namespace
+{
+
+constexpr uint32_t kSeed = 21;
+constexpr float kNaN = std::numeric_limits<float>::quiet_NaN ();
+constexpr float kInfinity = std::numeric_limits<float>::infinity ();
+constexpr KvType kAllTypes[] = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8, KvType::kK8V4};
+static_assert (std::size (kAllTypes) == kKvTypes);
+
+struct Range {
+  int begin, end;
+};
+
+// Keys and values of one KV head in blocks in any order, as AttentionArgs describes them.
+struct KvProblem {
+  KvProblem (int positions, int head_dim, uint32_t seed, KvType type = KvType::kF32)
+      : type (type)
+      , head_dim (head_dim)
+  {
+    Program program;
+    program.kv_layers = {{1, head_dim}};
+    const KvPlan plan = plan_kv (program, type);
+    place = plan.places[0];
+    block_bytes = plan.groups[0].block_bytes;
+
+    std::mt19937 random (seed);
+    const int count = (positions + kKvTokens - 1) / kKvTokens;
+    for (int i = 0; i < count; ++i)
+      blocks.push_back (count - 1 - i);
+    kv = Memory (block_bytes * static_cast<size_t> (count));
+    for (int position = 0; position < positions; ++position) {
+      keys.push_back (random_floats (static_cast<size_t> (head_dim), random));
+      values.push_back (random_floats (static_cast<size_t> (head_dim), random));
+      store (position, keys.back (), values.back ());
+    }
+    queries = random_floats (static_cast<size_t> (kQueryTile * head_dim), random, 2);
+  }
+
+  std::byte *block (int position)
+  {
+    return kv.data () +
+           static_cast<size_t> (blocks[static_cast<size_t> (position / kKvTokens)]) * block_bytes;
+  }
+
+  void store (int position, const std::vector<float> &key, const std::vector<float> &value)
+  {
+    const int slot = position % kKvTokens;
+    store_key (type, key.data (), head_dim, slot, block (position) + place.key_offset);
+    store_value (type, value.data (), head_dim, place.value_width, slot,
+                 block (position) + place.value_offset);
+  }
+
+  // The same problem with float32 KV of what is stored here.
+  KvProblem expanded ()
+  {
+    KvProblem other (static_cast<int> (keys.size ()), head_dim, 0);
+    other.queries = queries;
+    std::vector<float> scratch (static_cast<size_t> (kKvTokens * place.value_width));
+    for (int position = 0; position < static_cast<int> (keys.size ()); ++position) {
+      const int slot = position % kKvTokens;
+      std::vector<float> key, value;
+      const float *rows = expand_keys (type, block (position) + place.key_offset, head_dim, scratch.data ());
+      for (int i = 0; i < head_dim; ++i)
+        key.push_back (rows[i * kKvTokens + slot]);
+      rows = expand_values (type, block (position) + place.value_offset, place.value_width, scratch.data ());
+      for (int i = 0; i < head_dim; ++i)
+        value.push_back (rows[slot * place.value_width + i]);
+      other.store (position, key, value);
+    }
+    return other;
+  }
+
+  // Queries [first, first + ranges.size ()), each with its own range.
+  std::vector<float> run (const KernelTable &table, int first, const std::vector<Range> &ranges) const
+  {
+    std::vector<float> out (ranges.size () * static_cast<size_t> (head_dim));
+    const size_t stride = round_up (keys.size (), kKvTokens) + kKvTokens;
+    const auto width = static_cast<size_t> (place.value_width);
+    std::vector<float> scores (kQueryTile * stride, kNaN), sums (kQueryTile * width, kNaN),
+        scratch (kKvTokens * width, kNaN);
+    AttentionArgs args{};
+    args.queries = static_cast<int> (ranges.size ());
+    for (int i = 0; i < args.queries; ++i) {
+      args.q[i] = queries.data () + (first + i) * head_dim;
+      args.out[i] = out.data () + i * head_dim;
+      args.begin[i] = ranges[static_cast<size_t> (i)].begin;
+      args.end[i] = ranges[static_cast<size_t> (i)].end;
+    }
+    args.head_dim = head_dim;
+    args.value_width = place.value_width;
+    args.scale = 0.3f;
+    args.kv = kv.data ();
+    args.block_bytes = block_bytes;
+    args.key_offset = place.key_offset;
+    args.value_offset = place.value_offset;
+    args.blocks = blocks.data ();
+    args.scores = scores.data ();
+    args.score_stride = stride;
+    args.values = sums.data ();
+    args.block = scratch.data ();
+    table.attention[static_cast<int> (type)](args);
+    return out;
+  }
+
+  std::vector<double> exact (int query, Range range) const
+  {
+    std::vector<double> weights;
+    double largest = -INFINITY, sum = 0;
+    for (int position = range.begin; position < range.end; ++position) {
+      double score = 0;
+      for (int i = 0; i < head_dim; ++i)
+        score += static_cast<double> (queries[query * head_dim + i]) * keys[position][i];
+      weights.push_back (score * 0.3f);
+      largest = std::max (largest, weights.back ());
+    }
+    for (double &weight : weights)
+      sum += weight = std::exp (weight - largest);
+    std::vector<double> out (static_cast<size_t> (head_dim));
+    for (int position = range.begin; position < range.end; ++position) {
+      for (int i = 0; i < head_dim; ++i)
+        out[i] += weights[position - range.begin] / sum * values[position][i];
+    }
+    return out;
+  }
+
+  KvType type;
+  int head_dim;
+  KvPlace place;
+  size_t block_bytes = 0;
+  Memory kv;
+  std::vector<int32_t> blocks;
+  std::vector<std::vector<float>> keys, values;
+  std::vector<float> queries;
+};
+
+// A tile of neighbouring positions that look `window` positions back; 0: all.
+std::vector<Range>
+tile (const std::vector<int> &ends, int window)
+{
+  std::vector<Range> ranges;
+  for (const int end : ends)
+    ranges.push_back ({window > 0 ? std::max (0, end - window) : 0, end});
+  return ranges;
+}
+
+constexpr int kWindows[] = {0, 1, 2, 5, 15, 16, 17, 31, 40, 69, 70, 1000};
+
+std::string
+described (const KernelTable &table, KvType type, int head_dim, int window)
+{
+  return std::string (table.name) + ", " + kv_type_name (type) + ", head of " + std::to_string (head_dim) +
+         ", window " + std::to_string (window);
+}
+
+bool
+same_bits (std::span<const float> a, std::span<const float> b)
+{
+  return a.size () == b.size () && std::memcmp (a.data (), b.data (), a.size_bytes ()) == 0;
+}
+
+TEST (Attention, is_that_of_double_precision_in_every_window)
+{
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const int head_dim : {6, 16, 64, 80}) {
+      const KvProblem problem (70, head_dim, kSeed);
+      for (const int window : kWindows) {
+        for (const auto &ends : {std::vector<int>{33, 33, 34, 70}, {1, 2, 3, 4}, {16, 17, 47, 48}, {67}}) {
+          const auto ranges = tile (ends, window);
+          const auto out = problem.run (*table, 0, ranges);
+          for (size_t query = 0; query < ranges.size (); ++query) {
+            const auto expected = problem.exact (static_cast<int> (query), ranges[query]);
+            for (int i = 0; i < head_dim; ++i)
+              ASSERT_NEAR (out[query * static_cast<size_t> (head_dim) + static_cast<size_t> (i)], expected[i],
+                           3e-6)
+                  << described (*table, problem.type, head_dim, window) << ", query " << query << " at "
+                  << ranges[query].end;
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST (Attention, has_the_same_bits_for_one_query_and_for_any_tile)
+{
+  std::mt19937 random (static_cast<uint32_t> (test_seed ()));
+  const auto pick = [&] (int least, int most) {
+    return std::uniform_int_distribution<int> (least, most) (random);
+  };
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const KvType type : kAllTypes) {
+      const KvProblem problem (90, 48, kSeed + 1, type);
+      for (int round = 0; round < 60; ++round) {
+        const int window = kWindows[pick (0, std::size (kWindows) - 1)];
+        std::vector<int> ends;
+        for (int query = 0, end = pick (1, 90); query < kQueryTile; ++query) {
+          ends.push_back (end);
+          end = std::min (90, end + (pick (0, 3) == 0 ? pick (0, 40) : pick (0, 1)));
+        }
+        const auto ranges = tile (ends, window);
+        const auto together = problem.run (*table, 0, ranges);
+        for (int query = 0; query < kQueryTile; ++query) {
+          const auto alone = problem.run (*table, query, {ranges[static_cast<size_t> (query)]});
+          ASSERT_TRUE (same_bits (alone, std::span (together).subspan (static_cast<size_t> (query) * 48, 48)))
+              << described (*table, type, 48, window) << ", query " << query << " at " << ends[query]
+              << " in a tile from " << ends[0] << " to " << ends[3];
+        }
+      }
+    }
+  }
+}
+
+// Blocks before the window have no id, and what lies around it in the window's own blocks is not a number.
+TEST (Attention, reads_nothing_outside_the_window)
+{
+  const std::vector<float> poison (20, kNaN);
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const KvType type : kAllTypes) {
+      for (const int window : {1, 3, 15, 16, 33}) {
+        for (const int end : {40, 48, 49}) {
+          KvProblem problem (70, 20, kSeed + 2, type);
+          // Two tokens of two heads.
+          const auto ranges = tile ({end - 1, end - 1, end, end}, window);
+          const auto expected = problem.run (*table, 0, ranges);
+          const int begin = ranges.front ().begin;
+          for (int position = 0; position < 70; ++position) {
+            if (position < begin || position >= end)
+              problem.store (position, poison, poison);
+          }
+          std::fill_n (problem.blocks.begin (), begin / kKvTokens, kNoBlock);
+          const auto out = problem.run (*table, 0, ranges);
+          EXPECT_TRUE (same_bits (out, expected)) << described (*table, type, 20, window) << ", up to " << end
+                                                  << ": " << out[0] << " instead of " << expected[0];
+        }
+      }
+    }
+  }
+}
+
+TEST (Attention, computes_with_the_floats_that_are_stored)
+{
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const KvType type : kAllTypes) {
+      for (const int head_dim : {6, 16, 48, 64, 80}) {
+        KvProblem problem (70, head_dim, kSeed + 3, type);
+        for (int position = 0; position < 70; ++position) { // down to what is subnormal in float16
+          const float factor = std::array{1.0f, 1e-6f, 1e-3f, 1e4f}[static_cast<size_t> (position % 4)];
+          auto key = problem.keys[static_cast<size_t> (position)],
+               value = problem.values[static_cast<size_t> (position)];
+          for (int i = 0; i < head_dim; ++i) {
+            key[static_cast<size_t> (i)] *= factor;
+            value[static_cast<size_t> (i)] *= factor;
+          }
+          problem.store (position, key, value);
+        }
+        const KvProblem floats = problem.expanded ();
+        for (const int window : {0, 7, 37}) {
+          const auto ranges = tile ({33, 33, 34, 70}, window);
+          EXPECT_TRUE (same_bits (problem.run (*table, 0, ranges), floats.run (*table, 0, ranges)))
+              << described (*table, type, head_dim, window);
+        }
+      }
+    }
+  }
+}
+
+TEST (Attention, what_is_not_finite_gives_no_number)
+{
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const KvType type : kAllTypes) {
+      for (const float value : {kNaN, kInfinity, -kInfinity, 3e38f}) {
+        for (const bool in_key : {false, true}) {
+          KvProblem problem (20, 40, kSeed + 4, type);
+          auto key = problem.keys[5], row = problem.values[5];
+          (in_key ? key : row)[3] = value;
+          problem.store (5, key, row);
+          const auto out = problem.run (*table, 0, {{0, 4}, {0, 20}});
+          EXPECT_TRUE (std::isfinite (out[3])) << "position 5 is not seen yet";
+          // An infinite score may be of weight 0, and a large number may still be in a type's range.
+          if (std::isnan (value) || (std::isinf (value) && !in_key)) {
+            EXPECT_FALSE (std::isfinite (out[40 + 3]))
+                << described (*table, type, 40, 0) << ", " << value << (in_key ? " in a key" : " in a value");
+          }
+        }
+      }
+    }
+  }
+}
+
+} // namespace
