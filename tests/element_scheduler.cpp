@@ -6,6 +6,7 @@
 #include "library/request.hpp"
 #include "tests/fake_model.hpp"
 #include "tests/pipeline_runner.hpp"
+#include "tests/test_paths.hpp"
 
 #include <gst/check/gstharness.h>
 #include <millrace/millrace.h>
@@ -255,4 +256,125 @@ TEST (SchedulerElement, AFailedRequestPassesThroughWithItsError)
   EXPECT_FALSE (millrace_request_get_error (request.get (), &error));
   EXPECT_TRUE (g_error_matches (error, MILLRACE_ERROR, MILLRACE_ERROR_INVALID_REQUEST)) << error->message;
   g_clear_error (&error);
+}
+
+namespace
+{
+
+/// The field of a statistics structure, or of its "last-step".
+guint64
+unsigned_stat (GstElement *scheduler, const char *field)
+{
+  GstStructure *structure = nullptr;
+  g_object_get (scheduler, "stats", &structure, nullptr);
+  guint64 value = G_MAXUINT64;
+  gst_structure_get_uint64 (structure, field, &value);
+  gst_structure_free (structure);
+  return value;
+}
+
+} // namespace
+
+TEST (SchedulerElement, AFullQueueMayRejectWithAHintWhenToTryAgain)
+{
+  Loop loop ("max-queued=2 max-batch=1 when-full=reject", {.max_positions = 100'000});
+  auto running = loop.push ("running", 0);
+  auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+  std::vector<Ref<MillraceRequest>> others;
+  for (int i = 0; i < 6; i++)
+    others.push_back (loop.push (("other-" + std::to_string (i)).c_str (), 1));
+  const auto endings = loop.endings (4); // of those six, two wait
+  int rejected = 0;
+  for (const auto &[id, reason] : endings)
+    rejected += reason == "error";
+  EXPECT_EQ (rejected, 4);
+  for (const auto &request : others) {
+    const Request &engine = engine_request (request.get ());
+    if (engine.error) {
+      EXPECT_STREQ (engine.error.code, "queue_full");
+      EXPECT_NE (engine.error.message.find ("2 requests wait"), std::string::npos) << engine.error.message;
+      EXPECT_GE (engine.retry_after_ms, 1000);
+    }
+  }
+  EXPECT_EQ (unsigned_stat (loop.scheduler (), "rejected"), 4u);
+  millrace_request_cancel (running.get ());
+  EXPECT_EQ (loop.endings (3).at ("running"), "cancelled");
+}
+
+TEST (SchedulerElement, ATimeoutEndsARequestThatRunsOrWaits)
+{
+  Loop loop ("max-batch=1", {.max_positions = 100'000});
+  for (const char *id : {"running", "waiting"}) {
+    auto request = Ref<MillraceRequest>::adopt (millrace_request_new ());
+    engine_request (request.get ()).id = id;
+    engine_request (request.get ()).sampling.max_tokens = 0;
+    engine_request (request.get ()).timeout_us = 20'000;
+    const TokenId prompt[] = {1, 2};
+    GstBuffer *buffer = new_token_buffer (prompt);
+    millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
+    ASSERT_EQ (gst_harness_push (loop.harness (), buffer), GST_FLOW_OK);
+  }
+  EXPECT_EQ (loop.endings (2), (Endings{{"running", "timeout"}, {"waiting", "timeout"}}));
+}
+
+TEST (SchedulerElement, StepsAndRequestsAreReported)
+{
+  Loop loop ("stats-interval=0");
+  auto bus = Ref<GstBus>::adopt (gst_bus_new ());
+  gst_element_set_bus (loop.scheduler (), bus.get ());
+  std::vector<TokenId> prompt (40, 5);
+  loop.push ("first", 4, prompt);
+  loop.endings (1);
+  loop.push ("second", 4, prompt);
+  loop.endings (1);
+  gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+  wait_for_eos (loop.harness ());
+
+  int steps = 0, requests = 0;
+  while (GstMessage *message = gst_bus_pop (bus.get ())) {
+    const GstStructure *structure = gst_message_get_structure (message);
+    if (structure && gst_structure_has_name (structure, "llm-step")) {
+      steps++;
+      const GstStructure *last = nullptr, *stages = nullptr;
+      ASSERT_TRUE (gst_structure_get (structure, "last-step", GST_TYPE_STRUCTURE, &last, nullptr));
+      int rows = 0;
+      EXPECT_TRUE (gst_structure_get_int (last, "rows", &rows));
+      EXPECT_EQ (rows, 1);
+      ASSERT_TRUE (gst_structure_get (last, "stages", GST_TYPE_STRUCTURE, &stages, nullptr));
+      EXPECT_TRUE (gst_structure_has_field (stages, "sampler"));
+      gst_structure_free (const_cast<GstStructure *> (stages));
+      gst_structure_free (const_cast<GstStructure *> (last));
+    } else if (structure && gst_structure_has_name (structure, "llm-request")) {
+      requests++;
+      int cached = -1;
+      EXPECT_TRUE (gst_structure_get_int (structure, "cached-tokens", &cached));
+      EXPECT_EQ (cached, requests == 1 ? 0 : 39) << "all but the last token of a prompt seen before";
+    }
+    gst_message_unref (message);
+  }
+  EXPECT_EQ (requests, 2);
+  EXPECT_GE (steps, 8);
+  EXPECT_EQ (unsigned_stat (loop.scheduler (), "steps"), static_cast<guint64> (steps));
+  EXPECT_EQ (unsigned_stat (loop.scheduler (), "prefix-hit-tokens"), 39u);
+  EXPECT_GT (loop.stat ("kv-blocks-cached"), 0);
+  gst_element_set_bus (loop.scheduler (), nullptr);
+}
+
+TEST (SchedulerElement, TheCacheFolderOutlivesThePipeline)
+{
+  TemporaryFolder folder;
+  const std::string properties = "cache-directory=" + folder.path ().string ();
+  const std::vector<TokenId> prompt (100, 5);
+  for (const guint64 expected : {0, 96}) {
+    Loop loop (properties.c_str ());
+    loop.push ("a", 4, prompt);
+    loop.endings (1);
+    gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+    wait_for_eos (loop.harness ());
+    EXPECT_EQ (unsigned_stat (loop.scheduler (), "disk-hit-tokens"), expected);
+  }
+  // A folder that cannot be made is an error with its name, not a crash.
+  gst_init (nullptr, nullptr);
+  const auto result = run_pipeline ("llmbin scheduler::cache-directory=/proc/nowhere", {"x"});
+  EXPECT_NE (result.error.find ("/proc/nowhere"), std::string::npos) << result.error;
 }

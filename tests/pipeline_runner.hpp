@@ -7,6 +7,8 @@
 #include <gst/gst.h>
 #include <gtest/gtest.h>
 
+#include "tests/sanitized.hpp"
+
 #include <array>
 #include <mutex>
 #include <regex>
@@ -15,13 +17,6 @@
 
 namespace millrace::testing
 {
-
-// Sanitizers make everything 5 to 20 times slower and keep freed memory for a while: less repetition then.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr bool kSanitized = true;
-#else
-constexpr bool kSanitized = false;
-#endif
 
 struct PipelineResult {
   std::string output;

@@ -260,9 +260,7 @@ KvCache::pinned_blocks (std::span<const TokenId> tokens) const
 bool
 KvCache::next_block (const SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const
 {
-  const auto begin = static_cast<size_t> (sequence.tokens);
-  if (!settings_.prefix_cache || sequence.tokens != sequence.shared * kBlockTokens ||
-      begin + kBlockTokens >= tokens.size ())
+  if (!settings_.prefix_cache || (static_cast<size_t> (sequence.shared) + 1) * kBlockTokens >= tokens.size ())
     return false;
   block = tree_.hash_of (sequence.shared > 0 ? sequence.tables[0][static_cast<size_t> (sequence.shared) - 1]
                                              : kNoBlock,

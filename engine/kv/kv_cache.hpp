@@ -75,8 +75,8 @@ public:
   int extend (SequenceKv &sequence, std::span<const TokenId> tokens);
   /// Leading blocks of `tokens` that running sequences hold: they cost a newcomer nothing.
   int pinned_blocks (std::span<const TokenId> tokens) const;
-  /// The full block that the sequence computes next, as one value; equal only for sequences that would compute
-  /// the same block of the same prefix. False: it is not at the start of a full block.
+  /// The full block that the sequence is at, as one value; equal only for sequences that compute the same block of
+  /// the same prefix. False: what is left of `tokens` does not fill one.
   bool next_block (const SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const;
 
   /// Makes the tables cover `length` positions; gives up cached blocks where needed. False, and nothing

@@ -23,7 +23,7 @@ KvCache::load (BlockId parent, std::span<const TokenId> tokens)
 
   const BlockId node = allocate (0);
   tree_.insert (node, parent, tokens);
-  tree_.set_disk_id (node, loaded->id);
+  tree_.set_disk_id (node, loaded->id, loaded->tag);
   tree_.pin (0, node); // room for its other blocks must not come from itself
   std::span<const std::byte> rest = payload_;
   for (int group = 0; group < groups (); group++) {
@@ -42,17 +42,19 @@ KvCache::load (BlockId parent, std::span<const TokenId> tokens)
   return node;
 }
 
-/// True when it is on disk or in the queue.
+/// True when all the node has is on disk or in the queue.
 bool
 KvCache::save_node (BlockId node)
 {
-  if (tree_.disk_id (node) != DiskId{})
+  uint32_t tag = 0;
+  for (int group = 0; group < groups (); group++)
+    tag |= static_cast<uint32_t> (tree_.block (group, node) != kNoBlock) << group;
+  if (tree_.disk_id (node) != DiskId{} && (tag & ~tree_.disk_groups (node)) == 0)
     return true;
   const BlockId parent = tree_.parent (node);
   const DiskId parent_id = parent == kNoBlock ? DiskId{} : tree_.disk_id (parent);
   if (parent != kNoBlock && parent_id == DiskId{})
     return false;
-  uint32_t tag = 0;
   payload_.clear ();
   for (int group = 0; group < groups (); group++) {
     const BlockId block = tree_.block (group, node);
@@ -61,11 +63,10 @@ KvCache::save_node (BlockId node)
     const size_t begin = payload_.size ();
     payload_.resize (begin + group_of (group).block_bytes);
     context_.read_block (group, block, std::span (payload_).subspan (begin));
-    tag |= 1u << group;
   }
   const auto id = settings_.disk->save (tree_.hash (node), parent_id, tree_.tokens (node), tag, payload_);
   if (id)
-    tree_.set_disk_id (node, *id);
+    tree_.set_disk_id (node, *id, tag);
   return id.has_value ();
 }
 

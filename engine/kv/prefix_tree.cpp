@@ -106,6 +106,7 @@ PrefixTree::insert (BlockId id, BlockId parent, std::span<const TokenId> tokens)
   node.blocks[0] = id;
   node.uses = {};
   node.disk_id = {};
+  node.disk_groups = 0;
   if (parent != kNoBlock)
     at (parent).children++;
   siblings_.insert (id);

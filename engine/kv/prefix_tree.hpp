@@ -77,7 +77,13 @@ public:
   int unpinned (int group) const { return lists_[index (group)].count; }
 
   const DiskId &disk_id (BlockId node) const { return at (node).disk_id; }
-  void set_disk_id (BlockId node, const DiskId &id) { at (node).disk_id = id; }
+  /// The groups (one bit each) whose blocks the file holds.
+  uint32_t disk_groups (BlockId node) const { return at (node).disk_groups; }
+  void set_disk_id (BlockId node, const DiskId &id, uint32_t groups)
+  {
+    at (node).disk_id = id;
+    at (node).disk_groups = groups;
+  }
 
   /// All nodes, parents before their children. Allocates.
   std::vector<BlockId> nodes_by_depth () const;
@@ -97,6 +103,7 @@ private:
     std::array<BlockId, kMaxKvGroups> blocks;
     std::array<Use, kMaxKvGroups> uses;
     DiskId disk_id{};
+    uint32_t disk_groups = 0;
   };
   struct List {
     BlockId oldest = kNoBlock, newest = kNoBlock;

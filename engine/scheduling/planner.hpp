@@ -28,7 +28,7 @@
 namespace millrace
 {
 
-constexpr int kMinPrefill = kBlockTokens;
+constexpr int kMinPrefill = 4; ///< tokens: fewer are not worth a turn
 
 /// What the planner knows of a running request.
 struct SequenceView {

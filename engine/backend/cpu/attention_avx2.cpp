@@ -3,7 +3,8 @@
 // Both products have the shape out[query][0 … 16) += Σ a[query][i] · b[i][0 … 16): scores with the keys of a
 // block ([head_dim][16 positions]), then values with 16 of their elements ([positions][16]). A tile of up to 4
 // queries × 16 columns holds 8 accumulators, two vectors of b and one broadcast: 8 multiply-adds of 6
-// loads. Rows of b become floats in registers, by the conversions that expand_keys () and expand_values ()
+// loads. All tiles of a call work on a block while it is in the first-level cache: memory is read once for up to
+// kQueryTile queries. Rows of b become floats in registers, by the conversions that expand_keys () and expand_values ()
 // define (kv_storage.hpp): 2 to 6 operations for each vector, for all queries of the tile. Queries of a tile see
 // different positions; those that not all of them see are done one query at a time, so that nothing a query
 // must not see is ever multiplied by zero. Contracts in kernels.hpp.
@@ -17,6 +18,9 @@ namespace millrace::cpu::avx2
 
 namespace
 {
+
+constexpr int kRegisterQueries = 4; ///< of a tile
+static_assert (kQueryTile % kRegisterQueries == 0);
 
 // 16 numbers of a row.
 struct Vectors {
@@ -272,8 +276,8 @@ add_values (const AttentionArgs &args, int queries, const float *const *scores, 
     const int room = kKvTokens - in_block;
     const int count = end - begin < room ? end - begin : room;
     const char *values = block_at (args, begin, args.value_offset);
-    const float *weights[kQueryTile];
-    float *out[kQueryTile];
+    const float *weights[kRegisterQueries];
+    float *out[kRegisterQueries];
     for (int q = 0; q < queries; ++q)
       weights[q] = scores[q] + begin - first;
     for (int column = 0; column < args.value_width; column += kValuePad) {
@@ -286,24 +290,42 @@ add_values (const AttentionArgs &args, int queries, const float *const *scores, 
   }
 }
 
+/// Queries that share accumulators: [first, first + count), and the positions that all of them see.
+struct Tile {
+  int first, count;
+  int begin, end;
+};
+
 template <typename Format>
 void
 attention (const AttentionArgs &args)
 {
   const int queries = args.queries;
   const int first = args.begin[0] / kKvTokens * kKvTokens; // whose score is scores[0]
+  const int last = args.end[queries - 1];
   float *scores[kQueryTile] = {}, *sums[kQueryTile] = {};
   for (int q = 0; q < queries; ++q) {
     scores[q] = args.scores + q * args.score_stride;
     sums[q] = args.values + q * args.value_width;
   }
+  Tile tiles[kQueryTile / kRegisterQueries];
+  int tile_count = 0;
+  for (int q = 0; q < queries; q += kRegisterQueries) {
+    const int count = queries - q < kRegisterQueries ? queries - q : kRegisterQueries;
+    tiles[tile_count++] = {q, count, args.begin[q + count - 1], args.end[q]};
+  }
 
-  for (int position = first; position < args.end[queries - 1]; position += kKvTokens) {
-    float *out[kQueryTile];
-    for (int q = 0; q < queries; ++q)
-      out[q] = scores[q] + position - first;
-    outer (queries, out, args.q, Format::keys (block_at (args, position, args.key_offset), args.head_dim),
-           args.head_dim, false);
+  for (int position = first; position < last; position += kKvTokens) {
+    const char *keys = block_at (args, position, args.key_offset);
+    for (int t = 0; t < tile_count; ++t) {
+      const Tile &tile = tiles[t];
+      if (position + kKvTokens <= args.begin[tile.first] || position >= args.end[tile.first + tile.count - 1])
+        continue;
+      float *out[kRegisterQueries];
+      for (int q = 0; q < tile.count; ++q)
+        out[q] = scores[tile.first + q] + position - first;
+      outer (tile.count, out, args.q + tile.first, Format::keys (keys, args.head_dim), args.head_dim, false);
+    }
   }
 
   float inverse[kQueryTile];
@@ -313,17 +335,28 @@ attention (const AttentionArgs &args)
       _mm256_storeu_ps (sums[q] + i, _mm256_setzero_ps ());
   }
 
-  // Positions that all queries see are between the last beginning and the first end.
-  const int all_begin = args.begin[queries - 1], all_end = args.end[0];
+  // In order of position for each query: what it sees before its tile's common part, that part, and the rest.
   int done[kQueryTile] = {};
-  for (int q = 0; q < queries; ++q) {
-    done[q] = all_begin < args.end[q] ? all_begin : args.end[q];
-    add_values<Format> (args, 1, scores + q, sums + q, first, args.begin[q], done[q]);
+  for (int t = 0; t < tile_count; ++t) {
+    for (int q = tiles[t].first; q < tiles[t].first + tiles[t].count; ++q) {
+      done[q] = tiles[t].begin < args.end[q] ? tiles[t].begin : args.end[q];
+      add_values<Format> (args, 1, scores + q, sums + q, first, args.begin[q], done[q]);
+    }
   }
-  add_values<Format> (args, queries, scores, sums, first, all_begin, all_end);
-  for (int q = 0; q < queries; ++q)
-    add_values<Format> (args, 1, scores + q, sums + q, first, done[q] > all_end ? done[q] : all_end,
-                        args.end[q]);
+  for (int position = first; position < last; position += kKvTokens) {
+    for (int t = 0; t < tile_count; ++t) {
+      const Tile &tile = tiles[t];
+      const int begin = tile.begin > position ? tile.begin : position;
+      const int end = tile.end < position + kKvTokens ? tile.end : position + kKvTokens;
+      if (begin < end)
+        add_values<Format> (args, tile.count, scores + tile.first, sums + tile.first, first, begin, end);
+    }
+  }
+  for (int t = 0; t < tile_count; ++t) {
+    for (int q = tiles[t].first; q < tiles[t].first + tiles[t].count; ++q)
+      add_values<Format> (args, 1, scores + q, sums + q, first,
+                          done[q] > tiles[t].end ? done[q] : tiles[t].end, args.end[q]);
+  }
 
   for (int q = 0; q < queries; ++q) {
     for (int i = 0; i < args.head_dim; ++i)

@@ -91,7 +91,7 @@ Context::plan_scratch (const ContextOptions &options)
       most_products = std::max (most_products, linear->projections.size ());
     if (const auto *attention = std::get_if<AttentionOp> (&op)) {
       const int group = attention->heads / program.kv_layers[static_cast<size_t> (attention->layer)].heads;
-      group_tiles = std::max (group_tiles, static_cast<size_t> (parts_of (group, kQueryTile)));
+      group_tiles = std::max (group_tiles, static_cast<size_t> (parts_of (group, kLeastQueryTile)));
     }
   }
   products_.reserve (most_products);

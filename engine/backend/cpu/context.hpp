@@ -72,6 +72,7 @@ private:
   void run (const HeadOp &op);
 
   void append_row (const KvAppendOp &op, int row);
+  int query_tile (int kv_heads, int group) const;
   void attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane);
   void multiply (float *x, size_t x_stride, int rows, std::span<const Product> products);
   void multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
@@ -116,6 +117,7 @@ private:
   std::vector<OutputRow> outputs_; ///< scored rows first
   std::vector<float *> logits_rows_;
   std::vector<AttentionTask> tasks_;
+  int query_tile_ = kQueryTile; ///< of the present attention
   std::vector<Product> products_;
 };
 

@@ -20,10 +20,12 @@ constexpr int kLanes = 8;
 constexpr int kPad = 32;   ///< rows of weights and activations are padded with zeros to a multiple of this
 constexpr int kGroup = 32; ///< int8: elements that share a scale
 constexpr int kRowsPerPart = 48; ///< output rows of one part of work: a multiple of every tile's rows
-constexpr int kQueryTile = 4;    ///< queries that attention takes at once
-constexpr int kKvTokens = 16;    ///< positions in a KV block
-constexpr int kValuePad = 16;    ///< a position's values are padded to a multiple of this
-constexpr int kKvFormats = 5;    ///< ways to store keys and values: KvType, see kv_storage.hpp
+constexpr int kQueryTile =
+    16; ///< queries that attention takes at once: keys and values are read once for them
+constexpr int kLeastQueryTile = 4; ///< fewer at once waste registers
+constexpr int kKvTokens = 16;      ///< positions in a KV block
+constexpr int kValuePad = 16;      ///< a position's values are padded to a multiple of this
+constexpr int kKvFormats = 5;      ///< ways to store keys and values: KvType, see kv_storage.hpp
 
 /// How a weight row is stored.
 ///   kF32, kF16  in order

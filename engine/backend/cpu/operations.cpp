@@ -239,17 +239,32 @@ Context::append_row (const KvAppendOp &op, int row)
   }
 }
 
+/// Queries of a task: as many as share a reading of memory, while every thread still has two tasks.
+int
+Context::query_tile (int kv_heads, int group) const
+{
+  for (int tile = kQueryTile; tile > kLeastQueryTile; tile /= 2) {
+    int parts = 0;
+    for (const Slice &slice : slices_)
+      parts += parts_of (static_cast<int> (slice.tokens.size ()) * group, tile) * kv_heads;
+    if (parts >= 2 * compiled_->pool->size ())
+      return tile;
+  }
+  return kLeastQueryTile;
+}
+
 void
 Context::run (const AttentionOp &op)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
   const int group = op.heads / layer.heads;
   tasks_.clear ();
+  query_tile_ = query_tile (layer.heads, group);
   int64_t cost = 0;
   int token_row = 0;
   for (size_t i = 0; i < slices_.size (); ++i) {
     const int count = static_cast<int> (slices_[i].tokens.size ());
-    for (int query = 0; query < count * group; query += kQueryTile)
+    for (int query = 0; query < count * group; query += query_tile_)
       tasks_.push_back ({static_cast<int> (i), token_row, query});
     const int seen = slices_[i].position + count;
     cost += static_cast<int64_t> (layer.window > 0 ? std::min (seen, layer.window) : seen) * count *
@@ -280,7 +295,7 @@ Context::attend (const AttentionOp &op, const AttentionTask &task, int kv_head, 
   const int queries = static_cast<int> (slice.tokens.size ()) * group;
 
   AttentionArgs args;
-  args.queries = std::min (kQueryTile, queries - task.first_query);
+  args.queries = std::min (query_tile_, queries - task.first_query);
   for (int i = 0; i < args.queries; ++i) {
     const int token = (task.first_query + i) / group;
     const int head = kv_head * group + (task.first_query + i) % group;
