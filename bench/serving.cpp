@@ -2,9 +2,9 @@
 //
 //   serving [MODEL_FOLDER | random]   default: the demo model; random: the shape of a 0.6 B model
 //
-// Stall: 8 streams decode; then a prompt of 4,000 tokens joins. Reported: time between tokens of the streams without
-// and with it, and the throughput of the mixed phase against the best possible: prompt alone in the largest chunks plus
-// the same decode steps alone, one after the other.
+// Stall: 8 streams decode while a prompt of 4,000 tokens is computed; then the same without it. Reported: time between
+// tokens of the streams, and the throughput of the mixed phase against the best possible: the prompt alone in the
+// largest chunks plus the same decode steps alone, one after the other.
 // Turns: 20 prompts, each the last one with its answer and something new; time to first token against new tokens.
 #include "bench/measure.hpp"
 #include "bench/random_model.hpp"
@@ -14,6 +14,7 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 #include <random>
 #include <sstream>
 #include <unistd.h>
@@ -26,6 +27,7 @@ namespace
 {
 
 constexpr int kStreams = 8, kPrompt = 4000;
+constexpr int kDeferBelow = 64; // the default of llmprefill
 
 double
 quantile (std::vector<double> values, double q)
@@ -100,14 +102,16 @@ private:
 };
 
 struct Stall {
-  double alone_p50, alone_p99, mixed_p50, mixed_p99, mixed_max, prompt_ms, ratio, efficiency;
+  double ratio = 0;      ///< 99th percentile of how much longer a step takes with the prompt
+  double efficiency = 0; ///< of the best possible throughput
 };
 
 Stall
-measure_stall (std::shared_ptr<const Model> model, int defer_below)
+measure_stall (std::shared_ptr<const Model> model, KvType kv_type, int defer_below)
 {
   SchedulerSettings settings{.max_batch = kStreams + 1, .max_draft = 0};
-  settings.kv_bytes = size_t{2} << 30;
+  settings.kv_bytes = size_t{4} << 30;
+  settings.kv_type = kv_type;
   const int vocab = model->spec.vocab;
   double prompt_ms = 0;
   { // the prompt by itself, in the largest chunks
@@ -117,43 +121,44 @@ measure_stall (std::shared_ptr<const Model> model, int defer_below)
       prompt_ms += ms;
   }
 
-  Loop loop (model, settings, defer_below);
-  for (uint32_t i = 0; i < kStreams; i++)
-    loop.scheduler.admit (make_request (100, 4000, vocab, 2 + i));
-  for (int i = 0; i < 30; i++)
-    loop.turn ();
-  // A short prompt first, as any server has seen one, so that the cost of prompts is known.
-  loop.scheduler.admit (make_request (300, 1, vocab, 90));
-  while (loop.scheduler.live () + loop.scheduler.waiting () > kStreams)
-    loop.turn ();
-  std::vector<double> alone, mixed;
-  for (int i = 0; i < 60; i++)
-    alone.push_back (loop.turn ());
-  auto prompt = make_request (kPrompt, 1, vocab, 99);
-  loop.scheduler.admit (prompt);
-  while (loop.scheduler.live () + loop.scheduler.waiting () > kStreams)
-    mixed.push_back (loop.turn ());
-  // The streams have grown meanwhile: decode alone costs what it does at both ends.
-  std::vector<double> after;
-  for (int i = 0; i < 60; i++)
-    after.push_back (loop.turn ());
+  // The same streams twice, with the prompt and without, over the same positions: their own steps grow with them.
+  std::vector<double> mixed, alone;
+  for (const bool with_prompt : {true, false}) {
+    Loop loop (model, settings, defer_below);
+    for (uint32_t i = 0; i < kStreams; i++)
+      loop.scheduler.admit (make_request (100, 4000, vocab, 2 + i));
+    for (int i = 0; i < 30; i++)
+      loop.turn ();
+    // A short prompt first, as any server has seen one, so that the cost of prompts is known.
+    loop.scheduler.admit (make_request (300, 1, vocab, 90));
+    while (loop.scheduler.live () + loop.scheduler.waiting () > kStreams)
+      loop.turn ();
+    if (with_prompt)
+      loop.scheduler.admit (make_request (kPrompt, 1, vocab, 99));
+    while (with_prompt ? loop.scheduler.live () + loop.scheduler.waiting () > kStreams
+                       : alone.size () < mixed.size ())
+      (with_prompt ? mixed : alone).push_back (loop.turn ());
+  }
 
-  double mixed_ms = 0;
-  for (const double ms : mixed)
-    mixed_ms += ms;
-  const double decode_ms = (median (alone) + median (after)) / 2;
+  const auto sum = [] (const std::vector<double> &values) {
+    return std::accumulate (values.begin (), values.end (), 0.0);
+  };
+  // The streams' own steps grow with their texts, so each step is also compared with what it takes alone at the same
+  // place (the median of 31 steps around it).
+  std::vector<double> slowdowns;
+  for (size_t i = 0; i < mixed.size (); i++) {
+    const size_t begin = i < 15 ? 0 : i - 15, end = std::min (alone.size (), i + 16);
+    slowdowns.push_back (mixed[i] /
+                         median (std::vector<double> (alone.begin () + static_cast<std::ptrdiff_t> (begin),
+                                                      alone.begin () + static_cast<std::ptrdiff_t> (end))));
+  }
   Stall stall{};
-  stall.alone_p50 = median (alone);
-  stall.alone_p99 = quantile (alone, 0.99);
-  stall.mixed_p50 = median (mixed);
-  stall.mixed_p99 = quantile (mixed, 0.99);
-  stall.mixed_max = quantile (mixed, 1);
-  stall.prompt_ms = mixed_ms;
-  stall.ratio = stall.mixed_p99 / stall.alone_p50;
-  stall.efficiency = (prompt_ms + decode_ms * static_cast<double> (mixed.size ())) / mixed_ms;
-  std::printf ("| %d | %.1f | %.1f | %.1f | %.1f | %.1f | %.2f | %.1f | %.2f | %zu | %.1f %% |\n",
-               defer_below, stall.alone_p50, stall.alone_p99, stall.mixed_p50, stall.mixed_p99,
-               stall.mixed_max, stall.ratio, mixed_ms / 1000, prompt_ms / 1000, mixed.size (),
+  stall.ratio = quantile (slowdowns, 0.99);
+  stall.efficiency = (prompt_ms + sum (alone)) / sum (mixed);
+  std::printf ("| %s | %d | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f | %.2f | %.1f | %.2f | %zu | %.1f %% |\n",
+               kv_type_name (settings.kv_type), defer_below, median (alone), quantile (alone, 0.99),
+               median (mixed), quantile (mixed, 0.99), quantile (mixed, 0.99) / median (alone),
+               median (slowdowns), stall.ratio, sum (mixed) / 1000, prompt_ms / 1000, mixed.size (),
                100 * stall.efficiency);
   std::fflush (stdout);
   return stall;
@@ -242,14 +247,16 @@ main (int argc, char **argv)
     else
       widen (wanted, folder);
     const auto model = Model::open (folder);
-    std::printf ("%s\n\n| defer-below | step alone p50, ms | p99 | with prompt p50 | p99 | max | p99 / p50 "
-                 "alone | prompt done "
-                 "in, s | alone, s | steps | of best throughput "
-                 "|\n|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
-                 model->compiled->description ().c_str ());
-    for (const int defer_below : {0, 512}) {
-      for (int repeat = 0; repeat < (wanted == "random" ? 1 : 3); repeat++) {
-        const Stall stall = measure_stall (model, defer_below);
+    std::printf (
+        "%s\n\n| KV | defer-below | step alone p50, ms | p99 | with prompt p50 | p99 | p99 / p50 alone "
+        "| step by step p50 | p99 | prompt done in, s | alone, s | steps | of best throughput |\n"
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|---:|\n",
+        model->compiled->description ().c_str ());
+    const int repeats = wanted == "random" ? 1 : 3;
+    for (const auto &[type, defer_below] :
+         {std::pair (KvType::kF32, kDeferBelow), std::pair (KvType::kF16, kDeferBelow)}) {
+      for (int repeat = 0; repeat < repeats; repeat++) {
+        const Stall stall = measure_stall (model, type, defer_below);
         missed += defer_below > 0 && (stall.ratio > 2 || stall.efficiency < 0.85);
       }
     }

@@ -240,12 +240,15 @@ TEST (Planner, CutsPromptsToTheTimeThatRunningRequestsLeave)
   Planner planner;
   StepPlan plan;
   planner.plan (sequences, budgets, plan);
-  EXPECT_NEAR (plan.prefill_budget, 28, 2) << "0.7 · 10 ms at 0.25 ms a token";
+  EXPECT_NEAR (plan.prefill_budget, 160, 5) << "four rows' time, 10 ms each, at 0.25 ms a token";
+  sequences.insert (sequences.begin (), 7, SequenceView (sequences[0]));
+  planner.plan (sequences, budgets, plan);
+  EXPECT_NEAR (plan.prefill_budget, 28, 2) << "0.7 of the rows' time at least";
   budgets.max_step_ms = 60;
   planner.plan (sequences, budgets, plan);
   EXPECT_NEAR (plan.prefill_budget, 200, 10);
   EXPECT_NEAR (plan.predicted_ms, 60, 6);
-  sequences.erase (sequences.begin ());
+  sequences.erase (sequences.begin (), sequences.end () - 1);
   planner.plan (sequences, budgets, plan);
   EXPECT_EQ (plan.prefill_budget, 512) << "nobody waits for tokens";
 }
@@ -284,7 +287,9 @@ TEST (CostModel, LearnsLinearCostsAndShrugsOffHiccups)
   CostModel cost;
   const auto truth = [] (const StepWork &work) {
     return (work.scored_tokens ? 3 + 0.4 * work.scored_tokens + work.scored_positions * 1e-4 : 0) +
-           (work.prefill_tokens ? 1.5 + 0.3 * work.prefill_tokens + work.prefill_positions * 2e-5 : 0);
+           (work.prefill_tokens ? 1.5 + 0.3 * work.prefill_tokens + work.prefill_positions * 2e-5 +
+                                      work.prefill_lengths * 1e-3
+                                : 0);
   };
   for (int i = 0; i < 400; i++) {
     StepWork work;
@@ -292,7 +297,8 @@ TEST (CostModel, LearnsLinearCostsAndShrugsOffHiccups)
     work.scored_positions = work.scored_tokens * static_cast<double> (random () % 2000);
     if (i % 3 == 0) {
       work.prefill_tokens = 16 + static_cast<int> (random () % 500);
-      work.prefill_positions = work.prefill_tokens * static_cast<double> (random () % 4000);
+      work.prefill_lengths = static_cast<double> (random () % 4000);
+      work.prefill_positions = work.prefill_tokens * work.prefill_lengths;
     }
     cost.learn (work, i % 50 == 49 ? 20 * truth (work) : truth (work));
   }
@@ -301,7 +307,10 @@ TEST (CostModel, LearnsLinearCostsAndShrugsOffHiccups)
       .scored_tokens = 8, .scored_positions = 8000, .prefill_tokens = 128, .prefill_positions = 128 * 1000.0};
   EXPECT_NEAR (cost.predict_ms (decode) / truth (decode), 1, 0.25);
   EXPECT_NEAR (cost.predict_ms (mixed) / truth (mixed), 1, 0.25);
-  const int fitting = cost.prefill_tokens_within (20, 1000);
-  EXPECT_NEAR (cost.prefill_ms ({.prefill_tokens = fitting, .prefill_positions = fitting * 1000.0}), 20, 0.5);
-  EXPECT_EQ (cost.prefill_tokens_within (0, 0), 0);
+  const int fitting = cost.prefill_tokens_within (20, 1000, 1);
+  EXPECT_NEAR (
+      cost.prefill_ms (
+          {.prefill_tokens = fitting, .prefill_positions = fitting * 1000.0, .prefill_lengths = 1000}),
+      20, 0.5);
+  EXPECT_EQ (cost.prefill_tokens_within (0, 0, 1), 0);
 }

@@ -126,7 +126,12 @@ KvCache::extend (SequenceKv &sequence, std::span<const TokenId> tokens)
 {
   const bool at_block = sequence.tokens == sequence.shared * kBlockTokens &&
                         sequence.tables[0].size () == static_cast<size_t> (sequence.shared);
-  if (!settings_.prefix_cache || !at_block)
+  BlockHash next;
+  if (!settings_.prefix_cache || !at_block || !next_block (sequence, tokens, next))
+    return 0;
+  const BlockId node =
+      sequence.shared > 0 ? sequence.tables[0][static_cast<size_t> (sequence.shared) - 1] : kNoBlock;
+  if (tree_.find (node, block_of (tokens, sequence.shared), next) == kNoBlock)
     return 0;
   const int gained = take_cached (sequence, tokens);
   statistics_.hit_tokens += static_cast<uint64_t> (gained);
@@ -257,14 +262,25 @@ KvCache::pinned_blocks (std::span<const TokenId> tokens) const
   return limit;
 }
 
+/// Asked for in every step, while it changes only with each block.
+const BlockHash &
+KvCache::next_hash (SequenceKv &sequence, std::span<const TokenId> tokens) const
+{
+  if (sequence.hashed != sequence.shared) {
+    const auto shared = static_cast<size_t> (sequence.shared);
+    sequence.next_hash = tree_.hash_of (shared > 0 ? sequence.tables[0][shared - 1] : kNoBlock,
+                                        block_of (tokens, sequence.shared));
+    sequence.hashed = sequence.shared;
+  }
+  return sequence.next_hash;
+}
+
 bool
-KvCache::next_block (const SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const
+KvCache::next_block (SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const
 {
   if (!settings_.prefix_cache || (static_cast<size_t> (sequence.shared) + 1) * kBlockTokens >= tokens.size ())
     return false;
-  block = tree_.hash_of (sequence.shared > 0 ? sequence.tables[0][static_cast<size_t> (sequence.shared) - 1]
-                                             : kNoBlock,
-                         block_of (tokens, sequence.shared));
+  block = next_hash (sequence, tokens);
   return true;
 }
 
@@ -430,6 +446,7 @@ KvCache::release (SequenceKv &sequence, std::span<const TokenId> tokens)
   }
   sequence.tables[0].clear ();
   sequence.tokens = sequence.shared = 0;
+  sequence.hashed = -1;
   sequence.window_begin.fill (0);
   sequence.snapshot_node = kNoBlock;
 }

@@ -35,6 +35,8 @@ struct SequenceKv {
   std::array<int, kMaxKvGroups> window_begin{}; ///< entries before it are given up; 0 but for window groups
   BlockId snapshot_node = kNoBlock;             ///< where the last snapshot of generated text was put
   int disk_tokens = 0;                          ///< of the last attach: read from disk
+  int hashed = -1;                              ///< entry that next_hash is of
+  BlockHash next_hash;                          ///< of the block after the shared ones
 };
 
 struct KvStatistics {
@@ -77,7 +79,7 @@ public:
   int pinned_blocks (std::span<const TokenId> tokens) const;
   /// The full block that the sequence is at, as one value; equal only for sequences that compute the same block of
   /// the same prefix. False: what is left of `tokens` does not fill one.
-  bool next_block (const SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const;
+  bool next_block (SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const;
 
   /// Makes the tables cover `length` positions; gives up cached blocks where needed. False, and nothing
   /// changed, when available () does not suffice.
@@ -117,6 +119,7 @@ private:
 
   BlockId allocate (int group);
   void evict_node ();
+  const BlockHash &next_hash (SequenceKv &sequence, std::span<const TokenId> tokens) const;
   int usable_blocks (const SequenceKv &sequence) const;
   int take_cached (SequenceKv &sequence, std::span<const TokenId> tokens);
   void take_partial (SequenceKv &sequence, std::span<const TokenId> tokens);

@@ -58,10 +58,9 @@ PrefixTree::hash_of (BlockId parent, std::span<const TokenId> tokens) const
 }
 
 BlockId
-PrefixTree::find (BlockId parent, std::span<const TokenId> tokens) const
+PrefixTree::find (BlockId parent, std::span<const TokenId> tokens, const BlockHash &hash) const
 {
   assert (tokens.size () == kBlockTokens);
-  const BlockHash hash = hash_of (parent, tokens);
   for (size_t slot = home (hash); table_[slot] != kNoBlock; slot = (slot + 1) & (table_.size () - 1)) {
     const Node &node = at (table_[slot]);
     if (node.hash == hash && node.parent == parent && std::ranges::equal (node.tokens, tokens))

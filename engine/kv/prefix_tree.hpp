@@ -46,7 +46,12 @@ public:
   int size () const { return static_cast<int> (siblings_.size ()); }
 
   /// The child of `parent` with exactly these kBlockTokens tokens, or kNoBlock.
-  BlockId find (BlockId parent, std::span<const TokenId> tokens) const;
+  BlockId find (BlockId parent, std::span<const TokenId> tokens) const
+  {
+    return find (parent, tokens, hash_of (parent, tokens));
+  }
+  /// With `hash` = hash_of (parent, tokens).
+  BlockId find (BlockId parent, std::span<const TokenId> tokens, const BlockHash &hash) const;
   BlockHash hash_of (BlockId parent, std::span<const TokenId> tokens) const;
 
   struct Closest {

@@ -9,11 +9,15 @@ namespace millrace
 namespace
 {
 
-constexpr double kForget = 0.98;    ///< what a sample weighs after one newer sample
-constexpr double kRidge = 1e-3;     ///< keeps terms that never vary from growing without bound
-constexpr double kOutlier = 4.0;    ///< times the prediction: as much as a sample may say
-constexpr double kPositions = 1024; ///< scales positions to the size of the other terms
-constexpr double kTokens = 16;      ///< the same for tokens
+constexpr double kForget = 0.98;     ///< what a sample weighs after one newer sample
+constexpr double kRidge = 1e-3;      ///< keeps terms that never vary from growing without bound
+constexpr double kRidgeFixed = 1e-5; ///< the same for the fixed cost, which explains steps that are all alike
+constexpr double kCheapestForgets = 1.01; ///< growth of the least cost of a token with each newer sample
+constexpr double kTiny = 1e-12;           ///< for terms that have never been seen
+constexpr double kLeastMs = 0.01;         ///< faster steps need not be told apart
+constexpr double kOutlier = 4.0;          ///< times the prediction: as much as a sample may say
+constexpr double kPositions = 1024;       ///< scales positions to the size of the other terms
+constexpr double kTokens = 16;            ///< the same for tokens
 
 /// Solves a · x = b for symmetric positive definite a by elimination in a fixed order, without the rows where `use` is
 /// false.
@@ -46,10 +50,15 @@ solve (std::array<std::array<double, N>, N> a, std::array<double, N> b, const st
 } // namespace
 
 void
-CostModel::Regression::add (const Terms &x, double y)
+CostModel::Regression::add (const Terms &terms, double milliseconds)
 {
   if (samples >= kTrusted)
-    y = std::min (y, kOutlier * at (x) + 0.1);
+    milliseconds = std::min (milliseconds, kOutlier * at (terms) + 0.1);
+  const double scale = 1 / std::max (milliseconds, kLeastMs);
+  const double y = milliseconds * scale;
+  Terms x = terms;
+  for (double &value : x)
+    value *= scale;
   samples = std::min (samples + 1, 1 << 20);
   for (size_t i = 0; i < kTerms; i++) {
     for (size_t j = 0; j < kTerms; j++)
@@ -60,7 +69,7 @@ CostModel::Regression::add (const Terms &x, double y)
   // Terms whose weight comes out negative are left out and the others solved again, the most negative first.
   auto ridged = products;
   for (size_t i = 0; i < kTerms; i++)
-    ridged[i][i] += kRidge * (1 + products[i][i]);
+    ridged[i][i] += (i == 0 ? kRidgeFixed : kRidge) * (products[i][i] + kTiny);
   std::array<bool, kTerms> use;
   use.fill (true);
   for (int round = 0; round < kTerms; round++) {
@@ -85,13 +94,14 @@ CostModel::Regression::at (const Terms &x) const
 CostModel::Terms
 CostModel::decode_terms (const StepWork &work)
 {
-  return {1, work.scored_tokens / kTokens, work.scored_positions / kTokens / kPositions};
+  return {1, work.scored_tokens / kTokens, work.scored_positions / kTokens / kPositions, 0};
 }
 
 CostModel::Terms
 CostModel::prefill_terms (const StepWork &work)
 {
-  return {1, work.prefill_tokens / kTokens, work.prefill_positions / kTokens / kPositions};
+  return {1, work.prefill_tokens / kTokens, work.prefill_positions / kTokens / kPositions,
+          work.prefill_lengths / kPositions};
 }
 
 void
@@ -103,6 +113,11 @@ CostModel::learn (const StepWork &work, double milliseconds)
     if (work.scored_tokens > 0)
       decode_.add (decode_terms (work), milliseconds);
   } else if (work.scored_tokens == 0 || knows_decode ()) {
+    if (work.scored_tokens == 0) {
+      const double token_ms = milliseconds / work.prefill_tokens;
+      cheapest_token_ms_ =
+          cheapest_token_ms_ > 0 ? std::min (cheapest_token_ms_ * kCheapestForgets, token_ms) : token_ms;
+    }
     prefill_.add (prefill_terms (work), std::max (0.0, milliseconds - decode_ms (work)));
   }
 }
@@ -120,12 +135,13 @@ CostModel::prefill_ms (const StepWork &work) const
 }
 
 int
-CostModel::prefill_tokens_within (double milliseconds, double positions) const
+CostModel::prefill_tokens_within (double milliseconds, double positions, int sequences) const
 {
-  const StepWork one{.prefill_tokens = 1, .prefill_positions = positions};
-  const StepWork two{.prefill_tokens = 2, .prefill_positions = 2 * positions};
-  const double per_token = prefill_ms (two) - prefill_ms (one);
-  const double fixed = prefill_ms (one) - per_token;
+  const double lengths = positions * sequences;
+  const StepWork one{.prefill_tokens = 1, .prefill_positions = positions, .prefill_lengths = lengths};
+  const StepWork two{.prefill_tokens = 2, .prefill_positions = 2 * positions, .prefill_lengths = lengths};
+  const double per_token = std::max (prefill_ms (two) - prefill_ms (one), cheapest_token_ms_);
+  const double fixed = std::max (0.0, prefill_ms (one) - per_token);
   const double room = milliseconds - fixed;
   if (room <= 0)
     return 0;

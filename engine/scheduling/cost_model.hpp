@@ -1,9 +1,12 @@
 // How long a step will take, learned while it runs.
 //
 // Two small linear models: a step without prefill costs a + b · scored tokens + c · positions they read; prefill adds
-// d + e · tokens + f · tokens · positions before them. Each is a ridge regression over its own past steps, which are
-// forgotten slowly and only as new ones of the same kind arrive. A step that took several times what was expected
-// (the machine was busy elsewhere) counts for less. No clock: the caller measures.
+// d + e · tokens + f · tokens · positions before them + g · positions of the sequences, whose keys and values are
+// read once however few the tokens. Each is a ridge regression of relative errors over its own past steps, so that small
+// chunks, where it matters, count as much as large ones; steps are forgotten slowly and only as new ones of
+// the same kind arrive. A step that took several times what was expected
+// (the machine was busy elsewhere) counts for less. When all chunks were alike, a regression cannot tell the cost of a token
+// from that of a step; so a token is never taken to cost less than in the cheapest step of prompts alone. No clock: the caller measures.
 //
 // Deterministic; one thread; no allocation.
 #pragma once
@@ -19,6 +22,7 @@ struct StepWork {
   double scored_positions = 0; ///< sum of the lengths they attend to
   int prefill_tokens = 0;
   double prefill_positions = 0; ///< sum over prefill tokens of the positions before them
+  double prefill_lengths = 0;   ///< sum over sequences that prefill of their positions so far
 };
 
 class CostModel
@@ -35,11 +39,11 @@ public:
   double prefill_ms (const StepWork &work) const; ///< what the prefill tokens add
   double predict_ms (const StepWork &work) const { return decode_ms (work) + prefill_ms (work); }
 
-  /// The most prefill tokens, each with `positions` before it, that add at most `milliseconds`. At least 0.
-  int prefill_tokens_within (double milliseconds, double positions) const;
+  /// The most prefill tokens, of `sequences` with `positions` each, that add at most `milliseconds`. At least 0.
+  int prefill_tokens_within (double milliseconds, double positions, int sequences) const;
 
 private:
-  static constexpr int kTerms = 3;
+  static constexpr int kTerms = 4;
   static constexpr int kTrusted = 4;
   using Terms = std::array<double, kTerms>;
 
@@ -58,6 +62,7 @@ private:
   static Terms prefill_terms (const StepWork &work);
 
   Regression decode_, prefill_;
+  double cheapest_token_ms_ = 0; ///< of prefill steps without others, the least for each token; 0: none seen
 };
 
 } // namespace millrace

@@ -48,6 +48,7 @@ Planner::plan (std::span<const SequenceView> sequences, const Budgets &budgets, 
     row.scored = grant.tokens == view.prefill_left ();
     work.prefill_tokens += grant.tokens;
     work.prefill_positions += grant.tokens * (view.kv_tokens + 0.5 * grant.tokens);
+    work.prefill_lengths += grant.tokens > 0 ? view.kv_tokens : 0;
     work.scored_tokens += row.scored;
     work.scored_positions += row.scored ? view.length : 0;
   }
@@ -157,7 +158,7 @@ Planner::plan_decode ()
 int
 Planner::prefill_budget () const
 {
-  const int most = std::max (std::min (budgets_->prefill_tokens, budgets_->max_growth), 1);
+  const int most = std::max (budgets_->prefill_tokens, 1);
   StepWork decode;
   double positions = 0;
   int prefilling = 0;
@@ -173,12 +174,21 @@ Planner::prefill_budget () const
   }
   if (!budgets_->cost || decode.scored_tokens == 0 || prefilling == 0)
     return most;
-  if (!budgets_->cost->knows_decode () || !budgets_->cost->knows_prefill ())
-    return std::min (most, kUnlearned);
+  if (budgets_->decode_only || !budgets_->cost->knows_decode ())
+    return 0; // a few steps without prompts teach it
+  const int trusted = std::min (most, std::max (budgets_->max_growth, 1));
+  if (!budgets_->cost->knows_prefill ())
+    return std::min (trusted, kUnlearned);
   const double decode_ms = budgets_->cost->decode_ms (decode);
-  const double target = budgets_->max_step_ms > 0 ? budgets_->max_step_ms : kStall * decode_ms;
-  const int fitting = budgets_->cost->prefill_tokens_within (target - decode_ms, positions / prefilling);
-  return std::clamp (fitting, std::min (kMinPrefill, most), most);
+  const double share = kPromptShare * prefilling / decode.scored_tokens;
+  const double extra_ms = budgets_->max_step_ms > 0 ? budgets_->max_step_ms - decode_ms
+                                                    : std::max (kStall - 1, share) * decode_ms;
+  // How many are served depends on how much fits: once with one, then with as many as that would serve.
+  const double mean = positions / prefilling;
+  int fitting = budgets_->cost->prefill_tokens_within (extra_ms, mean, 1);
+  if (const int served = std::min (prefilling, fitting / kMinPrefill); served > 1)
+    fitting = budgets_->cost->prefill_tokens_within (extra_ms, mean, served);
+  return std::clamp (fitting, std::min (kMinPrefill, trusted), trusted);
 }
 
 // Weighted max-min: each round gives every unsatisfied prompt its share of what is left. A round satisfies one of
@@ -250,18 +260,11 @@ Planner::plan_prefill ()
     if (view.prefill_left () > 0 && !view.follows && !grants_[static_cast<size_t> (i)].preempted)
       prefilling_.push_back (i);
   }
+  if (plan_->prefill_budget == 0)
+    return;
   const size_t served = static_cast<size_t> (std::max (plan_->prefill_budget / kMinPrefill, 1));
-  if (served < prefilling_.size ()) {
-    const auto longer_idle = [&] (int a, int b) {
-      const int idle_a = sequences_[static_cast<size_t> (a)].idle_steps,
-                idle_b = sequences_[static_cast<size_t> (b)].idle_steps;
-      return idle_a != idle_b ? idle_a > idle_b : a < b;
-    };
-    std::nth_element (prefilling_.begin (), prefilling_.begin () + static_cast<std::ptrdiff_t> (served),
-                      prefilling_.end (), longer_idle);
-    prefilling_.resize (served);
-    std::sort (prefilling_.begin (), prefilling_.end ());
-  }
+  if (served < prefilling_.size ())
+    take_turns (served);
 
   share_budget (plan_->prefill_budget);
   for (const int i : prefilling_) {
@@ -276,6 +279,30 @@ Planner::plan_prefill ()
   }
 }
 
+/// Keeps those of prefilling_ that have waited longest and find memory for a little: a turn that came to nothing would
+/// be another's loss.
+void
+Planner::take_turns (size_t served)
+{
+  std::ranges::sort (prefilling_, [&] (int a, int b) {
+    const int idle_a = sequences_[static_cast<size_t> (a)].idle_steps,
+              idle_b = sequences_[static_cast<size_t> (b)].idle_steps;
+    return idle_a != idle_b ? idle_a > idle_b : a < b;
+  });
+  size_t kept = 0;
+  for (size_t next = 0; next < prefilling_.size () && kept < served; next++) {
+    const int i = prefilling_[next];
+    if (grants_[static_cast<size_t> (i)].preempted)
+      continue;
+    if (chunk_that_fits (i, std::min (kMinPrefill, sequences_[static_cast<size_t> (i)].prefill_left ())) > 0)
+      prefilling_[kept++] = i;
+    else
+      plan_->blocked.push_back (i);
+  }
+  prefilling_.resize (kept);
+  std::sort (prefilling_.begin (), prefilling_.end ());
+}
+
 // --- drafts ---------------------------------------------------------------------------------------
 
 void
@@ -286,8 +313,9 @@ Planner::plan_drafts ()
     if (!row.scored)
       continue;
     int drafts = std::clamp (view.draft_room, 0, budgets_->max_draft);
-    while (drafts > 0 && !claim (row.sequence, view.length + drafts))
-      drafts--;
+    if (!claim (row.sequence,
+                view.length + drafts)) // what fits into the block of the pending token needs no more
+      drafts = std::min (drafts, blocks_for (view.length) * kBlockTokens - view.length);
     row.draft_limit = drafts;
   }
 }

@@ -10,8 +10,10 @@
 //     blocks takes them from requests ranked after it, first the newest that has not generated yet, then the
 //     newest that has. Who finds none stays blocked on memory and is tried again in each step. The first in rank
 //     is never blocked by others: if need be, all of them are preempted.
-//  2. Prompts share the prefill budget: what fits into the step's time by the cost model beside the decode rows, at
-//     most `prefill_tokens`, at least kMinPrefill. When it is too small for all of them, those that have waited
+//  2. Prompts share the prefill budget: what fits by the cost model into the time that the step has beside the decode
+//     rows. Without max_step_ms that is kStall - 1 times the rows' own time, or, so that a flood of prompts is
+//     not starved of the throughput it would bring, as much as kPromptShare rows' for each prompt. The
+//     budget is at most `prefill_tokens`, at least kMinPrefill. When it is too small for all of them, those that have waited
 //     longest get kMinPrefill each; what is left is shared equally by weight of class, short prompts' leftovers
 //     going to the others (max-min fairness).
 //  3. Drafts get what memory is left.
@@ -51,11 +53,13 @@ struct Budgets {
   double max_step_ms = 0;          ///< 0: kStall times what the decode rows alone take
   int max_growth = 1 << 24;        ///< prefill tokens of this step at most: how far the cost model is trusted
   const CostModel *cost = nullptr; ///< null: no limit by time
+  bool decode_only = false; ///< no prompts beside decode rows this time, so that their own cost can be seen
   std::span<const KvGroup> groups; ///< of the KV cache
   BlockCounts available{};         ///< free or reclaimable blocks
   bool whole_blocks = false;       ///< chunks end at block boundaries, for snapshots of recurrent state
 };
-constexpr double kStall = 1.7; ///< the time a step may take, in steps without prefill
+constexpr double kPromptShare = 4; ///< rows whose time a prompt may take in a step
+constexpr double kStall = 1.7;     ///< the time a step may always take, in steps without prefill
 
 struct RowPlan {
   int sequence = 0; ///< index into the views
@@ -88,6 +92,7 @@ private:
   void plan_decode ();
   int prefill_budget () const;
   void plan_prefill ();
+  void take_turns (size_t served);
   void share_budget (int budget);
   int chunk_that_fits (int index, int wanted);
   void plan_drafts ();

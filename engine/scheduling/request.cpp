@@ -31,6 +31,8 @@ request_state_name (RequestState state)
   return kNames[static_cast<size_t> (state)];
 }
 
+std::atomic<uint64_t> Request::endings_{0};
+
 Request::Request ()
 {
   static std::atomic<uint64_t> last_serial{0};
@@ -41,7 +43,8 @@ void
 Request::end (FinishReason reason)
 {
   FinishReason none = FinishReason::kNone;
-  finish_early.compare_exchange_strong (none, reason);
+  if (finish_early.compare_exchange_strong (none, reason))
+    endings_.fetch_add (1, std::memory_order_release);
 }
 
 } // namespace millrace

@@ -76,6 +76,11 @@ struct Request {
 
   /// The first reason given wins. Any thread.
   void end (FinishReason reason);
+  /// Changes whenever end () has ended a request of this process: who has seen it need not look at each.
+  static uint64_t endings () { return endings_.load (std::memory_order_acquire); }
+
+private:
+  static std::atomic<uint64_t> endings_;
 };
 
 /// A request in the scheduler, from its arrival there. Owned by the scheduler; stages see it through their rows.

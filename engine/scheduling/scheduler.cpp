@@ -13,6 +13,7 @@ namespace
 {
 
 constexpr int kCautiousPrefill = 64; ///< tokens beside decode rows before anything has been measured
+constexpr int kMixedSteps = 15;      ///< in a row, before the cost of decode rows alone is looked at again
 constexpr int kMinSavedTokens = 256; ///< shorter ones are computed as fast as read
 constexpr int kPlanAttempts = 3;
 
@@ -140,8 +141,11 @@ Scheduler::admit (std::shared_ptr<Request> request)
   auto sequence = std::make_unique<Sequence> ();
   sequence->submitted_us = request->submitted_us > 0 ? request->submitted_us : settings_.clock ();
   sequence->rank = rank_of (sequence->submitted_us, request->priority);
-  if (request->timeout_us > 0)
+  seen_endings_ = 0; // it may have been ended before
+  if (request->timeout_us > 0) {
     sequence->deadline_us = sequence->submitted_us + request->timeout_us;
+    earliest_deadline_us_ = std::min (earliest_deadline_us_, sequence->deadline_us);
+  }
   request->error = check (*request);
   sequence->request = std::move (request);
   if (sequence->request->error) {
@@ -169,10 +173,17 @@ Scheduler::admit (std::shared_ptr<Request> request)
 void
 Scheduler::expire (int64_t now)
 {
+  if (now < earliest_deadline_us_)
+    return;
+  earliest_deadline_us_ = INT64_MAX;
   for (const Sequences *sequences : {&waiting_, &live_}) {
     for (const auto &sequence : *sequences) {
-      if (sequence->deadline_us > 0 && now >= sequence->deadline_us)
+      if (sequence->deadline_us == 0)
+        continue;
+      if (now >= sequence->deadline_us)
         sequence->request->end (FinishReason::kTimeout);
+      else
+        earliest_deadline_us_ = std::min (earliest_deadline_us_, sequence->deadline_us);
     }
   }
 }
@@ -188,6 +199,10 @@ Scheduler::leave (std::unique_ptr<Sequence> sequence)
 void
 Scheduler::remove_ended ()
 {
+  const uint64_t endings = Request::endings ();
+  if (endings == seen_endings_)
+    return;
+  seen_endings_ = endings;
   for (Sequences *sequences : {&waiting_, &live_}) {
     for (auto &sequence : *sequences) {
       if (sequence->request->finish_early.load () != FinishReason::kNone)
@@ -364,6 +379,7 @@ Scheduler::add_rows (Step &step)
     sequence.request->statistics.steps++;
     work_.prefill_tokens += row.prefill_tokens;
     work_.prefill_positions += row.prefill_tokens * (row.position + 0.5 * row.prefill_tokens);
+    work_.prefill_lengths += row.prefill_tokens > 0 ? row.position : 0;
   }
 }
 
@@ -399,8 +415,9 @@ Scheduler::plan (Step &step)
     budgets.prefill_tokens = settings_.prefill_tokens;
     budgets.max_draft = settings_.max_draft;
     budgets.max_step_ms = settings_.max_step_ms;
-    budgets.max_growth = std::max (kCautiousPrefill, 2 * largest_prefill_);
+    budgets.max_growth = std::max (kCautiousPrefill, 2 * recent_prefill_);
     budgets.cost = settings_.learn_cost ? &cost_ : nullptr;
+    budgets.decode_only = mixed_steps_ >= kMixedSteps;
     budgets.groups = layout_;
     for (int group = 0; group < kv_->groups (); group++)
       budgets.available[static_cast<size_t> (group)] = kv_->available (group);
@@ -512,7 +529,10 @@ Scheduler::commit (Step &step)
   }
   if (settings_.learn_cost)
     cost_.learn (work_, static_cast<double> (now - planned_us_) / 1000);
-  largest_prefill_ = std::max (largest_prefill_, work_.prefill_tokens);
+  if (work_.prefill_tokens > 0 && work_.scored_tokens > 0)
+    recent_prefill_ = work_.prefill_tokens;
+  if (work_.scored_tokens > 0)
+    mixed_steps_ = work_.prefill_tokens > 0 ? mixed_steps_ + 1 : 0;
 
   report_.prefill_tokens = work_.prefill_tokens;
   report_.scored_tokens = work_.scored_tokens;

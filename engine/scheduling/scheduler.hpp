@@ -129,13 +129,16 @@ private:
   std::unique_ptr<KvCache> kv_;
   Planner planner_;
   CostModel cost_;
-  int largest_prefill_ = 0; ///< of a step so far
+  int mixed_steps_ = 0;    ///< with decode rows and prompts, since the last one with decode rows alone
+  int recent_prefill_ = 0; ///< tokens of the last step that had decode rows and prompts
 
   Sequences waiting_; ///< by rank; preempted ones too
   Sequences live_;    ///< by rank
   Sequences leaving_; ///< end in the present step
   std::vector<std::shared_ptr<Request>> finished_;
   std::vector<int> free_slots_;
+  uint64_t seen_endings_ = 0;                ///< Request::endings ()
+  int64_t earliest_deadline_us_ = INT64_MAX; ///< of all requests, or earlier
 
   // Of the step under way.
   std::vector<SequenceView> views_;
