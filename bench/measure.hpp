@@ -1,18 +1,27 @@
-// Medians, for the benchmarks.
+// Quantiles and times, for the benchmarks.
 #pragma once
 
 #include <algorithm>
 #include <chrono>
+#include <utility>
 #include <vector>
 
 namespace millrace::bench
 {
 
+/// The value that a share of `q` lies below.
+inline double
+quantile (std::vector<double> values, double q)
+{
+  std::sort (values.begin (), values.end ());
+  return values[std::min (values.size () - 1,
+                          static_cast<size_t> (q * static_cast<double> (values.size ())))];
+}
+
 inline double
 median (std::vector<double> values)
 {
-  std::sort (values.begin (), values.end ());
-  return values[values.size () / 2];
+  return quantile (std::move (values), 0.5);
 }
 
 inline double

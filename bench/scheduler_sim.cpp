@@ -9,6 +9,7 @@
 // it found in the cache. The queue ends when the first of its tokens is computed. ITL is the gap between two steps that
 // gave the request tokens. Goodput counts requests whose TTFT and mean time between tokens meet the targets.
 
+#include "bench/empty_model.hpp"
 #include "bench/measure.hpp"
 #include "bench/sim_figures.hpp"
 #include "bench/sim_plan_cost.hpp"
@@ -64,7 +65,7 @@ public:
     settings.learn_cost = options.learn_cost;
     settings.clock = virtual_clock;
     settings.plan = make_policy (policy, options.stall);
-    scheduler_ = std::make_unique<Scheduler> (null_model (), settings);
+    scheduler_ = std::make_unique<Scheduler> (bench::empty_model (kVocab, kMaxPositions, 1), settings);
     figures_.policy = policy;
     figures_.rate = trace_->rate;
   }

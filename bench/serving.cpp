@@ -27,15 +27,6 @@ namespace
 {
 
 constexpr int kStreams = 8, kPrompt = 4000;
-constexpr int kDeferBelow = 64; // the default of llmprefill
-
-double
-quantile (std::vector<double> values, double q)
-{
-  std::sort (values.begin (), values.end ());
-  return values[std::min (values.size () - 1,
-                          static_cast<size_t> (q * static_cast<double> (values.size ())))];
-}
 
 /// A folder as `source`, with room for longer prompts.
 void

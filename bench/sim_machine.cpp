@@ -1,6 +1,5 @@
 #include "bench/sim_machine.hpp"
 
-#include <stdexcept>
 #include <string>
 
 namespace millrace::sim
@@ -10,37 +9,6 @@ namespace
 {
 
 constexpr int kAloneChunk = 512;
-
-class NullContext final : public ExecutionContext
-{
-public:
-  explicit NullContext (int max_tokens)
-      : max_tokens_ (max_tokens)
-  {
-  }
-  void forward (std::span<const Slice>) override { throw std::logic_error ("there is no model"); }
-  int max_tokens () const override { return max_tokens_; }
-  void copy_block (int, BlockId, BlockId) override {}
-  void clear_block (int, BlockId) override {}
-  void read_block (int, BlockId, std::span<std::byte>) const override {}
-  void write_block (int, BlockId, std::span<const std::byte>) override {}
-
-private:
-  int max_tokens_;
-};
-
-class NullCompiled final : public CompiledModel
-{
-public:
-  KvLayout kv_layout (KvType) const override { return {{.block_bytes = 1}}; }
-  std::string kv_identity () const override { return "null"; }
-  size_t weight_bytes () const override { return 0; }
-  std::string description () const override { return "null"; }
-  std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const override
-  {
-    return std::make_unique<NullContext> (options.max_tokens);
-  }
-};
 
 StepWork
 chunk_after (int position, int tokens)
@@ -102,18 +70,6 @@ double
 Machine::share_ms (int cached, int computed, int answer, double batch) const
 {
   return alone_ms (cached, computed, answer) - answer * pass_ms * (1 - 1 / batch);
-}
-
-std::shared_ptr<const Model>
-null_model ()
-{
-  auto model = std::make_shared<Model> ();
-  model->directory = "null";
-  model->spec.family = "null";
-  model->spec.vocab = kVocab;
-  model->spec.max_positions = kMaxPositions;
-  model->compiled = std::make_shared<NullCompiled> ();
-  return model;
 }
 
 } // namespace millrace::sim

@@ -53,7 +53,4 @@ struct Machine {
   double share_ms (int cached, int computed, int answer, double batch) const;
 };
 
-/// Every block is one byte; forward () is never called.
-std::shared_ptr<const Model> null_model ();
-
 } // namespace millrace::sim

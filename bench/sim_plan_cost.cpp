@@ -1,4 +1,5 @@
 #include "bench/sim_plan_cost.hpp"
+#include "bench/empty_model.hpp"
 
 #include "bench/sim_machine.hpp"
 #include "bench/sim_random.hpp"
@@ -43,7 +44,7 @@ public:
     settings.learn_cost = false; // whole budgets for prompts: the short ones are soon done
     settings.clock = virtual_clock;
     settings.kv_bytes = static_cast<size_t> (what.kv_tokens ? what.kv_tokens : 1 << 25) / kBlockTokens;
-    scheduler_ = std::make_unique<Scheduler> (null_model (), settings);
+    scheduler_ = std::make_unique<Scheduler> (bench::empty_model (kVocab, kMaxPositions, 1), settings);
   }
 
   void run (int steps)

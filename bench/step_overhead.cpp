@@ -8,6 +8,7 @@
 // for the six calls without GStreamer, beside the bound of 5 µs + 1 µs × batch. Exit code 1 when a bound is
 // missed.
 
+#include "bench/empty_model.hpp"
 #include "bench/measure.hpp"
 
 #include "engine/drafting/ngram_drafter.hpp"
@@ -34,52 +35,11 @@ namespace
 constexpr int kVocab = 32;
 constexpr int kSteps = 2000;
 
-class EmptyContext final : public ExecutionContext
-{
-public:
-  explicit EmptyContext (int max_tokens)
-      : max_tokens_ (max_tokens)
-  {
-  }
-  void forward (std::span<const Slice> slices) override
-  {
-    for (const Slice &slice : slices) {
-      for (int i = 0; i < slice.scored; i++)
-        slice.logits[i * kVocab + 7] = 1;
-    }
-  }
-  int max_tokens () const override { return max_tokens_; }
-  void copy_block (int, BlockId, BlockId) override {}
-  void clear_block (int, BlockId) override {}
-  void read_block (int, BlockId, std::span<std::byte>) const override {}
-  void write_block (int, BlockId, std::span<const std::byte>) override {}
-
-private:
-  int max_tokens_;
-};
-
-class EmptyModel final : public CompiledModel
-{
-public:
-  KvLayout kv_layout (KvType) const override { return {{.block_bytes = 64}}; }
-  std::string kv_identity () const override { return "empty"; }
-  size_t weight_bytes () const override { return 0; }
-  std::string description () const override { return "empty"; }
-  std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const override
-  {
-    return std::make_unique<EmptyContext> (options.max_tokens);
-  }
-};
-
 std::shared_ptr<const Model>
-empty_model ()
+model_with_tokenizer ()
 {
-  auto model = std::make_shared<Model> ();
   g_autofree char *demo = millrace_find_model ("demo");
-  model->directory = "empty";
-  model->spec.vocab = kVocab;
-  model->spec.max_positions = 2 * kSteps;
-  model->compiled = std::make_shared<EmptyModel> ();
+  auto model = bench::empty_model (kVocab, 2 * kSteps, 64);
   model->tokenizer = Tokenizer::load (std::filesystem::path (demo) / "tokenizer.json");
   return model;
 }
@@ -176,7 +136,7 @@ main (int argc, char **argv)
 {
   gst_init (&argc, &argv);
   const int runs = argc > 1 ? std::atoi (argv[1]) : 9;
-  const auto engine = empty_model ();
+  const auto engine = model_with_tokenizer ();
   auto model = Ref<MillraceModel>::adopt (wrap_model (engine));
 
   bool within = true;

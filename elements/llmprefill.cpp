@@ -21,9 +21,6 @@
 #include "engine/model/forward.hpp"
 #include "library/stage.hpp"
 
-static constexpr int kDeferBelow =
-    64; // tokens: reading the weights a second time would cost as much as computing them
-
 struct LlmPrefill {
   LlmStage parent;
   gint defer_below; // OBJECT_LOCK
@@ -75,7 +72,7 @@ llm_prefill_get_property (GObject *object, guint id, GValue *value, GParamSpec *
 static void
 llm_prefill_init (LlmPrefill *self)
 {
-  self->defer_below = kDeferBelow;
+  self->defer_below = millrace::kDeferBelow;
 }
 
 static void
@@ -90,7 +87,7 @@ llm_prefill_class_init (LlmPrefillClass *klass)
           "defer-below", "Defer below",
           "Leave prompt chunks of at most this many tokens to the verifier, which then reads the "
           "weights once instead of twice; 0: none",
-          0, G_MAXINT, kDeferBelow,
+          0, G_MAXINT, millrace::kDeferBelow,
           static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_PLAYING)));
   auto *stage_class = reinterpret_cast<LlmStageClass *> (klass);
   millrace::add_stage_pads (stage_class, millrace::kPlannedCaps, millrace::kPlannedCaps);

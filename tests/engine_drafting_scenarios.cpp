@@ -5,6 +5,7 @@
 
 #include "tests/fake_model.hpp"
 #include "tests/request_loop.hpp"
+#include "tests/resident_memory.hpp"
 #include "tests/sanitized.hpp"
 #include "tests/seed.hpp"
 #include "tests/synthetic_model.hpp"
@@ -15,7 +16,6 @@
 #include <algorithm>
 #include <fstream>
 #include <random>
-#include <unistd.h>
 
 using namespace millrace;
 using namespace millrace::testing;
@@ -50,15 +50,6 @@ random_tokens (std::mt19937_64 &random, int count, int vocab)
   for (int i = 0; i < count; i++)
     tokens.push_back (static_cast<TokenId> (random () % static_cast<uint64_t> (vocab)));
   return tokens;
-}
-
-long
-resident_kib ()
-{
-  std::ifstream statm ("/proc/self/statm");
-  long size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * (sysconf (_SC_PAGESIZE) / 1024);
 }
 
 void

@@ -314,3 +314,16 @@ TEST (CostModel, LearnsLinearCostsAndShrugsOffHiccups)
       20, 0.5);
   EXPECT_EQ (cost.prefill_tokens_within (0, 0, 1), 0);
 }
+
+TEST (CostModel, StepsFasterThanDecodeAloneDoNotMakePromptsFree)
+{
+  CostModel cost;
+  const StepWork decode{.scored_tokens = 8, .scored_positions = 800};
+  StepWork mixed = decode;
+  mixed.prefill_tokens = 4;
+  for (int i = 0; i < 10; i++)
+    cost.learn (decode, 10);
+  for (int i = 0; i < 200; i++) // 2 ms for the prompt, and noise that is larger
+    cost.learn (mixed, 12 + (i % 2 ? 3 : -3));
+  EXPECT_NEAR (cost.prefill_ms (mixed), 2, 0.8);
+}

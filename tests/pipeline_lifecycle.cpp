@@ -3,6 +3,7 @@
 // Starting and stopping pipelines, also in mid-generation, leaves nothing behind.
 
 #include "tests/pipeline_runner.hpp"
+#include "tests/resident_memory.hpp"
 
 #include <gst/gst.h>
 #include <gtest/gtest.h>
@@ -15,23 +16,14 @@
 #include <fstream>
 #include <malloc.h>
 #include <mutex>
-#include <unistd.h>
 
 using millrace::Ref;
+using millrace::testing::resident_kib;
 
 namespace
 {
 
 constexpr int kCycles = millrace::testing::kSanitized ? 60 : 1000;
-
-long
-resident_kib ()
-{
-  std::ifstream statm ("/proc/self/statm");
-  long size = 0, resident = 0;
-  statm >> size >> resident;
-  return resident * (sysconf (_SC_PAGESIZE) / 1024);
-}
 
 struct FirstText {
   std::mutex mutex;

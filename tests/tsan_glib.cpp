@@ -1,10 +1,12 @@
 // Tells ThreadSanitizer of GLib's synchronization.
 //
-// GMutex, GCond and GAsyncQueue are futexes and locks inside libraries that are not instrumented, so every hand-over
-// through them would look like a race. These functions stand in front of GLib's: they call the real ones and say
-// what was acquired and released. Linked into the tests of the tsan preset only.
+// GMutex, GCond, GAsyncQueue and references are futexes, locks and atomics inside libraries that are not
+// instrumented, so every hand-over through them would look like a race. These functions stand in front of GLib's
+// and GStreamer's: they call the real ones and say what was acquired and released. Linked into the tests of the
+// tsan preset only.
 
 #include <glib.h>
+#include <gst/gst.h>
 #include <sanitizer/tsan_interface.h>
 
 #include <dlfcn.h>
@@ -101,5 +103,33 @@ g_async_queue_timeout_pop (GAsyncQueue *queue, guint64 timeout)
   gpointer data = next (queue, timeout);
   __tsan_acquire (queue);
   return data;
+}
+
+// References are atomics in there too: whoever drops the last one frees a meta that others read before they dropped
+// theirs. Each drop is a release, and the meta's own free function, which libgstreamer calls, acquires.
+void
+gst_mini_object_unref (GstMiniObject *object)
+{
+  static const auto next = real<void (*) (GstMiniObject *)> ("gst_mini_object_unref");
+  __tsan_release (object);
+  next (object);
+}
+
+const GstMetaInfo *
+gst_meta_register (GType api, const gchar *impl, gsize size, GstMetaInitFunction init,
+                   GstMetaFreeFunction free, GstMetaTransformFunction transform)
+{
+  using Register = const GstMetaInfo *(*)(GType, const gchar *, gsize, GstMetaInitFunction,
+                                          GstMetaFreeFunction, GstMetaTransformFunction);
+  static const auto next = real<Register> ("gst_meta_register");
+  static GQuark original = g_quark_from_static_string ("tsan-meta-free");
+  g_type_set_qdata (api, original, reinterpret_cast<gpointer> (free));
+  const auto acquire = [] (GstMeta *meta, GstBuffer *buffer) {
+    __tsan_acquire (buffer);
+    if (const auto its_own =
+            reinterpret_cast<GstMetaFreeFunction> (g_type_get_qdata (meta->info->api, original)))
+      its_own (meta, buffer);
+  };
+  return next (api, impl, size, init, acquire, transform);
 }
 }

@@ -99,7 +99,6 @@ bool
 KvCache::attach (SequenceKv &sequence, std::span<const TokenId> tokens)
 {
   assert (sequence.tokens == 0 && sequence.shared == 0);
-  sequence.disk_tokens = 0;
   for (int group = 0; group < groups (); group++) {
     if (is_recurrent (group) && available (group) < 2)
       return false;
@@ -117,7 +116,6 @@ KvCache::attach (SequenceKv &sequence, std::span<const TokenId> tokens)
   statistics_.lookups++;
   statistics_.lookup_tokens += tokens.size () - 1;
   statistics_.hit_tokens += static_cast<uint64_t> (sequence.tokens);
-  statistics_.disk_hit_tokens += static_cast<uint64_t> (sequence.disk_tokens);
   return true;
 }
 
@@ -193,7 +191,8 @@ KvCache::take_cached (SequenceKv &sequence, std::span<const TokenId> tokens)
   }
   if (usable == begin)
     return 0;
-  sequence.disk_tokens += std::min (disk_blocks, usable - begin) * kBlockTokens;
+  statistics_.disk_hit_tokens +=
+      static_cast<uint64_t> (std::min (disk_blocks, usable - begin) * kBlockTokens);
   sequence.tables[0].insert (sequence.tables[0].end (), path_.begin (), path_.end ());
   for (int group = 1; group < groups (); group++) {
     auto &blocks = table (sequence, group);

@@ -34,7 +34,6 @@ struct SequenceKv {
   int shared = 0;                               ///< leading entries that belong to the tree and are pinned
   std::array<int, kMaxKvGroups> window_begin{}; ///< entries before it are given up; 0 but for window groups
   BlockId snapshot_node = kNoBlock;             ///< where the last snapshot of generated text was put
-  int disk_tokens = 0;                          ///< of the last attach: read from disk
   int hashed = -1;                              ///< entry that next_hash is of
   BlockHash next_hash;                          ///< of the block after the shared ones
 };

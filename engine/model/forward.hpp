@@ -6,6 +6,9 @@ namespace millrace
 
 struct Step;
 
+constexpr int kDeferBelow =
+    64; ///< tokens: reading the weights once more would cost as much as computing them
+
 /// Computes KV of each row's prompt chunk; rows with at most `defer_below` tokens are left to verify ().
 void prefill (Step &step, int defer_below = 0);
 

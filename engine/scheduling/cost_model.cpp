@@ -50,11 +50,9 @@ solve (std::array<std::array<double, N>, N> a, std::array<double, N> b, const st
 } // namespace
 
 void
-CostModel::Regression::add (const Terms &terms, double milliseconds)
+CostModel::Regression::add (const Terms &terms, double milliseconds, double expected_ms)
 {
-  if (samples >= kTrusted)
-    milliseconds = std::min (milliseconds, kOutlier * at (terms) + 0.1);
-  const double scale = 1 / std::max (milliseconds, kLeastMs);
+  const double scale = 1 / std::max (expected_ms, kLeastMs);
   const double y = milliseconds * scale;
   Terms x = terms;
   for (double &value : x)
@@ -109,16 +107,24 @@ CostModel::learn (const StepWork &work, double milliseconds)
 {
   if (!std::isfinite (milliseconds) || milliseconds < 0)
     return;
+  const bool trusted =
+      (work.scored_tokens == 0 || knows_decode ()) && (work.prefill_tokens == 0 || knows_prefill ());
+  double expected_ms = milliseconds; // weighing samples by their own noise would favour the fast ones
+  if (trusted) { // of the whole step: noise of the decode rows must not look like an outlier of a small chunk
+    expected_ms = predict_ms (work);
+    milliseconds = std::min (milliseconds, kOutlier * expected_ms + kLeastMs);
+  }
   if (work.prefill_tokens == 0) {
     if (work.scored_tokens > 0)
-      decode_.add (decode_terms (work), milliseconds);
+      decode_.add (decode_terms (work), milliseconds, expected_ms);
   } else if (work.scored_tokens == 0 || knows_decode ()) {
     if (work.scored_tokens == 0) {
       const double token_ms = milliseconds / work.prefill_tokens;
       cheapest_token_ms_ =
           cheapest_token_ms_ > 0 ? std::min (cheapest_token_ms_ * kCheapestForgets, token_ms) : token_ms;
     }
-    prefill_.add (prefill_terms (work), std::max (0.0, milliseconds - decode_ms (work)));
+    // Below zero now and then, as noise has it: cutting it off would be a bias.
+    prefill_.add (prefill_terms (work), milliseconds - decode_ms (work), expected_ms);
   }
 }
 

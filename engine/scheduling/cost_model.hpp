@@ -2,11 +2,12 @@
 //
 // Two small linear models: a step without prefill costs a + b · scored tokens + c · positions they read; prefill adds
 // d + e · tokens + f · tokens · positions before them + g · positions of the sequences, whose keys and values are
-// read once however few the tokens. Each is a ridge regression of relative errors over its own past steps, so that small
-// chunks, where it matters, count as much as large ones; steps are forgotten slowly and only as new ones of
-// the same kind arrive. A step that took several times what was expected
-// (the machine was busy elsewhere) counts for less. When all chunks were alike, a regression cannot tell the cost of a token
-// from that of a step; so a token is never taken to cost less than in the cheapest step of prompts alone. No clock: the caller measures.
+// read once however few the tokens. Each is a ridge regression over its own past steps, of errors relative to the
+// step, so that small chunks, where it matters, count as much as large ones; steps are forgotten slowly and only as
+// new ones of the same kind arrive. A step that took several times what was expected (the machine was busy
+// elsewhere) counts for less. When all chunks were alike, a regression cannot tell the cost of a token from that of
+// a step; so a token is never taken to cost less than in the cheapest step of prompts alone. No clock: the
+// caller measures.
 //
 // Deterministic; one thread; no allocation.
 #pragma once
@@ -54,7 +55,8 @@ private:
     Terms targets{};                      ///< sum of x y
     Terms weights{};
 
-    void add (const Terms &x, double y);
+    /// `milliseconds` of a step that was expected to take `expected_ms` in all, by which its error is measured.
+    void add (const Terms &terms, double milliseconds, double expected_ms);
     double at (const Terms &x) const;
   };
 

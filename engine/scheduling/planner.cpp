@@ -58,14 +58,28 @@ Planner::plan (std::span<const SequenceView> sequences, const Budgets &budgets, 
 
 // --- memory ---------------------------------------------------------------------------------------
 
+/// Entries of a group's table that a sequence has or has been promised in this plan.
+int
+Planner::held (int index, size_t group) const
+{
+  const int claimed = grants_[static_cast<size_t> (index)].length;
+  const int entries = sequences_[static_cast<size_t> (index)].entries[group];
+  return claimed > 0 ? std::max (entries, table_size (budgets_->groups[group], claimed)) : entries;
+}
+
+/// Blocks that come free when a sequence is preempted: what it alone holds, and what it was promised.
+int
+Planner::freed (int index, size_t group) const
+{
+  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  return view.releasable[group] + held (index, group) - view.entries[group];
+}
+
 bool
 Planner::lacks_even (int index, int length, const BlockCounts &available) const
 {
-  const SequenceView &view = sequences_[static_cast<size_t> (index)];
-  const int claimed = grants_[static_cast<size_t> (index)].length;
   for (size_t g = 0; g < budgets_->groups.size (); g++) {
-    const int held = std::max (view.entries[g], claimed > 0 ? table_size (budgets_->groups[g], claimed) : 0);
-    if (table_size (budgets_->groups[g], length) - held > available[g])
+    if (table_size (budgets_->groups[g], length) - held (index, g) > available[g])
       return true;
   }
   return false;
@@ -76,13 +90,9 @@ Planner::claim (int index, int length)
 {
   if (lacks (index, length))
     return false;
-  const SequenceView &view = sequences_[static_cast<size_t> (index)];
+  for (size_t g = 0; g < budgets_->groups.size (); g++)
+    available_[g] -= std::max (0, table_size (budgets_->groups[g], length) - held (index, g));
   Grant &grant = grants_[static_cast<size_t> (index)];
-  for (size_t g = 0; g < budgets_->groups.size (); g++) {
-    const KvGroup &group = budgets_->groups[g];
-    const int held = std::max (view.entries[g], grant.length > 0 ? table_size (group, grant.length) : 0);
-    available_[g] -= std::max (0, table_size (group, length) - held);
-  }
   grant.length = std::max (grant.length, length);
   return true;
 }
@@ -90,15 +100,10 @@ Planner::claim (int index, int length)
 void
 Planner::preempt (int index)
 {
-  const SequenceView &view = sequences_[static_cast<size_t> (index)];
-  Grant &grant = grants_[static_cast<size_t> (index)];
-  for (size_t g = 0; g < budgets_->groups.size (); g++) {
-    const int claimed =
-        grant.length > 0 ? table_size (budgets_->groups[g], grant.length) - view.entries[g] : 0;
-    available_[g] += view.releasable[g] + std::max (0, claimed);
-  }
+  for (size_t g = 0; g < budgets_->groups.size (); g++)
+    available_[g] += freed (index, g);
   refused_ = false;
-  grant = {.preempted = true};
+  grants_[static_cast<size_t> (index)] = {.preempted = true};
   plan_->preempted.push_back (index);
 }
 
@@ -113,13 +118,9 @@ Planner::make_room (int index, int length)
       return false; // those before had more within reach
     BlockCounts within_reach = available_;
     for (int victim = index + 1; victim < count; victim++) {
-      const Grant &grant = grants_[static_cast<size_t> (victim)];
-      const SequenceView &view = sequences_[static_cast<size_t> (victim)];
-      for (size_t g = 0; !grant.preempted && g < budgets_->groups.size (); g++) {
-        const int claimed =
-            grant.length > 0 ? table_size (budgets_->groups[g], grant.length) - view.entries[g] : 0;
-        within_reach[g] += view.releasable[g] + std::max (0, claimed);
-      }
+      for (size_t g = 0; !grants_[static_cast<size_t> (victim)].preempted && g < budgets_->groups.size ();
+           g++)
+        within_reach[g] += freed (victim, g);
     }
     if (lacks_even (index, length, within_reach)) {
       refused_ = true;
@@ -240,7 +241,7 @@ Planner::chunk_that_fits (int index, int wanted)
     int room = wanted;
     for (size_t g = 0; g < budgets_->groups.size (); g++) {
       if (budgets_->groups[g].kind != KvGroup::Kind::kRecurrent)
-        room = std::min (room, (view.entries[g] + available_[g]) * kBlockTokens - view.kv_tokens);
+        room = std::min (room, (held (index, g) + available_[g]) * kBlockTokens - view.kv_tokens);
     }
     wanted = std::max (room, 0);
     if (wanted > 0 && lacks (index, length_of (wanted))) { // the prompt fits, its pending token does not

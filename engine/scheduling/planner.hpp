@@ -84,6 +84,8 @@ public:
   void plan (std::span<const SequenceView> sequences, const Budgets &budgets, StepPlan &plan);
 
 private:
+  int held (int index, size_t group) const;
+  int freed (int index, size_t group) const;
   bool claim (int index, int length);
   bool make_room (int index, int length);
   bool lacks (int index, int length) const { return lacks_even (index, length, available_); }
