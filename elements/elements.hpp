@@ -1,4 +1,4 @@
-// The element types of the core plug-in.
+// The element types of the plug-ins.
 #pragma once
 
 #include <gst/gst.h>
@@ -14,5 +14,8 @@ GType llm_verifier_get_type (void);
 GType llm_sampler_get_type (void);
 GType llm_detokenizer_get_type (void);
 GType llm_bin_get_type (void);
+
+GType llm_http_src_get_type (void);
+GType llm_http_sink_get_type (void);
 
 G_END_DECLS

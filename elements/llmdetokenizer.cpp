@@ -6,7 +6,7 @@
  * back until they can no longer match.
  *
  * With `format=text` each buffer of text leaves as soon as it is certain. A failed request has no place in a
- * text stream: it is posted as a warning, and at EOS as an error when `fail-at-eos` is set, so that a program
+ * text stream: unless its sender is told, as with llmhttpsrc, it is posted as a warning, and at EOS as an error when `fail-at-eos` is set, so that a program
  * around the pipeline exits with an error. With `format=jsonl` one line leaves for each request when it has
  * ended: `id`, `text`, `finish_reason`, `usage`, `logprobs` or `error`,
  * and with `statistics` what it cost.
@@ -26,6 +26,7 @@
 #include "library/error.hpp"
 #include "library/meta.hpp"
 #include "library/ref.hpp"
+#include "library/reply.hpp"
 #include "library/request.hpp"
 
 #include <unordered_map>
@@ -46,6 +47,9 @@ struct Stream {
   millrace::TextStream text;
   std::string whole = {};                 // format=jsonl: the text so far
   millrace::ResultLogprobs logprobs = {}; // format=jsonl
+  millrace::TextDetails details = {};     // format=text with a reply: what has not left yet
+  int described = 0;                      // tokens of which details were made
+  bool replied = false;                   // somebody waits for the answer
   bool begun = false;                     // some text has left
 };
 
@@ -98,18 +102,6 @@ snapshot (LlmDetokenizer *self)
   return settings;
 }
 
-static millrace::FinishReason
-finish_of (const MillraceRequestMeta *meta)
-{
-  using millrace::FinishReason;
-  for (auto reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kCancelled,
-                      FinishReason::kTimeout, FinishReason::kError}) {
-    if (g_strcmp0 (meta->finish, millrace::finish_reason_name (reason)) == 0)
-      return reason;
-  }
-  return FinishReason::kNone;
-}
-
 static void
 note_failure (LlmDetokenizer *self, const millrace::Request &request)
 {
@@ -140,6 +132,37 @@ collect_logprobs (Stream &stream, const MillraceRequestMeta *meta)
   }
 }
 
+static millrace::TokenText
+describe (millrace::TokenId token, float logprob, const millrace::Tokenizer &tokenizer)
+{
+  const millrace::TokenId ids[] = {token};
+  return {.text = tokenizer.decode (ids),
+          .bytes = std::string (tokenizer.token_bytes (token)),
+          .id = token,
+          .logprob = logprob,
+          .top = {}};
+}
+
+// Whoever formats the answer has no tokenizer: it gets the log-probabilities as text.
+static void
+collect_details (Stream &stream, const MillraceRequestMeta *meta, const millrace::Tokenizer &tokenizer)
+{
+  const auto *details = millrace::token_details (meta);
+  if (!details)
+    return;
+  for (const millrace::SampledToken &token : details->tokens) {
+    if (stream.described == stream.text.usage ().completion_tokens)
+      break;
+    stream.described++;
+    auto text = describe (token.token, token.logprob, tokenizer);
+    for (int i = 0; i < token.top_count; i++) {
+      const auto &top = details->top[static_cast<size_t> (token.top_begin + i)];
+      text.top.push_back (describe (top.token, top.logprob, tokenizer));
+    }
+    stream.details.tokens.push_back (std::move (text));
+  }
+}
+
 static GstBuffer *
 text_buffer (GstBuffer *tokens, MillraceRequest *request, const std::string &text, const char *finish)
 {
@@ -163,13 +186,15 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
   millrace::Request &request = millrace::engine_request (object.get ());
   const auto *meta = millrace_buffer_get_request_meta (buffer);
   // Token ids without a request, as from llmtokenizer alone, are a whole text.
-  const auto end = meta && meta->finish                          ? finish_of (meta)
+  const auto end = meta && meta->finish                          ? millrace::finish_of (meta)
                    : meta && GST_BUFFER_OFFSET_IS_VALID (buffer) ? millrace::FinishReason::kNone
                                                                  : millrace::FinishReason::kLength;
 
   auto found = state.streams.find (request.serial);
   if (found == state.streams.end ())
-    found = state.streams.emplace (request.serial, Stream{.text = millrace::TextStream (request, tokenizer)})
+    found = state.streams
+                .emplace (request.serial, Stream{.text = millrace::TextStream (request, tokenizer),
+                                                 .replied = millrace::has_reply (object.get ())})
                 .first;
   Stream &stream = found->second;
   const bool was_finished = stream.text.finish () != millrace::FinishReason::kNone;
@@ -202,10 +227,20 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
       output = text_buffer (buffer, object.get (), line, finish_name);
     }
   } else {
-    if (ends_now && finish == millrace::FinishReason::kError)
+    const bool replied = stream.replied;
+    if (ends_now && finish == millrace::FinishReason::kError && !replied)
       note_failure (self, request);
+    if (!was_finished && meta && replied && request.sampling.logprobs >= 0)
+      collect_details (stream, meta, tokenizer);
     if (ends_now || !state.piece.empty ())
       output = text_buffer (buffer, object.get (), state.piece, finish_name);
+    if (output && replied && (ends_now || !stream.details.tokens.empty ())) {
+      stream.details.usage = stream.text.usage ();
+      stream.details.stop_string = stream.text.stop_string ();
+      millrace::set_text_details (
+          millrace_buffer_get_request_meta (output),
+          std::make_shared<const millrace::TextDetails> (std::exchange (stream.details, {})));
+    }
   }
   // The first tokens of a generation may be no text yet; its first text is what begins it here.
   if (output && !std::exchange (stream.begun, true))

@@ -7,7 +7,8 @@
  * Input is text, or JSON Lines with `boundary=jsonl`, one request in each line:
  * `{"id": "a", "prompt": "def f(", "max_tokens": 20, "temperature": 0.7, "stop": ["\n\n"]}`; instead of
  * `prompt` a line may have `messages` (rendered with the model's chat template) or `tokens`. Input without
- * caps, as from fdsrc or filesrc, is taken as UTF-8; where it is cut into buffers does not matter. A request
+ * caps, as from fdsrc or filesrc, is taken as UTF-8; with caps application/json, as from llmhttpsrc, each buffer is a request;
+ * where it is cut into buffers does not matter. A request
  * that is wrong ends with an error result; the others go on.
  *
  * The properties are defaults: a line's own fields win. They may be changed while playing and hold for
@@ -24,6 +25,7 @@
 #include "elements/elements.hpp"
 #include "elements/sampling_properties.hpp"
 
+#include "engine/chat/reasoning.hpp"
 #include "engine/model/chat_prompt.hpp"
 #include "engine/scheduling/request_json.hpp"
 #include "engine/scheduling/request_splitter.hpp"
@@ -43,6 +45,7 @@ namespace
 struct Settings { // OBJECT_LOCK
   LlmPromptBoundary boundary = BOUNDARY_AUTO;
   bool chat = false;
+  bool model_defaults = false;
   std::string system_prompt;
   millrace::Priority priority = millrace::Priority::kNormal;
   guint timeout_ms = 0;
@@ -52,6 +55,7 @@ struct Settings { // OBJECT_LOCK
 struct State { // streaming thread
   std::optional<millrace::RequestSplitter> splitter;
   bool has_caps = false;
+  bool json_caps = false; // each buffer is a request in JSON
   bool segment_seen = false;
   uint64_t requests = 0;
 };
@@ -71,7 +75,16 @@ struct LlmPromptClass {
 
 G_DEFINE_TYPE (LlmPrompt, llm_prompt, LLM_TYPE_ELEMENT)
 
-enum { PROP_0, PROP_BOUNDARY, PROP_CHAT, PROP_SYSTEM_PROMPT, PROP_PRIORITY, PROP_TIMEOUT_MS, PROP_SAMPLING };
+enum {
+  PROP_0,
+  PROP_BOUNDARY,
+  PROP_CHAT,
+  PROP_MODEL_DEFAULTS,
+  PROP_SYSTEM_PROMPT,
+  PROP_PRIORITY,
+  PROP_TIMEOUT_MS,
+  PROP_SAMPLING
+};
 
 static LlmPrompt *
 prompt_cast (gpointer object)
@@ -134,7 +147,8 @@ snapshot (LlmPrompt *self)
 
 // Turns messages into text with the model's template; what is wrong becomes the request's error.
 static std::string
-render (LlmPrompt *self, millrace::Request &request, const std::string &messages, const std::string &tools)
+render (LlmPrompt *self, millrace::Request &request, const std::string &messages, const std::string &tools,
+        const std::string &kwargs)
 {
   const auto model = millrace::element_model (LLM_ELEMENT (self));
   if (!model->chat_template) {
@@ -145,11 +159,25 @@ render (LlmPrompt *self, millrace::Request &request, const std::string &messages
   }
   try {
     request.rendered = true;
-    return millrace::render_chat (*model, messages, tools, g_get_real_time () / G_USEC_PER_SEC);
+    std::string text =
+        millrace::render_chat (*model, messages, tools, g_get_real_time () / G_USEC_PER_SEC, kwargs);
+    request.starts_thinking = millrace::ends_thinking (text);
+    return text;
   } catch (const millrace::ChatTemplateError &error) {
     request.error = {"invalid_request", "messages", std::string ("chat template: ") + error.what ()};
     return {};
   }
+}
+
+// As transformers does when nobody says otherwise; where the model says nothing, 1 as in OpenAI's API.
+static void
+apply_model_defaults (const millrace::GenerationConfig &model, millrace::SamplingParams &sampling)
+{
+  sampling.temperature = model.temperature.value_or (1);
+  sampling.top_p = model.top_p.value_or (sampling.top_p);
+  sampling.top_k = model.top_k.value_or (sampling.top_k);
+  sampling.min_p = model.min_p.value_or (sampling.min_p);
+  sampling.repetition_penalty = model.repetition_penalty.value_or (sampling.repetition_penalty);
 }
 
 static std::string
@@ -157,21 +185,24 @@ prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
          const millrace::RequestSplitter::Prompt &prompt)
 {
   request.sampling = settings.sampling;
+  if (settings.model_defaults)
+    apply_model_defaults (millrace::element_model (LLM_ELEMENT (self))->generation, request.sampling);
   request.priority = settings.priority;
   request.timeout_us = int64_t{settings.timeout_ms} * 1000;
-  request.id = "req-" + std::to_string (++self->state.requests);
+  if (request.id.empty ()) // a source may have named it
+    request.id = "req-" + std::to_string (++self->state.requests);
   if (prompt.too_long) {
     request.error = {"invalid_request", "prompt",
                      "a request of more than " + std::to_string (millrace::kMaxRequestBytes) + " bytes"};
     return {};
   }
-  if (settings.boundary == BOUNDARY_JSONL) {
+  if (settings.boundary == BOUNDARY_JSONL || self->state.json_caps) {
     millrace::PromptInput input;
     request.error = millrace::parse_request (prompt.text, request, input);
     if (request.error)
       return {};
     if (input.kind == millrace::PromptInput::Kind::kMessages)
-      return render (self, request, input.messages_json, input.tools_json);
+      return render (self, request, input.messages_json, input.tools_json, input.kwargs_json);
     request.prompt = std::move (input.tokens);
     return std::move (input.text);
   }
@@ -182,14 +213,17 @@ prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
     request.error = {"invalid_utf8", "prompt", "byte " + std::to_string (offset) + " is not valid UTF-8"};
     return {};
   }
-  return render (self, request, millrace::single_turn_messages (settings.system_prompt, prompt.text), {});
+  return render (self, request, millrace::single_turn_messages (settings.system_prompt, prompt.text), {}, {});
 }
 
 static GstFlowReturn
 push_request (LlmPrompt *self, const Settings &settings, const millrace::RequestSplitter::Prompt &prompt,
               GstBuffer *timing)
 {
-  auto request = millrace::Ref<MillraceRequest>::adopt (millrace_request_new ());
+  // With JSON from a source that waits for the answer the request is there already.
+  const auto *meta = timing && self->state.json_caps ? millrace_buffer_get_request_meta (timing) : nullptr;
+  auto request = meta ? millrace::Ref<MillraceRequest>::share (meta->request)
+                      : millrace::Ref<MillraceRequest>::adopt (millrace_request_new ());
   const std::string text = prepare (self, settings, millrace::engine_request (request.get ()), prompt);
   GstBuffer *buffer = text.empty () ? gst_buffer_new () : gst_buffer_new_memdup (text.data (), text.size ());
   millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
@@ -253,7 +287,11 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   auto *self = prompt_cast (parent);
   switch (GST_EVENT_TYPE (event)) {
   case GST_EVENT_CAPS: {
+    GstCaps *caps = nullptr;
+    gst_event_parse_caps (event, &caps);
     self->state.has_caps = true;
+    self->state.json_caps = gst_structure_has_name (gst_caps_get_structure (caps, 0), "application/json") &&
+                            snapshot (self).boundary == BOUNDARY_AUTO;
     gst_event_unref (event);
     start_stream (self);
     return TRUE;
@@ -294,6 +332,9 @@ llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamS
   case PROP_CHAT:
     self->settings.chat = g_value_get_boolean (value);
     break;
+  case PROP_MODEL_DEFAULTS:
+    self->settings.model_defaults = g_value_get_boolean (value);
+    break;
   case PROP_SYSTEM_PROMPT: {
     const char *text = g_value_get_string (value);
     self->settings.system_prompt = text ? text : "";
@@ -323,6 +364,9 @@ llm_prompt_get_property (GObject *object, guint id, GValue *value, GParamSpec *s
     break;
   case PROP_CHAT:
     g_value_set_boolean (value, self->settings.chat);
+    break;
+  case PROP_MODEL_DEFAULTS:
+    g_value_set_boolean (value, self->settings.model_defaults);
     break;
   case PROP_SYSTEM_PROMPT:
     g_value_set_string (value, self->settings.system_prompt.c_str ());
@@ -396,6 +440,13 @@ llm_prompt_class_init (LlmPromptClass *klass)
   g_object_class_install_property (object_class, PROP_BOUNDARY,
                                    g_param_spec_enum ("boundary", "Boundary", "Where one request ends",
                                                       llm_prompt_boundary_get_type (), BOUNDARY_AUTO, ready));
+  g_object_class_install_property (
+      object_class, PROP_MODEL_DEFAULTS,
+      g_param_spec_boolean (
+          "model-defaults", "Model defaults",
+          "Take temperature, top-k, top-p, min-p and repetition-penalty from the model's "
+          "generation_config.json (temperature 1 where it has none) instead of the properties",
+          FALSE, playing));
   g_object_class_install_property (
       object_class, PROP_CHAT,
       g_param_spec_boolean ("chat", "Chat",

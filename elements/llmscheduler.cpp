@@ -12,7 +12,9 @@
  * docs/scheduling.md.
  *
  * The event `LlmCancel` (see millrace_event_new_cancel()) and the action signal #llmscheduler::cancel end a
- * request before the next step. Each ended request posts an element message `llm-request` with its counts and
+ * request before the next step. An out-of-band event `LlmHold` (`id`: string, `held`: boolean) makes a request
+ * pause where it is, for as long as its reader is slow, or go on. The custom query `LlmStats` gets what the property
+ * #llmscheduler:stats says. Each ended request posts an element message `llm-request` with its counts and
  * times; with `stats-interval` steps post `llm-step`. EOS is forwarded when all sink pads have it and no request is left.
  *
  * ## Example launch line
@@ -155,7 +157,7 @@ turn (LlmScheduler *self)
   auto &loop = self->loop;
   GstFlowReturn flow = GST_FLOW_OK;
   const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
-    flow = self->inbox.take (loop.arrived, loop.scheduler->idle ());
+    flow = self->inbox.take (loop.arrived, *loop.scheduler);
     if (flow != GST_FLOW_OK)
       return;
     start_stream (self);
@@ -229,11 +231,31 @@ llm_scheduler_cancel_signal (LlmScheduler *self, const char *id, gpointer)
     self->inbox.cancel (id);
 }
 
+// The events that concern one request, from either side. Does not take the event.
+static bool
+handle_request_event (LlmScheduler *self, GstEvent *event)
+{
+  const char *id = nullptr;
+  if (millrace_event_parse_cancel (event, &id)) {
+    self->inbox.cancel (id);
+    return true;
+  }
+  if (GST_EVENT_TYPE (event) != GST_EVENT_CUSTOM_BOTH_OOB)
+    return false;
+  const GstStructure *structure = gst_event_get_structure (event);
+  gboolean held = FALSE;
+  if (!gst_structure_has_name (structure, "LlmHold") || !gst_structure_get_boolean (structure, "held", &held))
+    return false;
+  id = gst_structure_get_string (structure, "id");
+  if (id)
+    self->inbox.hold (id, held);
+  return id;
+}
+
 static gboolean
 llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
   auto *self = scheduler_cast (parent);
-  const char *id = nullptr;
   switch (GST_EVENT_TYPE (event)) {
   case GST_EVENT_STREAM_START:
     self->inbox.set_eos (pad, false);
@@ -270,8 +292,7 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
       gst_pad_start_task (self->src, llm_scheduler_loop, self, nullptr);
     return TRUE;
   case GST_EVENT_CUSTOM_BOTH_OOB:
-    if (millrace_event_parse_cancel (event, &id)) {
-      self->inbox.cancel (id);
+    if (handle_request_event (self, event)) {
       gst_event_unref (event);
       return TRUE;
     }
@@ -281,13 +302,26 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   }
 }
 
+// A custom query "LlmStats" gets the statistics, so that a source can show them.
+static gboolean
+llm_scheduler_sink_query (GstPad *pad, GstObject *parent, GstQuery *query)
+{
+  auto *self = scheduler_cast (parent);
+  if (GST_QUERY_TYPE (query) != GST_QUERY_CUSTOM ||
+      !gst_structure_has_name (gst_query_get_structure (query), "LlmStats"))
+    return millrace::llm_element_query (pad, parent, query);
+  GValue stats = G_VALUE_INIT;
+  g_value_init (&stats, GST_TYPE_STRUCTURE);
+  g_value_take_boxed (&stats, self->inbox.statistics ());
+  gst_structure_take_value (gst_query_writable_structure (query), "stats", &stats);
+  return TRUE;
+}
+
 static gboolean
 llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
   auto *self = scheduler_cast (parent);
-  const char *id = nullptr;
-  if (millrace_event_parse_cancel (event, &id)) {
-    self->inbox.cancel (id);
+  if (handle_request_event (self, event)) {
     gst_event_unref (event);
     return TRUE;
   }
@@ -334,7 +368,7 @@ llm_scheduler_request_new_pad (GstElement *element, GstPadTemplate *templ, const
   GstPad *pad = gst_pad_new_from_template (templ, name);
   gst_pad_set_chain_function (pad, llm_scheduler_chain);
   gst_pad_set_event_function (pad, llm_scheduler_sink_event);
-  gst_pad_set_query_function (pad, millrace::llm_element_query);
+  gst_pad_set_query_function (pad, llm_scheduler_sink_query);
   GST_PAD_SET_ACCEPT_INTERSECT (pad);
   self->inbox.set_eos (pad, false);
   if (gst_element_add_pad (element, pad))

@@ -1,6 +1,7 @@
 #include "elements/scheduler_inbox.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <iterator>
 #include <utility>
 
@@ -14,6 +15,7 @@ SchedulerInbox::open (guint max_queued, WhenFull when_full, const Scheduler &sch
   max_queued_ = max_queued;
   when_full_ = when_full;
   all_rejected_ = 0;
+  limits_ = std::make_shared<const AdmissionLimits> (scheduler.limits ());
   snapshot_.take (scheduler);
 }
 
@@ -22,11 +24,17 @@ SchedulerInbox::submit (MillraceRequest *request)
 {
   Request &wanted = engine_request (request);
   wanted.submitted_us = steady_now_us ();
+  const ReplySlot reply = reply_slot (request); // the loop may end the request before this returns
   std::unique_lock lock (mutex_);
+  if (const auto limits = limits_) {
+    lock.unlock ();
+    wanted.error = limits->check (wanted);
+    lock.lock ();
+  }
   // Rejected requests pass the queue too, and must not grow it without bound either.
   room_.wait (lock, [&] {
     return flushing_ || flow_ != GST_FLOW_OK ||
-           (when_full_ == WhenFull::kReject ? rejected_ : queued ()) < max_queued_;
+           (wanted.error || when_full_ == WhenFull::kReject ? rejected_ : queued ()) < max_queued_;
   });
   if (flushing_)
     return GST_FLOW_FLUSHING;
@@ -38,18 +46,28 @@ SchedulerInbox::submit (MillraceRequest *request)
                     std::to_string (queued ()) +
                         " requests wait already, as many as max-queued allows; try again in " +
                         std::to_string ((retry_after_ms_ + 999) / 1000) + " s"};
-    rejected_++;
     all_rejected_++;
   }
+  const bool accepted = !wanted.error;
+  rejected_ += !accepted;
   known_.insert_or_assign (millrace_request_get_id (request), Ref<MillraceRequest>::share (request));
   queue_.push_back (share_request (request));
   work_.notify_one ();
+  lock.unlock ();
+  if (accepted)
+    reply.accepted ();
   return GST_FLOW_OK;
 }
 
 GstFlowReturn
-SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, bool idle)
+SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, const Scheduler &scheduler)
 {
+  const bool idle = scheduler.idle (), stalled = scheduler.stalled ();
+  const auto until =
+      std::chrono::steady_clock::now () +
+      std::chrono::microseconds (
+          stalled ? std::clamp<int64_t> (scheduler.next_deadline_us () - steady_now_us (), 0, kRecheckUs)
+                  : 0);
   std::unique_lock lock (mutex_);
   for (;;) {
     if (flushing_)
@@ -59,26 +77,57 @@ SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, bool idle)
     queue_.clear ();
     if (std::exchange (rejected_, 0) > 0)
       room_.notify_all ();
-    if (!idle || !arrived.empty ())
+    if (!arrived.empty ())
       return GST_FLOW_OK;
-    if (all_eos ())
-      return GST_FLOW_EOS;
-    work_.wait (lock);
+    const bool woken = std::exchange (woken_, false);
+    if (idle) {
+      if (all_eos ())
+        return GST_FLOW_EOS;
+      work_.wait (lock);
+    } else if (!stalled || woken || work_.wait_until (lock, until) == std::cv_status::timeout) {
+      return GST_FLOW_OK;
+    }
   }
+}
+
+Ref<MillraceRequest>
+SchedulerInbox::find (const char *id)
+{
+  std::lock_guard lock (mutex_);
+  const auto found = known_.find (id);
+  return found != known_.end () ? found->second : Ref<MillraceRequest> ();
+}
+
+/// After what the loop is to see has been done.
+void
+SchedulerInbox::wake ()
+{
+  std::lock_guard lock (mutex_);
+  woken_ = true;
+  work_.notify_all ();
 }
 
 bool
 SchedulerInbox::cancel (const char *id)
 {
-  Ref<MillraceRequest> request;
-  {
-    std::lock_guard lock (mutex_);
-    if (auto found = known_.find (id); found != known_.end ())
-      request = found->second;
-  }
-  if (request)
-    millrace_request_cancel (request.get ());
-  return static_cast<bool> (request);
+  const auto request = find (id);
+  if (!request)
+    return false;
+  millrace_request_cancel (request.get ());
+  wake ();
+  return true;
+}
+
+bool
+SchedulerInbox::hold (const char *id, bool held)
+{
+  const auto request = find (id);
+  if (!request)
+    return false;
+  engine_request (request.get ()).held = held;
+  if (!held)
+    wake ();
+  return true;
 }
 
 void

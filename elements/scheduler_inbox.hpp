@@ -28,16 +28,20 @@ public:
   /// Starts afresh for a scheduler that has just been built.
   void open (guint max_queued, WhenFull when_full, const Scheduler &scheduler);
 
-  /// Hands a request over. With a full queue it waits, or (kReject) ends the request with the error queue_full.
+  /// Hands a request over. With a full queue it waits, or (kReject) ends the request with the error queue_full. What can
+  /// never run has its error when this returns; it does not wait, and ends by passing the loop like all others.
   /// FLUSHING or the loop's last flow when it has stopped.
   GstFlowReturn submit (MillraceRequest *request);
 
-  /// Appends what has come to `arrived`; waits when `idle` and nothing has. FLUSHING: stop. EOS: all inputs have
-  /// ended, the queue is empty and the loop is idle.
-  GstFlowReturn take (std::deque<std::shared_ptr<Request>> &arrived, bool idle);
+  /// Appends what has come to `arrived`; waits when nothing has and the scheduler is idle, or stalled: then until
+  /// somebody is let go, cancelled or out of time, at most kRecheckUs. FLUSHING: stop. EOS: all inputs have ended, the
+  /// queue is empty and the scheduler is idle.
+  GstFlowReturn take (std::deque<std::shared_ptr<Request>> &arrived, const Scheduler &scheduler);
 
-  /// False when no unfinished request has this id. Of two with one id the newer is meant.
+  // False when no unfinished request has this id. Of two with one id the newer is meant. A loop that waits is woken.
   bool cancel (const char *id);
+  /// Sets Request::held.
+  bool hold (const char *id, bool held);
 
   /// After a commit: what has finished is forgotten, and sources that wait may go on.
   void settle (const Scheduler &scheduler);
@@ -56,16 +60,24 @@ public:
 
 private:
   bool all_eos () const;
+  Ref<MillraceRequest> find (const char *id);
+  void wake ();
   size_t queued () const { return queue_.size () - rejected_ + static_cast<size_t> (waiting_); }
+
+  /// A request that is ended behind the inbox's back (millrace_request_cancel ()) does not wake a stalled loop: it looks
+  /// again this often.
+  static constexpr int64_t kRecheckUs = 100'000;
 
   std::mutex mutex_;
   std::condition_variable work_, room_;
+  std::shared_ptr<const AdmissionLimits> limits_;
+  bool woken_ = false; // a stalled scheduler may find something new
   std::deque<std::shared_ptr<Request>> queue_;
   std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
   std::unordered_map<GstPad *, bool> eos_;                      // of each sink pad
   guint max_queued_ = 64;
   WhenFull when_full_ = WhenFull::kBlock;
-  size_t rejected_ = 0; // of those in queue_: they only leave through the loop
+  size_t rejected_ = 0; // of those in queue_, with an error: they only leave through the loop
   int waiting_ = 0;     // in the scheduler's own queue
   bool flushing_ = true;
   GstFlowReturn flow_ = GST_FLOW_OK;

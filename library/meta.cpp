@@ -1,12 +1,22 @@
 #include "library/meta.hpp"
 
+#include "library/reply.hpp"
 #include "library/request.hpp"
 
 #include <bit>
 
+using millrace::TextDetails;
 using millrace::TokenDetails;
 
-using DetailsHolder = std::shared_ptr<const TokenDetails>;
+namespace
+{
+
+struct Details {
+  std::shared_ptr<const TokenDetails> tokens;
+  std::shared_ptr<const TextDetails> text;
+};
+
+} // namespace
 
 static gboolean
 request_meta_init (GstMeta *meta, gpointer, GstBuffer *)
@@ -23,7 +33,7 @@ request_meta_free (GstMeta *meta, GstBuffer *)
 {
   auto *self = reinterpret_cast<MillraceRequestMeta *> (meta);
   g_clear_object (&self->request);
-  delete static_cast<DetailsHolder *> (self->details);
+  delete static_cast<Details *> (self->details);
   self->details = nullptr;
 }
 
@@ -35,7 +45,7 @@ request_meta_transform (GstBuffer *target, GstMeta *meta, GstBuffer *, GQuark ty
   auto *self = reinterpret_cast<MillraceRequestMeta *> (meta);
   auto *copy = millrace_buffer_add_request_meta (target, self->request, self->finish);
   if (self->details)
-    millrace::set_token_details (copy, *static_cast<DetailsHolder *> (self->details));
+    copy->details = new Details (*static_cast<Details *> (self->details));
   return TRUE;
 }
 
@@ -92,17 +102,47 @@ millrace_buffer_get_request_meta (GstBuffer *buffer)
 namespace millrace
 {
 
+FinishReason
+finish_of (const MillraceRequestMeta *meta)
+{
+  for (const auto reason : {FinishReason::kStop, FinishReason::kLength, FinishReason::kCancelled,
+                            FinishReason::kTimeout, FinishReason::kError}) {
+    if (g_strcmp0 (meta->finish, finish_reason_name (reason)) == 0)
+      return reason;
+  }
+  return FinishReason::kNone;
+}
+
+static Details &
+details_in (MillraceRequestMeta *meta)
+{
+  if (!meta->details)
+    meta->details = new Details;
+  return *static_cast<Details *> (meta->details);
+}
+
 void
 set_token_details (MillraceRequestMeta *meta, std::shared_ptr<const TokenDetails> details)
 {
-  delete static_cast<DetailsHolder *> (meta->details);
-  meta->details = new DetailsHolder (std::move (details));
+  details_in (meta).tokens = std::move (details);
 }
 
 const TokenDetails *
 token_details (const MillraceRequestMeta *meta)
 {
-  return meta->details ? static_cast<DetailsHolder *> (meta->details)->get () : nullptr;
+  return meta->details ? static_cast<Details *> (meta->details)->tokens.get () : nullptr;
+}
+
+void
+set_text_details (MillraceRequestMeta *meta, std::shared_ptr<const TextDetails> details)
+{
+  details_in (meta).text = std::move (details);
+}
+
+const TextDetails *
+text_details (const MillraceRequestMeta *meta)
+{
+  return meta->details ? static_cast<Details *> (meta->details)->text.get () : nullptr;
 }
 
 std::shared_ptr<const TokenDetails>

@@ -19,8 +19,15 @@ struct TokenDetails {
   std::vector<TokenLogprob> top;
 };
 
+/// The finish reason that the meta names; kNone when it names none.
+FinishReason finish_of (const MillraceRequestMeta *meta);
+
+struct TextDetails; // library/reply.hpp
+
 void set_token_details (MillraceRequestMeta *meta, std::shared_ptr<const TokenDetails> details);
 const TokenDetails *token_details (const MillraceRequestMeta *meta);
+void set_text_details (MillraceRequestMeta *meta, std::shared_ptr<const TextDetails> details);
+const TextDetails *text_details (const MillraceRequestMeta *meta);
 /// The log-probabilities of a row's accepted tokens.
 std::shared_ptr<const TokenDetails> details_of (const Row &row, const Step &step);
 

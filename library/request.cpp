@@ -5,13 +5,16 @@
 
 #include "library/request.hpp"
 #include "library/error.hpp"
+#include "library/reply.hpp"
 
 #include <memory>
+#include <utility>
 
 struct _MillraceRequest {
   GObject parent;
   millrace::Request request;
   millrace::RequestTiming timing;
+  millrace::ReplySlot slot;
 };
 
 G_DEFINE_FINAL_TYPE (MillraceRequest, millrace_request, G_TYPE_OBJECT)
@@ -20,6 +23,9 @@ static void
 millrace_request_finalize (GObject *object)
 {
   MillraceRequest *self = MILLRACE_REQUEST (object);
+  if (self->slot.reply)
+    self->slot.reply->abandoned (self->slot.index);
+  std::destroy_at (&self->slot);
   std::destroy_at (&self->request);
   std::destroy_at (&self->timing);
   G_OBJECT_CLASS (millrace_request_parent_class)->finalize (object);
@@ -30,6 +36,7 @@ millrace_request_init (MillraceRequest *self)
 {
   std::construct_at (&self->request);
   std::construct_at (&self->timing);
+  std::construct_at (&self->slot);
   self->request.owner = self;
 }
 
@@ -59,6 +66,45 @@ RequestTiming &
 request_timing (MillraceRequest *request)
 {
   return request->timing;
+}
+
+void
+set_reply (MillraceRequest *request, std::shared_ptr<Reply> reply, int index)
+{
+  request->slot = {std::move (reply), index};
+}
+
+bool
+has_reply (MillraceRequest *request)
+{
+  return request->slot.reply != nullptr;
+}
+
+ReplySlot
+reply_slot (MillraceRequest *request)
+{
+  return request->slot;
+}
+
+void
+ReplySlot::accepted () const
+{
+  if (reply)
+    reply->accepted (index);
+}
+
+void
+notify_delta (MillraceRequest *request, GenerationDelta &delta)
+{
+  if (!request->slot.reply)
+    return;
+  delta.index = request->slot.index;
+  if (delta.finish == FinishReason::kNone) {
+    request->slot.reply->deliver (delta);
+    return;
+  }
+  const auto reply = std::exchange (request->slot.reply, nullptr);
+  reply->deliver (delta);
 }
 
 } // namespace millrace

@@ -11,6 +11,17 @@
 namespace millrace
 {
 
+class Reply;
+/// The request's reply (library/reply.hpp), held so that it can be told of the request's acceptance after another
+/// thread has got the request.
+struct ReplySlot {
+  std::shared_ptr<Reply> reply; ///< null: nobody waits for an answer
+  int index = 0;
+
+  void accepted () const;
+};
+ReplySlot reply_slot (MillraceRequest *request);
+
 Request &engine_request (MillraceRequest *request);
 /// The engine's request, keeping the GObject alive.
 std::shared_ptr<Request> share_request (MillraceRequest *request);

@@ -11,6 +11,8 @@
 #include <gst/check/gstharness.h>
 #include <millrace/millrace.h>
 
+#include <chrono>
+#include <ctime>
 #include <map>
 #include <thread>
 
@@ -217,6 +219,155 @@ TEST (SchedulerElement, ReadyDropsAllWorkAndItStartsAgain)
     while (GstBuffer *stale = gst_harness_try_pull (loop.harness ()))
       gst_buffer_unref (stale);
   }
+}
+
+namespace
+{
+
+GstEvent *
+new_hold_event (const char *id, bool held)
+{
+  return gst_event_new_custom (GST_EVENT_CUSTOM_BOTH_OOB,
+                               gst_structure_new ("LlmHold", "id", G_TYPE_STRING, id, "held", G_TYPE_BOOLEAN,
+                                                  gboolean{held}, nullptr));
+}
+
+/// Takes out what has come.
+int
+drain (GstHarness *harness)
+{
+  int count = 0;
+  while (GstBuffer *buffer = gst_harness_try_pull (harness)) {
+    gst_buffer_unref (buffer);
+    count++;
+  }
+  return count;
+}
+
+void
+sleep_ms (int milliseconds)
+{
+  std::this_thread::sleep_for (std::chrono::milliseconds (milliseconds));
+}
+
+/// Until the step under way is over and nothing more comes.
+void
+settle_down (GstHarness *harness)
+{
+  do
+    sleep_ms (20);
+  while (drain (harness) > 0);
+}
+
+} // namespace
+
+TEST (SchedulerElement, AHeldRequestWaitsWithoutSpinningAndGoesOn)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  auto request = loop.push ("slow", 0);
+  auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+  gst_harness_push_event (loop.harness (), new_hold_event ("unknown", true));
+  for (const bool from_below : {true, false}) {
+    const auto send = [&] (bool held) {
+      if (from_below)
+        gst_harness_push_upstream_event (loop.harness (), new_hold_event ("slow", held));
+      else
+        gst_harness_push_event (loop.harness (), new_hold_event ("slow", held));
+    };
+    send (true);
+    settle_down (loop.harness ());
+    const std::clock_t began = std::clock (); // of the process
+    sleep_ms (400);
+    EXPECT_LT (std::clock () - began, CLOCKS_PER_SEC / 8) << "the loop spins";
+    EXPECT_EQ (drain (loop.harness ()), 0);
+    EXPECT_EQ (loop.stat ("running"), 1);
+
+    loop.push ("beside", 3);
+    EXPECT_EQ (loop.endings (1), (Endings{{"beside", "length"}})) << "a newcomer wakes the loop";
+    send (false);
+    auto next = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+    ASSERT_TRUE (next);
+    EXPECT_STREQ (millrace_request_get_id (millrace_buffer_get_request_meta (next.get ())->request), "slow");
+  }
+  millrace_request_cancel (request.get ());
+  EXPECT_EQ (loop.endings (1), (Endings{{"slow", "cancelled"}}));
+}
+
+TEST (SchedulerElement, AHeldRequestEndsByCancelAndEosWaitsForIt)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  auto by_id = loop.push ("by-id", 0), direct = loop.push ("direct", 0), last = loop.push ("last", 2000);
+  auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+  for (const char *id : {"by-id", "direct", "last"})
+    gst_harness_push_event (loop.harness (), new_hold_event (id, true));
+  settle_down (loop.harness ());
+  gst_harness_push_event (loop.harness (), gst_event_new_eos ());
+  g_signal_emit_by_name (loop.scheduler (), "cancel", "by-id");
+  EXPECT_EQ (loop.endings (1), (Endings{{"by-id", "cancelled"}}));
+  millrace_request_cancel (direct.get ()); // which tells nobody
+  EXPECT_EQ (loop.endings (1), (Endings{{"direct", "cancelled"}}));
+  sleep_ms (50);
+  EXPECT_EQ (drain (loop.harness ()), 0);
+  gst_harness_push_event (loop.harness (), new_hold_event ("last", false));
+  EXPECT_EQ (loop.endings (1), (Endings{{"last", "length"}}));
+  wait_for_eos (loop.harness ());
+  EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+}
+
+TEST (SchedulerElement, ADeadlineEndsARequestThatIsHeld)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  int64_t soonest_us = INT64_MAX; // the machine may be busy elsewhere
+  for (int round = 0; round < 5; round++) {
+    auto request = Ref<MillraceRequest>::adopt (millrace_request_new ());
+    engine_request (request.get ()).id = "timed";
+    engine_request (request.get ()).held = true; // before it starts
+    engine_request (request.get ()).timeout_us = 30'000;
+    const TokenId prompt[] = {1, 2};
+    GstBuffer *buffer = new_token_buffer (prompt);
+    millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
+    ASSERT_EQ (gst_harness_push (loop.harness (), buffer), GST_FLOW_OK);
+    EXPECT_EQ (loop.endings (1), (Endings{{"timed", "timeout"}}));
+    soonest_us = std::min (soonest_us, engine_request (request.get ()).statistics.total_us);
+  }
+  EXPECT_LT (soonest_us, 90'000) << "woken for it, not by looking again";
+}
+
+TEST (SchedulerElement, AStopReleasesALoopThatWaitsForAHeldRequest)
+{
+  Loop loop ("", {.max_positions = 100'000});
+  for (int round = 0; round < 5; round++) {
+    loop.push ("held", 0);
+    auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+    gst_harness_push_event (loop.harness (), new_hold_event ("held", true));
+    settle_down (loop.harness ());
+    ASSERT_EQ (gst_element_set_state (loop.bin (), GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+    EXPECT_EQ (loop.stat ("kv-blocks-used"), 0);
+    ASSERT_NE (gst_element_set_state (loop.bin (), GST_STATE_PLAYING), GST_STATE_CHANGE_FAILURE);
+    gst_harness_set_src_caps_str (loop.harness (), "application/x-llm-tokens");
+    drain (loop.harness ());
+  }
+}
+
+// Whoever hands it over knows at once, even while others wait for room.
+TEST (SchedulerElement, WhatCanNeverRunHasItsErrorWhenThePushReturns)
+{
+  Loop loop ("max-queued=1 max-batch=1", {.max_positions = 100'000});
+  auto running = loop.push ("running", 0);
+  auto first = Ref<GstBuffer>::adopt (gst_harness_pull (loop.harness ()));
+  auto waiting = loop.push ("waiting", 1);
+  const auto too_long = loop.push ("too-long", 1, std::vector<TokenId> (100'000, 1)),
+             unknown = loop.push ("unknown", 1, {1, 64});
+  EXPECT_STREQ (engine_request (too_long.get ()).error.code, "context_length_exceeded");
+  EXPECT_EQ (engine_request (too_long.get ()).error.message,
+             "the prompt has 100000 tokens; this model's context holds 100000, at least one of them for the "
+             "answer");
+  EXPECT_EQ (engine_request (unknown.get ()).error.field, "tokens");
+  millrace_request_cancel (running.get ());
+  EXPECT_EQ (
+      loop.endings (4),
+      (Endings{
+          {"running", "cancelled"}, {"waiting", "length"}, {"too-long", "error"}, {"unknown", "error"}}));
 }
 
 TEST (SchedulerElement, AFullQueueHoldsBackTheSourceAndLetsGoAtAStop)

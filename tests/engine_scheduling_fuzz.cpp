@@ -1,7 +1,7 @@
 // labels: property
 // timeout: 600
 // soak: ROUNDS=10000000
-// Planner, scheduler and the KV cache's books under random requests, cancels, deadlines, drafts and pressure, without a
+// Planner, scheduler and the KV cache's books under random requests, cancels, deadlines, drafts, holds and pressure, without a
 // model: nothing leaks, nothing is owned twice, nobody starves, everything ends.
 
 #include "engine/scheduling/scheduler.hpp"
@@ -46,6 +46,7 @@ public:
     settings_.prefix_cache = below (6) > 0;
     settings_.max_step_ms = below (2) ? 0 : 2;
     settings_.clock = virtual_clock;
+    holds_ = below (2);
     const auto blocks = static_cast<size_t> (19 + below (below (2) ? 6 : 100));
     settings_.kv_bytes = blocks * 64 * (fake.window ? 2 : 1) + (fake.recurrent ? 16 * 60 : 0);
     scheduler_ = std::make_unique<Scheduler> (fake_model (fake), settings_);
@@ -61,6 +62,8 @@ public:
     // The work that is left is bounded, so the steps are.
     for (int i = 0; !scheduler_->idle () && !::testing::Test::HasFatalFailure (); i++) {
       ASSERT_LT (i, 200'000) << "requests that never end";
+      if (below (50) == 0 || scheduler_->stalled ())
+        release_holds ();
       step ();
     }
     ASSERT_EQ (ended_, arrived_);
@@ -69,7 +72,7 @@ public:
       ASSERT_EQ (scheduler_->kv ().available (group), scheduler_->kv ().size (group));
   }
 
-  int64_t steps = 0, preemptions = 0, cancels = 0, timeouts = 0, blocked = 0, longest_wait = 0;
+  int64_t steps = 0, preemptions = 0, cancels = 0, timeouts = 0, blocked = 0, stalls = 0, longest_wait = 0;
 
 private:
   int below (int bound) { return static_cast<int> (random_ () % static_cast<uint64_t> (bound)); }
@@ -93,14 +96,27 @@ private:
     for (const auto &request : requests_) {
       if (below (300) == 0)
         request->end (FinishReason::kCancelled);
+      if (holds_ && below (request->held ? 10 : 100) == 0)
+        request->held = !request->held;
     }
+  }
+
+  void release_holds ()
+  {
+    for (const auto &request : requests_)
+      request->held = false;
   }
 
   void step ()
   {
     virtual_now_us += 1000 + below (4000);
     if (!scheduler_->plan (step_)) {
-      ASSERT_TRUE (scheduler_->idle ()) << "no rows though requests are left";
+      const bool stalled = !requests_.empty () && std::ranges::all_of (requests_, [] (const auto &each) {
+        return each->held.load ();
+      });
+      ASSERT_EQ (scheduler_->stalled (), stalled);
+      ASSERT_TRUE (scheduler_->idle () || stalled) << "no rows though requests are left";
+      stalls += stalled;
       return;
     }
     steps++;
@@ -111,6 +127,7 @@ private:
       ASSERT_EQ (row.finish, cancelled) << "a cancelled request computes, or another one ends";
       if (row.ended ())
         continue;
+      ASSERT_FALSE (sequence.request->held) << "a row for one that is held";
       running++;
       prefill += row.prefill_tokens;
       // Within its tables, and nobody else's business.
@@ -145,7 +162,8 @@ private:
 
   // Whoever is first in rank of all, once it runs, is never without memory, never preempted and never waits for another's
   // prompt; of n prompts m are served in a step, those that waited longest, so it waits for n / m steps at most. Ranks
-  // never change, so everybody is first some day; until a slot is free, those that run must end, which they do.
+  // never change, so everybody is first some day; until a slot is free, those that run must end, which they do. Who is held
+  // does not count.
   void check_starvation ()
   {
     const std::shared_ptr<Request> *first = nullptr;
@@ -153,11 +171,13 @@ private:
       return std::pair (rank_of (request.submitted_us, request.priority), request.serial);
     };
     for (const auto &request : requests_) {
-      if (!first || rank (*request) < rank (**first))
+      if (!request->held && (!first || rank (*request) < rank (**first)))
         first = &request;
     }
-    if (!first)
+    if (!first) {
+      first_ = 0;
       return;
+    }
     const uint64_t serial = (*first)->serial;
     const bool runs = has_row_[serial] > 0 && preemptions_[serial] == (*first)->statistics.preemptions;
     if (first_ != serial || has_row_[serial] == steps) {
@@ -191,6 +211,7 @@ private:
 
   std::mt19937_64 random_;
   SchedulerSettings settings_;
+  bool holds_ = false;
   std::unique_ptr<Scheduler> scheduler_;
   Step step_;
   std::vector<std::shared_ptr<Request>> requests_;
@@ -207,7 +228,7 @@ TEST (SchedulerFuzz, NothingLeaksNobodyStarvesEverythingEnds)
 {
   const uint64_t seed = test_seed ();
   const int64_t wanted = test_rounds (300'000);
-  int64_t steps = 0, preemptions = 0, cancels = 0, timeouts = 0, blocked = 0;
+  int64_t steps = 0, preemptions = 0, cancels = 0, timeouts = 0, blocked = 0, stalls = 0;
   for (uint64_t round = 0; steps < wanted; round++) {
     SCOPED_TRACE ("seed " + std::to_string (seed) + ", round " + std::to_string (round));
     Fuzz fuzz (seed + round);
@@ -218,11 +239,12 @@ TEST (SchedulerFuzz, NothingLeaksNobodyStarvesEverythingEnds)
     cancels += fuzz.cancels;
     timeouts += fuzz.timeouts;
     blocked += fuzz.blocked;
+    stalls += fuzz.stalls;
   }
-  std::printf ("%lld steps, %lld preemptions, %lld blocked, %lld cancels, %lld timeouts\n",
+  std::printf ("%lld steps, %lld preemptions, %lld blocked, %lld cancels, %lld timeouts, %lld stalls\n",
                static_cast<long long> (steps), static_cast<long long> (preemptions),
                static_cast<long long> (blocked), static_cast<long long> (cancels),
-               static_cast<long long> (timeouts));
+               static_cast<long long> (timeouts), static_cast<long long> (stalls));
   EXPECT_GT (preemptions, wanted / 1000);
   EXPECT_GT (cancels, wanted / 1000);
 }

@@ -77,6 +77,7 @@ private:
     view.draft_room = below (20) - 2;
     view.generating = below (2);
     view.follows = view.prefill_left () > 0 && below (5) == 0;
+    view.held = below (8) == 0;
     view.priority = static_cast<Priority> (below (3));
     view.idle_steps = below (10);
     view.entries = view.releasable = {};
@@ -120,6 +121,9 @@ broken_promise (const State &state, const StepPlan &plan)
     for (size_t g = 0; g < state.groups.size (); g++)
       room[g] += sequences[static_cast<size_t> (index)].releasable[g];
   }
+  const auto first = static_cast<size_t> (
+      std::ranges::find_if (sequences, [] (const SequenceView &view) { return !view.held; }) -
+      sequences.begin ());
   int prefill = 0, previous = -1;
   for (const RowPlan &row : plan.rows) {
     const SequenceView &view = sequences[static_cast<size_t> (row.sequence)];
@@ -129,6 +133,8 @@ broken_promise (const State &state, const StepPlan &plan)
     has_row[static_cast<size_t> (row.sequence)] = 1;
     if (gone[static_cast<size_t> (row.sequence)])
       return "a row for a preempted request";
+    if (view.held)
+      return "a row for one that is held";
     if (row.prefill_tokens < 0 || row.prefill_tokens > view.prefill_left ())
       return "more prefill than is left";
     if (row.prefill_tokens > 0 && view.follows)
@@ -158,9 +164,14 @@ broken_promise (const State &state, const StepPlan &plan)
 
   for (size_t i = 0; i < sequences.size (); i++) {
     const SequenceView &view = sequences[i];
+    if (view.held) {
+      if (stuck[i])
+        return "one that is held wants memory";
+      continue;
+    }
     if (view.prefill_left () == 0 && !has_row[i] && !gone[i] && !stuck[i])
       return "a decoding request without a row";
-    if (!plan.preempted.empty () && gone[0])
+    if (first < sequences.size () && gone[first])
       return "the first in rank was preempted";
     // Prompts that get nothing: by memory, because they follow, or because others have waited longer.
     if (view.prefill_left () > 0 && !has_row[i] && !gone[i] && !stuck[i] && !view.follows) {
@@ -173,9 +184,11 @@ broken_promise (const State &state, const StepPlan &plan)
         return "nobody's prompt was served though there was work";
     }
   }
-  if (!sequences.empty () && stuck[0]) {
-    for (size_t i = 1; i < sequences.size (); i++) {
-      if (!gone[i])
+  if (first == sequences.size () && !(plan.preempted.empty () && plan.rows.empty ()))
+    return "something was done though all are held";
+  if (first < sequences.size () && stuck[first]) {
+    for (size_t i = 0; i < sequences.size (); i++) {
+      if (i != first && !gone[i])
         return "the first in rank is blocked though others hold memory";
     }
   }
@@ -279,6 +292,35 @@ TEST (Planner, PreemptsTheNewestPromptThenTheNewestAnswerAndNobodyInVain)
   planner.plan (sequences, budgets, plan);
   EXPECT_TRUE (plan.preempted.empty ());
   EXPECT_EQ (plan.blocked.front (), 1);
+}
+
+TEST (Planner, WhoIsHeldGetsNothingAndMakesWayForTheFirstThatIsNot)
+{
+  std::vector<SequenceView> sequences (3);
+  sequences[0] = {.length = 50, .kv_tokens = 49, .held = true, .entries = {4}, .releasable = {4}};
+  sequences[1] = {.length = 33, .kv_tokens = 32, .generating = true, .entries = {2}, .releasable = {2}};
+  sequences[2] = {.length = 200, .kv_tokens = 0, .held = true};
+  const KvLayout groups{{.block_bytes = 1}};
+  Budgets budgets{.prefill_tokens = 16, .groups = groups, .available = {1}};
+  Planner planner;
+  StepPlan plan;
+  planner.plan (sequences, budgets, plan);
+  ASSERT_EQ (plan.rows.size (), 1u);
+  EXPECT_EQ (plan.rows[0].sequence, 1);
+  EXPECT_TRUE (plan.preempted.empty ());
+  EXPECT_TRUE (plan.blocked.empty ());
+
+  budgets.available = {0};
+  planner.plan (sequences, budgets, plan);
+  ASSERT_EQ (plan.rows.size (), 1u);
+  EXPECT_EQ (plan.rows[0].sequence, 1);
+  EXPECT_EQ (plan.preempted, (std::vector<int>{2, 0})) << "the newest first";
+
+  sequences[1].held = true;
+  planner.plan (sequences, budgets, plan);
+  EXPECT_TRUE (plan.rows.empty ());
+  EXPECT_TRUE (plan.preempted.empty ());
+  EXPECT_TRUE (plan.blocked.empty ());
 }
 
 TEST (CostModel, LearnsLinearCostsAndShrugsOffHiccups)

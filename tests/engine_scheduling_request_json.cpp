@@ -3,6 +3,8 @@
 // labels: unit
 #include "engine/scheduling/request_json.hpp"
 
+#include "engine/model/chat_prompt.hpp"
+
 #include <gtest/gtest.h>
 #include <simdjson.h>
 
@@ -86,6 +88,27 @@ TEST (RequestJson, fields_are_honoured)
                 p.prompt.tools_json == R"([{"x":[1]}])" && p.request.id == "a,b:{\"";
        }},
       {R"({"tools":[],"messages":[{"role":"user"}]})", [] (auto &p) { return p.prompt.tools_json == "[]"; }},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs": {"enable_thinking":false, "x":[1,{"messages":2}]} })",
+       [] (auto &p) {
+         return p.prompt.kwargs_json == R"({"enable_thinking":false, "x":[1,{"messages":2}]})";
+       }},
+      {R"({"chat_template_kwargs":{},"messages":[{"role":"user"}]})",
+       [] (auto &p) { return p.prompt.kwargs_json == "{}"; }},
+      {R"({"chat_template_kwargs":{"add_generation_prompt":false,"documents":[]},"messages":[{"role":"user"}]})",
+       [] (auto &p) { return !p.prompt.kwargs_json.empty (); }},
+      {R"({"prompt":"x"})", [] (auto &p) { return p.request.embed.pooling == Pooling::kNone; }},
+      {R"({"prompt":"x","embed":{}})",
+       [] (auto &p) {
+         return p.request.embed.pooling == Pooling::kLast && p.request.embed.normalize &&
+                p.request.embed.dimensions == 0;
+       }},
+      {R"({"tokens":[1],"embed":{"pooling":"mean","normalize":false,"dimensions":3}})",
+       [] (auto &p) {
+         return p.request.embed.pooling == Pooling::kMean && !p.request.embed.normalize &&
+                p.request.embed.dimensions == 3;
+       }},
+      {R"({"embed":{"pooling":"cls"},"prompt":"x","max_tokens":4})",
+       [] (auto &p) { return p.request.embed.pooling == Pooling::kCls; }},
       {R"({"prompt":"","id":"seven"})", [] (auto &p) { return p.request.id == "seven"; }},
       {R"({"prompt":"","id":-7})", [] (auto &p) { return p.request.id == "-7"; }},
       {R"({"prompt":"","id":18446744073709551615})",
@@ -261,6 +284,28 @@ TEST (RequestJson, what_is_wrong_is_refused_by_name)
       {p + R"("priority":"urgent"})", "priority", "must be \"low\", \"normal\" or \"high\", got \"urgent\""},
       {p + R"("Temperature":1})", "Temperature", "is not a known field"},
       {p + R"("":1})", "", "is not a known field"},
+      {p + R"("chat_template_kwargs":{}})", "chat_template_kwargs", "together with messages"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":[]})", "chat_template_kwargs",
+       "must be an object, got an array"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":{"a":1,"\u0061":2}})", "chat_template_kwargs",
+       "has \"a\" twice"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":{"\u006dessages":[]}})",
+       "chat_template_kwargs", "cannot set messages"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":{"tools":1}})", "chat_template_kwargs",
+       "cannot set tools"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":{"bos_token":""}})", "chat_template_kwargs",
+       "cannot set bos_token"},
+      {R"({"messages":[{"role":"user"}],"chat_template_kwargs":{"eos_token":""}})", "chat_template_kwargs",
+       "cannot set eos_token"},
+      {p + R"("embed":{}})", "prompt", "must not be empty for an embedding"},
+      {p + R"("embed":true})", "embed", "must be an object, got a boolean"},
+      {p + R"("embed":{"pool":"mean"}})", "embed", "the unknown member \"pool\""},
+      {p + R"("embed":{"pooling":"max"}})", "pooling", "must be \"last\", \"mean\" or \"cls\", got \"max\""},
+      {p + R"("embed":{"pooling":1}})", "pooling", "must be a string, got a number"},
+      {p + R"("embed":{"normalize":1}})", "normalize", "must be true or false"},
+      {p + R"("embed":{"dimensions":0}})", "dimensions", "must be at least 1, got 0"},
+      {p + R"("embed":{"dimensions":1.5}})", "dimensions", "must be an integer"},
+      {p + R"("embed":{"pooling":"cls","pooling":"cls"}})", "pooling", "is given twice"},
       {R"({"model":"m","prompt":""})", "model", "is not a known field"},
       {nested (65), "", "more than 64 levels"},
       {nested (100'000), "", "more than 64 levels"},
@@ -317,7 +362,8 @@ TEST (RequestJson, damaged_requests_end_in_an_error_or_a_prompt)
 {
   const std::string good =
       R"({"id":"x","messages":[{"role":"user","content":"a\"b\\"}],"tools":[{"a":[1,{"b":null}]}],)"
-      R"("temperature":0.5,"logit_bias":{"1":2},"stop":["a","b"],"seed":-3,"logprobs":true,"max_tokens":9})";
+      R"("chat_template_kwargs":{"b":[true]},"temperature":0.5,"logit_bias":{"1":2},"stop":["a","b"],"seed":-3,)"
+      R"("logprobs":true,"max_tokens":9,"embed":{"pooling":"mean","dimensions":2}})";
   ASSERT_FALSE (parsed (good)->error) << parsed (good)->error.message;
   int refused = 0;
   constexpr uint64_t kCases = 4'000;
@@ -353,6 +399,21 @@ TEST (RequestJson, damaged_requests_end_in_an_error_or_a_prompt)
   }
   EXPECT_GT (refused, 1'000);
   EXPECT_LT (refused, static_cast<int> (kCases));
+}
+
+TEST (RequestJson, template_kwargs_are_variables_and_win)
+{
+  Model model;
+  model.chat_template = ChatTemplate::compile (
+      "{{ messages|length }} {{ tools }} {{ documents }} {{ add_generation_prompt }} {{ enable_thinking }}");
+  const std::string messages = R"([{"role":"user","content":"hi"}])";
+  EXPECT_EQ (render_chat (model, messages, {}, 0), "1 None None True ");
+  EXPECT_EQ (render_chat (model, messages, {}, 0, " { } "), "1 None None True ");
+  EXPECT_EQ (render_chat (model, messages, "[]", 0, R"({"enable_thinking":false})"), "1 [] None True False");
+  EXPECT_EQ (
+      render_chat (model, messages, {}, 0,
+                   R"({"enable_thinking":"}", "add_generation_prompt":false,"documents":[{"a":"b"}] })"),
+      "1 None [{'a': 'b'}] False }");
 }
 
 TEST (JsonText, strings_are_escaped_as_json_requires_and_come_back)

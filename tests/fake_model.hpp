@@ -3,7 +3,7 @@
 // Its KV cache holds the token ids themselves, in the scheduler's blocks; logits are a hash of all tokens up
 // to the scored one, read back through the block tables. A wrong position, a wrong block, a block shared by
 // mistake or a stale draft therefore changes the output. It can have window layers and recurrent ones beside
-// the positional: their contents go into the hash too.
+// the positional: their contents go into the hash too. Hidden states are made of the same hash.
 #pragma once
 
 #include "engine/kv/kv_layout.hpp"
@@ -26,6 +26,7 @@ mix (uint64_t state, uint64_t value)
 
 struct FakeOptions {
   int vocab = 64;
+  int hidden = 8;
   int max_positions = 512;
   int period = 0; ///< > 0: the next token depends on the last `period` tokens only, so that text repeats
   int window = 0; ///< > 0: there is a window group
@@ -70,11 +71,17 @@ public:
           cell (slice, g, slice.position + i) = slice.tokens[static_cast<size_t> (i)];
       }
       for (int i = 0; i < count; i++) {
-        const uint64_t state = step_recurrent (slice, i);
+        const uint64_t recurrent = step_recurrent (slice, i);
         const int scored = i - (count - slice.scored);
+        if (scored < 0 && !slice.hidden)
+          continue;
+        const uint64_t state = state_after (slice, slice.position + i + 1, recurrent);
         if (scored >= 0)
-          logits (slice, slice.position + i + 1, state,
-                  slice.logits + static_cast<size_t> (scored) * static_cast<size_t> (options_.vocab));
+          fill (state, options_.vocab,
+                slice.logits + static_cast<size_t> (scored) * static_cast<size_t> (options_.vocab));
+        if (slice.hidden)
+          fill (mix (state, 77), options_.hidden,
+                slice.hidden + static_cast<size_t> (i) * static_cast<size_t> (options_.hidden));
       }
     }
   }
@@ -131,7 +138,7 @@ private:
   }
 
   /// After the tokens in [0, length).
-  void logits (const Slice &slice, int length, uint64_t recurrent, float *out)
+  uint64_t state_after (const Slice &slice, int length, uint64_t recurrent)
   {
     uint64_t state = mix (1, recurrent);
     const int first = options_.period > 0 ? std::max (0, length - options_.period) : 0;
@@ -140,8 +147,13 @@ private:
                               (options_.period > 0 ? 0 : 1000 * static_cast<uint64_t> (i)));
     for (int i = std::max (first, length - options_.window); options_.window > 0 && i < length; i++)
       state = mix (state, static_cast<uint64_t> (cell (slice, 1, i)));
-    for (int id = 0; id < options_.vocab; id++)
-      out[id] = static_cast<float> (mix (state, static_cast<uint64_t> (id)) % 100000) / 10000.0f;
+    return state;
+  }
+
+  static void fill (uint64_t state, int count, float *out)
+  {
+    for (int i = 0; i < count; i++)
+      out[i] = static_cast<float> (mix (state, static_cast<uint64_t> (i)) % 100000) / 10000.0f;
   }
 
   FakeOptions options_;
@@ -178,6 +190,7 @@ fake_model (const FakeOptions &options = {}, std::shared_ptr<const Tokenizer> to
   model->directory = "fake";
   model->spec.family = "fake";
   model->spec.vocab = options.vocab;
+  model->spec.hidden = options.hidden;
   model->spec.max_positions = options.max_positions;
   model->compiled = std::make_shared<FakeCompiled> (options);
   model->tokenizer = std::move (tokenizer);

@@ -17,6 +17,7 @@ namespace millrace::testing
 struct Result {
   std::vector<TokenId> tokens;
   std::vector<std::pair<TokenId, float>> logprobs;
+  std::vector<float> embedding;
   FinishReason finish = FinishReason::kNone;
   int endings = 0;
   std::string error;
@@ -50,7 +51,7 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
     if (between)
       between (scheduler, turn);
     if (!scheduler.plan (step)) {
-      if (arrived == requests.size ())
+      if (arrived == requests.size () && !scheduler.stalled ())
         break;
       continue;
     }
@@ -72,6 +73,7 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
       if (row.ended ()) {
         result.finish = row.finish;
         result.error = row.sequence->request->error.code;
+        result.embedding = row.sequence->request->embedding;
         result.endings++;
       }
     }
@@ -132,6 +134,7 @@ copy (const Request &request)
   same->prompt = request.prompt;
   same->sampling = request.sampling;
   same->priority = request.priority;
+  same->embed = request.embed;
   return same;
 }
 

@@ -2,7 +2,8 @@
 //
 // A pass takes at most ExecutionContext::max_tokens () tokens, so a long row is cut into pieces that run in
 // successive passes; its scored tokens are the last ones. Logits and slices live in the step's arenas, which
-// stop growing once the largest step was seen.
+// stop growing once the largest step was seen. Hidden states, for embeddings, follow the logits in their arena: those of
+// one pass, which are pooled before the next.
 #include "engine/model/forward.hpp"
 
 #include "engine/step.hpp"
@@ -19,16 +20,18 @@ namespace
 class Passes
 {
 public:
-  explicit Passes (Step &step)
+  /// `hidden`: room for the hidden states of a pass, where any are wanted.
+  Passes (Step &step, float *hidden)
       : step_ (step)
       , room_ (step.context->max_tokens ())
+      , hidden_ (hidden)
+      , next_hidden_ (hidden)
   {
     step.slices.clear ();
   }
 
   /// `tokens` at `position` of a sequence; logits of the last `scored` of them go to `logits`.
-  void add (const Sequence &sequence, int position, std::span<const TokenId> tokens, int scored,
-            float *logits)
+  void add (Sequence &sequence, int position, std::span<const TokenId> tokens, int scored, float *logits)
   {
     const int count = static_cast<int> (tokens.size ());
     for (int begin = 0; begin < count;) {
@@ -42,6 +45,11 @@ public:
         slice.scored = end - first_scored;
         slice.logits = logits + static_cast<size_t> (first_scored - (count - scored)) *
                                     static_cast<size_t> (step_.vocab);
+      }
+      if (sequence.pool.wants (slice.position, end - begin)) {
+        slice.hidden = next_hidden_;
+        next_hidden_ += static_cast<size_t> (end - begin) * sequence.pool.width ();
+        sequence.pool.expect (slice.hidden, slice.position, end - begin);
       }
       step_.slices.push_back (slice);
       room_ -= end - begin;
@@ -57,11 +65,17 @@ public:
       step_.context->forward (step_.slices);
     step_.slices.clear ();
     room_ = step_.context->max_tokens ();
+    if (next_hidden_ != hidden_) {
+      for (Row &row : step_.rows)
+        row.sequence->pool.collect ();
+      next_hidden_ = hidden_;
+    }
   }
 
 private:
   Step &step_;
   int room_;
+  float *hidden_, *next_hidden_;
 };
 
 int
@@ -70,10 +84,17 @@ left_to_prefill (const Row &row)
   return row.prefill_tokens - row.prefilled;
 }
 
+/// Of an embedding's last token not the logits are wanted.
 int
 scored_tokens (const Row &row)
 {
-  return row.scored ? 1 + row.draft_count : 0;
+  return row.scored && !row.sequence->pool.active () ? 1 + row.draft_count : 0;
+}
+
+int
+tokens_to_verify (const Row &row)
+{
+  return left_to_prefill (row) + (row.scored ? 1 + row.draft_count : 0);
 }
 
 /// The tokens a row still has to run: the rest of its chunk, the pending token, the drafts. The first two
@@ -93,22 +114,35 @@ verified_tokens (Step &step, const Row &row)
   return std::span<const TokenId> (step.slice_tokens).subspan (begin);
 }
 
-/// Sizes the arenas, so that nothing moves once spans and pointers into them were given out.
-void
+/// Floats that the hidden states of a row's next `count` tokens take in one pass; 0 when they are not wanted.
+size_t
+hidden_floats (const Step &step, const Row &row, int count)
+{
+  const EmbeddingPool &pool = row.sequence->pool;
+  if (!pool.wants (row.position + row.prefilled, count))
+    return 0;
+  return static_cast<size_t> (std::min (count, step.context->max_tokens ())) * pool.width ();
+}
+
+/// Sizes the arenas, so that nothing moves once spans and pointers into them were given out. Returns where the hidden
+/// states of a pass go.
+float *
 reserve_arenas (Step &step)
 {
-  size_t logits = 0, tokens = 0;
+  size_t logits = 0, tokens = 0, hidden = 0;
   for (const Row &row : step.rows) {
     if (row.ended ())
       continue;
     logits += static_cast<size_t> (scored_tokens (row)) * static_cast<size_t> (step.vocab);
-    tokens += static_cast<size_t> (left_to_prefill (row) + scored_tokens (row));
+    tokens += static_cast<size_t> (tokens_to_verify (row));
+    hidden += hidden_floats (step, row, tokens_to_verify (row));
   }
-  if (step.logits.size () < logits)
-    step.logits.resize (logits);
+  if (step.logits.size () < logits + hidden)
+    step.logits.resize (logits + hidden);
   step.slice_tokens.clear ();
   step.slice_tokens.reserve (tokens);
   step.slices.reserve (step.rows.size ());
+  return step.logits.data () + logits;
 }
 
 /// Rejected drafts cannot be taken out of recurrent state: it is kept as it is before the row's tokens.
@@ -122,15 +156,36 @@ take_checkpoint (Step &step, Row &row)
   row.checkpoint = row.position + row.prefilled;
 }
 
+/// The whole prompt has been computed, and that is all that was asked for.
+void
+finish_embedding (Row &row)
+{
+  Request &request = *row.sequence->request;
+  if (row.sequence->pool.finish (request.embed, request.embedding))
+    row.finish = FinishReason::kStop;
+  else
+    row.fail ("internal", "the model's hidden states are not numbers, or some are missing");
+}
+
 } // namespace
 
 void
 prefill (Step &step, int defer_below)
 {
+  const auto runs = [&] (const Row &row) {
+    return !row.ended () && row.prefill_tokens > defer_below && left_to_prefill (row) > 0;
+  };
+  size_t hidden = 0;
+  for (const Row &row : step.rows) {
+    if (runs (row))
+      hidden += hidden_floats (step, row, left_to_prefill (row));
+  }
+  if (step.logits.size () < hidden)
+    step.logits.resize (hidden);
   step.slices.reserve (step.rows.size ());
-  Passes passes (step);
+  Passes passes (step, step.logits.data ());
   for (Row &row : step.rows) {
-    if (row.ended () || row.prefill_tokens <= defer_below || left_to_prefill (row) <= 0)
+    if (!runs (row))
       continue;
     passes.add (*row.sequence, row.position + row.prefilled,
                 row.prefill_span ().subspan (static_cast<size_t> (row.prefilled)), 0, nullptr);
@@ -142,15 +197,14 @@ prefill (Step &step, int defer_below)
 void
 verify (Step &step)
 {
-  reserve_arenas (step);
-  Passes passes (step);
+  Passes passes (step, reserve_arenas (step));
   float *logits = step.logits.data ();
   for (Row &row : step.rows) {
     row.logits = nullptr;
     if (row.ended ())
       continue;
     const int scored = scored_tokens (row);
-    if (row.scored)
+    if (scored > 0)
       row.logits = logits;
     if (row.draft_count > 0)
       take_checkpoint (step, row);
@@ -159,6 +213,10 @@ verify (Step &step)
     logits += static_cast<size_t> (scored) * static_cast<size_t> (step.vocab);
   }
   passes.run ();
+  for (Row &row : step.rows) {
+    if (row.scored && !row.ended () && row.sequence->pool.active ())
+      finish_embedding (row);
+  }
 }
 
 } // namespace millrace

@@ -46,6 +46,7 @@ StopMatcher::push (std::string_view piece, std::string &out)
 
     held_.append (piece.substr (0, i + 1));
     out.append (held_, 0, held_.size () - longest_match);
+    matched_ = held_.substr (held_.size () - longest_match);
     held_.clear ();
     for (Automaton &automaton : stops_)
       automaton.matched = 0;

@@ -26,6 +26,8 @@ public:
   bool push (std::string_view piece, std::string &out);
   /// End of text without a match: appends what was held back.
   void finish (std::string &out);
+  /// The stop string that push () found; empty before that.
+  const std::string &matched () const { return matched_; }
   bool empty () const { return stops_.empty (); }
 
 private:
@@ -38,7 +40,7 @@ private:
   };
 
   std::vector<Automaton> stops_;
-  std::string held_;
+  std::string held_, matched_;
 };
 
 } // namespace millrace

@@ -31,6 +31,9 @@ Planner::plan (std::span<const SequenceView> sequences, const Budgets &budgets, 
   plan.rows.clear ();
   plan.preempted.clear ();
   plan.blocked.clear ();
+  first_ = 0;
+  while (first_ < static_cast<int> (sequences.size ()) && sequences[static_cast<size_t> (first_)].held)
+    first_++;
 
   plan_decode ();
   plan.prefill_budget = prefill_budget ();
@@ -108,12 +111,13 @@ Planner::preempt (int index)
 }
 
 /// Takes blocks from those ranked after `index` until positions up to `length` fit. Nobody is preempted in vain,
-/// except for the first in rank: others may share blocks, which then become free with the last of them.
+/// except for the first in rank: others may share blocks, which then become free with the last of them. Held ones before
+/// the first make way last of all.
 bool
 Planner::make_room (int index, int length)
 {
   const int count = static_cast<int> (sequences_.size ());
-  if (index > 0) {
+  if (index != first_) {
     if (refused_ && lacks_even (index, length, reach_))
       return false; // those before had more within reach
     BlockCounts within_reach = available_;
@@ -135,6 +139,12 @@ Planner::make_room (int index, int length)
         preempt (victim);
     }
   }
+  if (index == first_) {
+    for (int victim = index - 1; victim >= 0 && lacks (index, length); victim--) {
+      if (!grants_[static_cast<size_t> (victim)].preempted)
+        preempt (victim); // held
+    }
+  }
   return !lacks (index, length);
 }
 
@@ -145,7 +155,7 @@ Planner::plan_decode ()
 {
   for (int i = 0; i < static_cast<int> (sequences_.size ()); i++) {
     const SequenceView &view = sequences_[static_cast<size_t> (i)];
-    if (view.prefill_left () > 0 || grants_[static_cast<size_t> (i)].preempted)
+    if (view.held || view.prefill_left () > 0 || grants_[static_cast<size_t> (i)].preempted)
       continue;
     if (!lacks (i, view.length) || make_room (i, view.length))
       grants_[static_cast<size_t> (i)].ready = claim (i, view.length);
@@ -168,7 +178,7 @@ Planner::prefill_budget () const
     if (grants_[i].ready) {
       decode.scored_tokens++;
       decode.scored_positions += view.length;
-    } else if (view.prefill_left () > 0) {
+    } else if (view.prefill_left () > 0 && !view.held) {
       prefilling++;
       positions += view.kv_tokens;
     }
@@ -258,7 +268,8 @@ Planner::plan_prefill ()
   prefilling_.clear ();
   for (int i = 0; i < static_cast<int> (sequences_.size ()); i++) {
     const SequenceView &view = sequences_[static_cast<size_t> (i)];
-    if (view.prefill_left () > 0 && !view.follows && !grants_[static_cast<size_t> (i)].preempted)
+    if (view.prefill_left () > 0 && !view.follows && !view.held &&
+        !grants_[static_cast<size_t> (i)].preempted)
       prefilling_.push_back (i);
   }
   if (plan_->prefill_budget == 0)

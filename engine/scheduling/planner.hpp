@@ -17,6 +17,10 @@
 //     longest get kMinPrefill each; what is left is shared equally by weight of class, short prompts' leftovers
 //     going to the others (max-min fairness).
 //  3. Drafts get what memory is left.
+//
+// Who is held gets no row and asks for nothing, but keeps what it has, its rank, and may be preempted. The first in rank
+// that is not held counts as the first: for it even held ones ranked before make way, so that a slow reader
+// holds up itself alone.
 #pragma once
 
 #include "engine/kv/kv_layout.hpp"
@@ -39,6 +43,7 @@ struct SequenceView {
   int draft_room = 0;      ///< tokens it may still generate after the next one
   bool generating = false; ///< it has generated before (it may be computing again after a preemption)
   bool follows = false;    ///< another one computes its next block in this step: it waits and shares
+  bool held = false;       ///< its reader is slow: nothing is done for it in this step
   Priority priority = Priority::kNormal;
   int idle_steps = 0;       ///< since it last made progress
   BlockCounts entries{};    ///< of its block tables
@@ -110,6 +115,7 @@ private:
   };
   std::vector<Grant> grants_;
   std::vector<int> prefilling_;
+  int first_ = 0; ///< in rank, of those that are not held
   BlockCounts available_{};
   bool refused_ =
       false; ///< since the last preemption somebody had to do without, though `reach_` was within reach

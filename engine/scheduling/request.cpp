@@ -31,6 +31,13 @@ request_state_name (RequestState state)
   return kNames[static_cast<size_t> (state)];
 }
 
+const char *
+pooling_name (Pooling pooling)
+{
+  constexpr const char *kNames[] = {"none", "last", "mean", "cls"};
+  return kNames[static_cast<size_t> (pooling)];
+}
+
 std::atomic<uint64_t> Request::endings_{0};
 
 Request::Request ()

@@ -5,6 +5,7 @@
 #include "engine/kv/kv_cache.hpp"
 #include "engine/sampling/sampling_params.hpp"
 #include "engine/sampling/token_counts.hpp"
+#include "engine/scheduling/embedding_pool.hpp"
 #include "engine/scheduling/priority.hpp"
 
 #include <atomic>
@@ -53,20 +54,27 @@ struct RequestStatistics {
   int steps = 0; ///< that it took part in
 };
 
-/// Passed along the pipeline; one stage touches it at a time, except for `finish_early`, which any thread
-/// may set: the request then ends with that reason before the next step starts.
+/// Passed along the pipeline; one stage touches it at a time, except for `finish_early` and `held`, which any thread
+/// may set: with the first the request ends with that reason before the next step starts, with the second it gets
+/// no rows until it is cleared. Neither wakes a loop that waits because nothing can run; that is up to whoever runs
+/// the loop (elements/scheduler_inbox.hpp).
 struct Request {
   uint64_t serial = 0; ///< unique in the process
   std::string id;      ///< the user's name for it
   SamplingParams sampling;
-  std::vector<TokenId> prompt; ///< set by the tokenizer
-  bool rendered = false;       ///< the text comes from a chat template, which wrote its own special tokens
+  std::vector<TokenId> prompt;  ///< set by the tokenizer
+  bool rendered = false;        ///< the text comes from a chat template, which wrote its own special tokens
+  bool starts_thinking = false; ///< rendered, and it ends inside <think>
+  EmbeddingParams embed;
+  std::vector<float> embedding; ///< the result, once finished
   Priority priority = Priority::kNormal;
   int64_t timeout_us = 0;     ///< from `submitted_us`; 0: none
   int64_t retry_after_ms = 0; ///< with the error queue_full: when to try again
   int64_t submitted_us = 0;   ///< steady_now_us () when it came; 0: when the scheduler first sees it
   RequestError error;         ///< set by whichever stage found it
   std::atomic<FinishReason> finish_early{FinishReason::kNone};
+  std::atomic<bool> held{
+      false}; ///< its reader is slow: it keeps its place and memory, and gets no rows. Any thread
   RequestStatistics statistics;
   void *owner = nullptr; ///< the object that wraps this one, for whoever made it
 
@@ -94,9 +102,11 @@ struct Sequence {
   SequenceKv kv;                             ///< of tokens [0, kv.tokens)
   std::vector<TokenId> stop_ids;             ///< sorted; end of sequence and stop_token_ids
   TokenCounts counts;                        ///< filled when penalties are asked for
+  EmbeddingPool pool;                        ///< of requests for an embedding
   int64_t submitted_us = 0, deadline_us = 0; ///< of the scheduler's clock; deadline 0: none
   int64_t rank = 0;                          ///< rank_of ()
   int idle_steps = 0;                        ///< since it last made progress
+  bool held = false;                         ///< Request::held, as the present plan sees it
 
   int generated () const { return static_cast<int> (tokens.size ()) - prompt_tokens; }
   TokenId pending () const { return tokens.back (); } ///< the last token; its KV is not computed yet

@@ -1,15 +1,15 @@
 #include "engine/scheduling/request_json.hpp"
 
-#include <simdjson.h>
+#include "engine/scheduling/json_values.hpp"
 
 #include <algorithm>
 #include <array>
 #include <charconv>
 #include <climits>
 #include <cmath>
-#include <cstdlib>
 #include <limits>
 #include <optional>
+#include <utility>
 
 namespace millrace
 {
@@ -17,103 +17,11 @@ namespace millrace
 namespace
 {
 
-using simdjson::dom::element;
-using simdjson::dom::element_type;
+using namespace json_values;
 
 constexpr size_t kMaxNesting = 64;
 constexpr size_t kMaxPromptTokens = 1u << 24;
-constexpr size_t kMaxQuotedBytes = 64; ///< of the sender's own text in a message
-
-RequestError
-refuse (std::string field, const std::string &problem)
-{
-  std::string message = field.empty () ? problem : field + " " + problem;
-  return {"invalid_request", std::move (field), std::move (message)};
-}
-
-/// Cut to a length fit for messages, at a character.
-std::string
-quoted (std::string_view text)
-{
-  if (text.size () <= kMaxQuotedBytes)
-    return std::string (text);
-  size_t end = kMaxQuotedBytes;
-  while (end > 0 && (text[end] & 0xC0) == 0x80)
-    --end;
-  return std::string (text.substr (0, end)) + "…";
-}
-
-const char *
-type_name (const element &value)
-{
-  switch (value.type ()) {
-  case element_type::ARRAY:
-    return "an array";
-  case element_type::OBJECT:
-    return "an object";
-  case element_type::INT64:
-  case element_type::UINT64:
-  case element_type::DOUBLE:
-    return "a number";
-  case element_type::STRING:
-    return "a string";
-  case element_type::BOOL:
-    return "a boolean";
-  case element_type::NULL_VALUE:
-    return "null";
-  }
-  return "something else";
-}
-
-RequestError
-wrong_type (const std::string &field, const char *wanted, const element &value)
-{
-  return refuse (field, std::string ("must be ") + wanted + ", got " + type_name (value));
-}
-
-// One reader for each type of value. What they return is empty on success.
-
-RequestError
-read (const std::string &field, const element &value, double &out)
-{
-  if (!value.is_number ())
-    return wrong_type (field, "a number", value);
-  double number = 0;
-  if (value.get (number))
-    return wrong_type (field, "a number", value);
-  out = number;
-  return {};
-}
-
-RequestError
-read (const std::string &field, const element &value, int &out)
-{
-  int64_t number = 0;
-  if (value.type () == element_type::DOUBLE)
-    return refuse (field, "must be an integer, got a number with a fraction or an exponent");
-  if (!value.is_number ())
-    return wrong_type (field, "an integer", value);
-  if (value.get (number) || number < INT_MIN || number > INT_MAX)
-    return refuse (field, "must be an integer of at most 32 bits");
-  out = static_cast<int> (number);
-  return {};
-}
-
-RequestError
-read (const std::string &field, const element &value, bool &out)
-{
-  return value.get (out) ? wrong_type (field, "true or false", value) : RequestError{};
-}
-
-RequestError
-read (const std::string &field, const element &value, std::string &out)
-{
-  std::string_view text;
-  if (value.get (text))
-    return wrong_type (field, "a string", value);
-  out = text;
-  return {};
-}
+constexpr size_t kMaxTemplateKwargs = 64;
 
 RequestError
 read_seed (const std::string &field, const element &value, uint64_t &out)
@@ -254,6 +162,7 @@ struct Fields {
   std::string prompt_field; ///< the one that was given
   Priority priority = Priority::kNormal;
   int64_t timeout_us = 0;
+  EmbeddingParams embed;
   bool has_logprobs = false; ///< as a boolean
   std::optional<int> top_logprobs;
 };
@@ -306,6 +215,27 @@ read_tools (const std::string &field, const element &value, std::string_view tex
                      std::string ("must be an array of objects, got an array with ") + type_name (tool));
   }
   fields.prompt.tools_json = text;
+  return {};
+}
+
+/// Further variables for the template. What it gets from elsewhere cannot be set here.
+RequestError
+read_template_kwargs (const std::string &field, const element &value, std::string_view text, Fields &fields)
+{
+  simdjson::dom::object members;
+  if (value.get (members))
+    return wrong_type (field, "an object", value);
+  std::vector<std::string_view> seen;
+  for (const auto &[key, member] : members) {
+    if (key == "messages" || key == "tools" || key == "bos_token" || key == "eos_token")
+      return refuse (field, "cannot set " + std::string (key));
+    if (std::find (seen.begin (), seen.end (), key) != seen.end ())
+      return refuse (field, "has \"" + quoted (key) + "\" twice");
+    if (seen.size () == kMaxTemplateKwargs)
+      return refuse (field, "must have at most " + std::to_string (kMaxTemplateKwargs) + " members");
+    seen.push_back (key);
+  }
+  fields.prompt.kwargs_json = text;
   return {};
 }
 
@@ -386,6 +316,49 @@ read_timeout (const std::string &field, const element &value, Fields &fields)
   return {};
 }
 
+RequestError
+read_pooling (const std::string &field, const element &value, Pooling &out)
+{
+  std::string_view text;
+  if (value.get (text))
+    return wrong_type (field, "a string", value);
+  for (const Pooling pooling : {Pooling::kLast, Pooling::kMean, Pooling::kCls}) {
+    if (text == pooling_name (pooling)) {
+      out = pooling;
+      return {};
+    }
+  }
+  return refuse (field, "must be \"last\", \"mean\" or \"cls\", got \"" + quoted (text) + "\"");
+}
+
+RequestError
+read_embed (const std::string &field, const element &value, Fields &fields)
+{
+  simdjson::dom::object members;
+  if (value.get (members))
+    return wrong_type (field, "an object", value);
+  fields.embed = {.pooling = Pooling::kLast};
+  bool has_pooling = false, has_normalize = false, has_dimensions = false;
+  for (const auto &[key, member] : members) {
+    bool *const seen = key == "pooling"      ? &has_pooling
+                       : key == "normalize"  ? &has_normalize
+                       : key == "dimensions" ? &has_dimensions
+                                             : nullptr;
+    if (!seen)
+      return refuse (field, "has the unknown member \"" + quoted (key) + "\"");
+    const std::string name (key);
+    if (std::exchange (*seen, true))
+      return refuse (name, "is given twice");
+    if (auto error = seen == &has_pooling     ? read_pooling (name, member, fields.embed.pooling)
+                     : seen == &has_normalize ? read (name, member, fields.embed.normalize)
+                                              : read (name, member, fields.embed.dimensions))
+      return error;
+  }
+  if (has_dimensions && fields.embed.dimensions < 1)
+    return refuse ("dimensions", "must be at least 1, got " + std::to_string (fields.embed.dimensions));
+  return {};
+}
+
 using Reader = RequestError (*) (const std::string &field, const element &value, std::string_view text,
                                  Fields &fields);
 
@@ -458,8 +431,10 @@ constexpr Field kFields[] = {
     {"stop", 20, false, read_member_with<read_stop, &SamplingParams::stop>},
     {"priority", 21, false, read_fields_with<read_priority>},
     {"timeout_ms", 22, false, read_fields_with<read_timeout>},
+    {"chat_template_kwargs", 23, true, read_template_kwargs},
+    {"embed", 24, false, read_fields_with<read_embed>},
 };
-constexpr size_t kSlots = 23;
+constexpr size_t kSlots = 25;
 
 RequestError
 read_fields (std::string_view json, const simdjson::dom::object &object, Fields &fields)
@@ -492,6 +467,11 @@ check_together (Fields &fields)
     return {"invalid_request", "prompt", "one of prompt, messages and tokens is needed"};
   if (!fields.prompt.tools_json.empty () && fields.prompt.kind != PromptInput::Kind::kMessages)
     return refuse ("tools", "can only be given together with messages");
+  if (!fields.prompt.kwargs_json.empty () && fields.prompt.kind != PromptInput::Kind::kMessages)
+    return refuse ("chat_template_kwargs", "can only be given together with messages");
+  if (fields.embed.pooling != Pooling::kNone && fields.prompt.kind == PromptInput::Kind::kText &&
+      fields.prompt.text.empty ())
+    return refuse ("prompt", "must not be empty for an embedding");
   if (fields.top_logprobs) {
     if (!fields.has_logprobs)
       return refuse ("top_logprobs", "can only be given together with \"logprobs\": true");
@@ -550,6 +530,7 @@ parse_request (std::string_view json, Request &request, PromptInput &prompt)
   fields.sampling = request.sampling;
   fields.priority = request.priority;
   fields.timeout_us = request.timeout_us;
+  fields.embed = request.embed;
   if (auto error = read_fields (json, object, fields))
     return error;
   if (auto error = check_together (fields))
@@ -557,6 +538,7 @@ parse_request (std::string_view json, Request &request, PromptInput &prompt)
   request.sampling = std::move (fields.sampling);
   request.priority = fields.priority;
   request.timeout_us = fields.timeout_us;
+  request.embed = fields.embed;
   prompt = std::move (fields.prompt);
   return {};
 }

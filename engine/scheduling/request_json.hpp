@@ -15,17 +15,19 @@ namespace millrace
 /// What the model is asked to continue; exactly one of them is given.
 struct PromptInput {
   enum class Kind : uint8_t { kText, kMessages, kTokens } kind = Kind::kText;
-  std::string text;            ///< kText
-  std::string messages_json;   ///< kMessages: the `messages` array, verbatim JSON
-  std::string tools_json;      ///< kMessages: the `tools` array, or empty
+  std::string text;          ///< kText
+  std::string messages_json; ///< kMessages: the `messages` array, verbatim JSON
+  std::string tools_json;    ///< kMessages: the `tools` array, or empty
+  std::string kwargs_json;   ///< kMessages: `chat_template_kwargs`, an object of further variables, or empty
   std::vector<TokenId> tokens; ///< kTokens
 };
 
 constexpr size_t kMaxRequestBytes = 64u << 20;
 
 /// Overlays the fields of `json` on `request` (which holds the defaults) and fills `prompt`. Fields: id,
-/// prompt | messages (+ tools) | tokens, and every member of SamplingParams under its own name (stop: string
-/// or array; logit_bias: object of id → number; logprobs: false, true or a count). On error `request` keeps
+/// prompt | messages (+ tools, chat_template_kwargs) | tokens, every member of SamplingParams under its own name
+/// (stop: string or array; logit_bias: object of id → number; logprobs: false, true or a count), and embed, an
+/// object with pooling, normalize and dimensions. On error `request` keeps
 /// its id if that could be read. Nesting is bounded; duplicate fields are an error.
 RequestError parse_request (std::string_view json, Request &request, PromptInput &prompt);
 

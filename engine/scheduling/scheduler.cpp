@@ -14,7 +14,6 @@ namespace
 
 constexpr int kCautiousPrefill = 64; ///< tokens beside decode rows before anything has been measured
 constexpr int kMixedSteps = 15;      ///< in a row, before the cost of decode rows alone is looked at again
-constexpr int kMinSavedTokens = 256; ///< shorter ones are computed as fast as read
 constexpr int kPlanAttempts = 3;
 
 bool
@@ -48,12 +47,6 @@ open_disk_store (const Model &model, const KvLayout &layout, const SchedulerSett
   return std::make_unique<DiskStore> (disk);
 }
 
-std::span<const TokenId>
-computed (const Sequence &sequence)
-{
-  return std::span (sequence.tokens).first (static_cast<size_t> (sequence.kv.tokens));
-}
-
 } // namespace
 
 Scheduler::Scheduler (std::shared_ptr<const Model> model, const SchedulerSettings &settings)
@@ -75,6 +68,7 @@ Scheduler::Scheduler (std::shared_ptr<const Model> model, const SchedulerSetting
   kv_ = std::make_unique<KvCache> (
       layout_, options.kv_blocks, *context_,
       KvCacheSettings{settings_.prefix_cache, open_disk_store (*model_, layout_, settings_)});
+  limits_ = {model_->spec.vocab, model_->spec.hidden, model_->spec.max_positions, layout_, options.kv_blocks};
   for (int slot = settings_.max_batch - 1; slot >= 0; slot--)
     free_slots_.push_back (slot);
   live_.reserve (static_cast<size_t> (settings_.max_batch));
@@ -82,48 +76,6 @@ Scheduler::Scheduler (std::shared_ptr<const Model> model, const SchedulerSetting
 }
 
 // --- arrival --------------------------------------------------------------------------------------
-
-int
-Scheduler::token_limit (const Request &request) const
-{
-  const int64_t wanted = request.sampling.max_tokens > 0
-                             ? static_cast<int64_t> (request.prompt.size ()) + request.sampling.max_tokens
-                             : model_->spec.max_positions;
-  return static_cast<int> (std::min<int64_t> (wanted, model_->spec.max_positions));
-}
-
-RequestError
-Scheduler::check (const Request &request) const
-{
-  if (request.error)
-    return request.error;
-  if (request.prompt.empty ())
-    return {"invalid_request", "prompt", "the prompt is empty: give at least one token"};
-  const auto positions = static_cast<size_t> (model_->spec.max_positions);
-  if (request.prompt.size () >= positions)
-    return {"context_length_exceeded", "prompt",
-            "the prompt has " + std::to_string (request.prompt.size ()) +
-                " tokens; this model's context holds " + std::to_string (positions) +
-                ", at least one of them for the answer"};
-  for (const TokenId token : request.prompt) {
-    if (token < 0 || token >= model_->spec.vocab)
-      return {"invalid_request", "tokens",
-              "token id " + std::to_string (token) + " is not in the vocabulary of " +
-                  std::to_string (model_->spec.vocab)};
-  }
-  if (auto error = validate (request.sampling, model_->spec.vocab))
-    return error;
-  for (int group = 0; group < kv_->groups (); group++) {
-    const int blocks =
-        most_blocks (layout_[static_cast<size_t> (group)], token_limit (request) - 1, kMinPrefill);
-    if (blocks > kv_->size (group))
-      return {"invalid_request", "max_tokens",
-              "prompt and max_tokens need " + std::to_string (blocks) + " KV blocks of " +
-                  std::to_string (kBlockTokens) + " tokens, kv-memory holds " +
-                  std::to_string (kv_->size (group))};
-  }
-  return {};
-}
 
 void
 Scheduler::insert_by_rank (Sequences &sequences, std::unique_ptr<Sequence> sequence)
@@ -146,7 +98,8 @@ Scheduler::admit (std::shared_ptr<Request> request)
     sequence->deadline_us = sequence->submitted_us + request->timeout_us;
     earliest_deadline_us_ = std::min (earliest_deadline_us_, sequence->deadline_us);
   }
-  request->error = check (*request);
+  if (!request->error) // whoever handed it over may be reading it
+    request->error = limits_.check (*request);
   sequence->request = std::move (request);
   if (sequence->request->error) {
     sequence->request->end (FinishReason::kError);
@@ -155,8 +108,9 @@ Scheduler::admit (std::shared_ptr<Request> request)
   }
 
   const Request &wanted = *sequence->request;
-  sequence->max_tokens = token_limit (wanted);
+  sequence->max_tokens = limits_.token_limit (wanted);
   sequence->prompt_tokens = static_cast<int> (wanted.prompt.size ());
+  sequence->pool.begin (wanted.embed.pooling, sequence->prompt_tokens, model_->spec.hidden);
   sequence->tokens.reserve (static_cast<size_t> (sequence->max_tokens) + 1);
   sequence->tokens = wanted.prompt;
   sequence->stop_ids = wanted.sampling.stop_token_ids;
@@ -212,14 +166,27 @@ Scheduler::remove_ended ()
   }
 }
 
-/// How many of those that wait fit. What running ones share with the first that does not is counted only when that
-/// decides.
+void
+Scheduler::note_holds ()
+{
+  for (const auto &sequence : live_)
+    sequence->held = sequence->request->held.load (std::memory_order_relaxed);
+}
+
+/// How many of candidates_, those that wait and are not held, fit. What running ones share with the first that does not
+/// is counted only when that decides.
 int
 Scheduler::admissible ()
 {
   AdmissionBudgets budgets;
   budgets.slots = static_cast<int> (free_slots_.size ());
-  if (budgets.slots == 0 || waiting_.empty ())
+  candidates_.clear ();
+  for (size_t i = 0; i < waiting_.size () && static_cast<int> (candidates_.size ()) < budgets.slots; i++) {
+    waiting_[i]->held = waiting_[i]->request->held.load (std::memory_order_relaxed);
+    if (!waiting_[i]->held)
+      candidates_.push_back (static_cast<int> (i));
+  }
+  if (candidates_.empty ())
     return 0;
   budgets.running = live ();
   budgets.chunk = settings_.prefill_tokens;
@@ -230,13 +197,17 @@ Scheduler::admissible ()
     budgets.owed_blocks += std::max (0, blocks_for (static_cast<int64_t> (sequence->tokens.size ())) -
                                             static_cast<int> (sequence->kv.tables[0].size ()));
 
+  const auto candidate = [&] (size_t index) -> const Sequence & {
+    return *waiting_[static_cast<size_t> (candidates_[index])];
+  };
   waiting_views_.clear ();
-  for (size_t i = 0; i < waiting_.size () && static_cast<int> (i) < budgets.slots; i++)
-    waiting_views_.push_back ({.length = static_cast<int> (waiting_[i]->tokens.size ())});
+  for (size_t i = 0; i < candidates_.size (); i++)
+    waiting_views_.push_back ({.length = static_cast<int> (candidate (i).tokens.size ())});
   int fitting = plan_admission (waiting_views_, budgets);
   if (fitting < static_cast<int> (waiting_views_.size ()) && settings_.prefix_cache && budgets.running > 0) {
     const auto first = static_cast<size_t> (fitting);
-    waiting_views_[first].pinned_blocks = kv_->pinned_blocks (waiting_[first]->tokens);
+    if (!candidate (first).pool.wants_all ())
+      waiting_views_[first].pinned_blocks = kv_->pinned_blocks (candidate (first).tokens);
     if (waiting_views_[first].pinned_blocks > 0)
       fitting = plan_admission (waiting_views_, budgets);
   }
@@ -251,7 +222,9 @@ Scheduler::start (std::unique_ptr<Sequence> sequence, int64_t now)
   free_slots_.pop_back ();
   for (auto &table : sequence->kv.tables)
     table.reserve (static_cast<size_t> (blocks_for (sequence->max_tokens)));
-  kv_->attach (sequence->kv, sequence->tokens);
+  // Of one token nothing is looked up.
+  const std::span<const TokenId> tokens = sequence->tokens;
+  kv_->attach (sequence->kv, sequence->pool.wants_all () ? tokens.first (1) : tokens);
   if (sequence->state == RequestState::kWaiting) {
     request.statistics.queued_us = now - sequence->submitted_us;
     request.statistics.cached_tokens = sequence->kv.tokens;
@@ -269,9 +242,32 @@ void
 Scheduler::start_waiting (int64_t now)
 {
   const int count = admissible ();
+  if (count == 0)
+    return;
   for (int i = 0; i < count; i++)
-    start (std::move (waiting_[static_cast<size_t> (i)]), now);
-  waiting_.erase (waiting_.begin (), waiting_.begin () + count);
+    start (std::move (waiting_[static_cast<size_t> (candidates_[static_cast<size_t> (i)])]), now);
+  std::erase_if (waiting_, [] (const auto &sequence) { return !sequence; });
+}
+
+bool
+Scheduler::all_held () const
+{
+  return std::ranges::all_of (live_, [] (const auto &sequence) { return sequence->held; });
+}
+
+/// Nothing runs: the newest of those that are held makes way for one that waits and is not. False: nobody wants to, or
+/// nobody is in the way.
+bool
+Scheduler::give_way ()
+{
+  const auto ready = [] (const auto &sequence) {
+    return !sequence->request->held.load (std::memory_order_relaxed);
+  };
+  if (live_.empty () || std::ranges::none_of (waiting_, ready))
+    return false;
+  preempt (live_.back ());
+  live_.pop_back ();
+  return true;
 }
 
 // A prompt that another one is ahead of takes over what that has computed; of those at the same place the first in
@@ -282,8 +278,9 @@ Scheduler::share_progress ()
   next_blocks_.clear ();
   for (size_t i = 0; i < live_.size (); i++) {
     Sequence &sequence = *live_[i];
-    if (sequence.kv.tokens + 1 >= static_cast<int> (sequence.tokens.size ()))
-      continue;
+    if (sequence.held || sequence.pool.wants_all () ||
+        sequence.kv.tokens + 1 >= static_cast<int> (sequence.tokens.size ()))
+      continue; // nobody waits for those that are held; for an embedding each token is computed
     const int gained = kv_->extend (sequence.kv, sequence.tokens);
     if (gained > 0 && sequence.generated () == 0)
       sequence.request->statistics.cached_tokens += gained;
@@ -323,6 +320,7 @@ Scheduler::view_sequences ()
     view.draft_room = sequence.max_tokens - view.length - 1;
     view.generating = sequence.generated () > 0;
     view.follows = false;
+    view.held = sequence.held;
     view.priority = sequence.request->priority;
     view.idle_steps = sequence.idle_steps;
     for (int group = 0; group < kv_->groups (); group++)
@@ -338,16 +336,15 @@ Scheduler::view_sequences ()
 }
 
 void
-Scheduler::preempt ()
+Scheduler::preempt (std::unique_ptr<Sequence> &sequence)
 {
-  for (const int index : plan_.preempted) {
-    auto &sequence = live_[static_cast<size_t> (index)];
-    release (*sequence);
-    sequence->state = RequestState::kBlockedOnMemory;
-    sequence->request->statistics.preemptions++;
-    statistics_.preemptions++;
-    insert_by_rank (waiting_, std::move (sequence));
-  }
+  release (*sequence);
+  sequence->pool.reset ();
+  sequence->state = RequestState::kBlockedOnMemory;
+  sequence->request->statistics.preemptions++;
+  statistics_.preemptions++;
+  report_.preempted++;
+  insert_by_rank (waiting_, std::move (sequence));
 }
 
 void
@@ -355,7 +352,7 @@ Scheduler::add_rows (Step &step)
 {
   work_ = {};
   for (const auto &sequence : live_) {
-    if (sequence)
+    if (sequence && !sequence->held)
       sequence->idle_steps++;
   }
   for (const int index : plan_.blocked) {
@@ -383,6 +380,54 @@ Scheduler::add_rows (Step &step)
   }
 }
 
+void
+Scheduler::plan_rows (Step &step, int64_t now)
+{
+  start_waiting (now);
+  while (all_held () && give_way ())
+    start_waiting (now);
+  if (all_held ())
+    return;
+  share_progress ();
+  view_sequences ();
+  Budgets budgets;
+  budgets.prefill_tokens = settings_.prefill_tokens;
+  budgets.max_draft = settings_.max_draft;
+  budgets.max_step_ms = settings_.max_step_ms;
+  budgets.max_growth = std::max (kCautiousPrefill, 2 * recent_prefill_);
+  budgets.cost = settings_.learn_cost ? &cost_ : nullptr;
+  budgets.decode_only = mixed_steps_ >= kMixedSteps;
+  budgets.groups = layout_;
+  for (int group = 0; group < kv_->groups (); group++)
+    budgets.available[static_cast<size_t> (group)] = kv_->available (group);
+  budgets.whole_blocks = kv_->has_recurrent () && settings_.prefix_cache;
+  if (settings_.plan)
+    settings_.plan (views_, budgets, plan_);
+  else
+    planner_.plan (views_, budgets, plan_);
+  for (const int index : plan_.preempted)
+    preempt (live_[static_cast<size_t> (index)]);
+  add_rows (step);
+  std::erase_if (live_, [] (const auto &sequence) { return !sequence; });
+}
+
+/// Somebody could run and got no row. Cannot happen while the planner keeps its promise to the first in rank. Better a
+/// failed request than a hang.
+void
+Scheduler::end_stuck ()
+{
+  const auto ready = std::ranges::find_if (live_, [] (const auto &sequence) { return !sequence->held; });
+  Sequence *stuck = ready != live_.end () ? ready->get () : nullptr;
+  if (!stuck && live_.empty () && !candidates_.empty ())
+    stuck = waiting_[static_cast<size_t> (candidates_.front ())].get ();
+  stalled_ = !stuck;
+  if (!stuck)
+    return;
+  stuck->request->error = {"internal", {}, "the scheduler found no way to run this request"};
+  stuck->request->end (FinishReason::kError);
+  remove_ended ();
+}
+
 bool
 Scheduler::plan (Step &step)
 {
@@ -403,41 +448,16 @@ Scheduler::plan (Step &step)
 
   expire (began);
   remove_ended ();
+  note_holds ();
+  stalled_ = false;
   report_.preempted = 0;
+  plan_.rows.clear ();
+  plan_.blocked.clear ();
   // A plan that could only preempt leaves no row; with what that freed, the next one has some.
-  for (int attempt = 0; attempt < kPlanAttempts && step.rows.empty (); attempt++) {
-    start_waiting (began);
-    if (live_.empty ())
-      break;
-    share_progress ();
-    view_sequences ();
-    Budgets budgets;
-    budgets.prefill_tokens = settings_.prefill_tokens;
-    budgets.max_draft = settings_.max_draft;
-    budgets.max_step_ms = settings_.max_step_ms;
-    budgets.max_growth = std::max (kCautiousPrefill, 2 * recent_prefill_);
-    budgets.cost = settings_.learn_cost ? &cost_ : nullptr;
-    budgets.decode_only = mixed_steps_ >= kMixedSteps;
-    budgets.groups = layout_;
-    for (int group = 0; group < kv_->groups (); group++)
-      budgets.available[static_cast<size_t> (group)] = kv_->available (group);
-    budgets.whole_blocks = kv_->has_recurrent () && settings_.prefix_cache;
-    if (settings_.plan)
-      settings_.plan (views_, budgets, plan_);
-    else
-      planner_.plan (views_, budgets, plan_);
-    preempt ();
-    add_rows (step);
-    std::erase_if (live_, [] (const auto &sequence) { return !sequence; });
-    report_.preempted += static_cast<int> (plan_.preempted.size ());
-  }
-  if (step.rows.empty () && leaving_.empty () && !idle ()) {
-    // Cannot happen while the planner keeps its promise to the first in rank. Better a failed request than a hang.
-    Sequences &stuck = live_.empty () ? waiting_ : live_;
-    stuck.front ()->request->error = {"internal", {}, "the scheduler found no way to run this request"};
-    stuck.front ()->request->end (FinishReason::kError);
-    remove_ended ();
-  }
+  for (int attempt = 0; attempt < kPlanAttempts && step.rows.empty (); attempt++)
+    plan_rows (step, began);
+  if (step.rows.empty () && leaving_.empty () && !idle ())
+    end_stuck ();
 
   for (const auto &sequence : leaving_) {
     Row &row = step.rows.emplace_back ();
@@ -447,136 +467,6 @@ Scheduler::plan (Step &step)
   planned_us_ = settings_.clock ();
   report_.plan_us = planned_us_ - began;
   return !step.rows.empty ();
-}
-
-// --- after a step ---------------------------------------------------------------------------------
-
-void
-Scheduler::release (Sequence &sequence)
-{
-  if (sequence.slot < 0)
-    return;
-  kv_->release (sequence.kv, computed (sequence));
-  free_slots_.push_back (sequence.slot);
-  sequence.slot = -1;
-}
-
-/// Takes over what the stages wrote. True when the request has ended.
-bool
-Scheduler::settle_row (Row &row, int64_t now)
-{
-  Sequence &sequence = *row.sequence;
-  RequestStatistics &request = sequence.request->statistics;
-  if (sequence.slot >= 0 && row.finish != FinishReason::kError) {
-    request.prefill_tokens += row.prefill_tokens;
-    statistics_.prefill_tokens += static_cast<uint64_t> (row.prefill_tokens);
-    int valid = row.position + row.prefill_tokens; // positions with KV
-    if (row.accepted_count > 0) {
-      if (request.first_token_us == 0)
-        request.first_token_us = now - sequence.submitted_us;
-      for (int i = 0; i < row.accepted_count; i++)
-        sequence.tokens.push_back (row.accepted[static_cast<size_t> (i)].token);
-      request.generated += row.accepted_count;
-      statistics_.generated_tokens += static_cast<uint64_t> (row.accepted_count);
-      statistics_.drafted += static_cast<uint64_t> (row.draft_count);
-      statistics_.accepted += static_cast<uint64_t> (row.accepted_count - 1);
-      // All but the newest token have their KV: rejected drafts lie beyond and will be overwritten.
-      valid += row.accepted_count;
-      if (kv_->has_recurrent () && row.accepted_count <= row.draft_count) {
-        kv_->restore_checkpoint (sequence.kv, row.checkpoint);
-        valid = row.checkpoint;
-      }
-    }
-    kv_->commit (sequence.kv, std::span (sequence.tokens).first (static_cast<size_t> (valid)),
-                 sequence.generated () > 0);
-  }
-  if (!row.ended ())
-    return false;
-  if (request.total_us == 0)
-    request.total_us = now - sequence.submitted_us;
-  sequence.state = row.finish == FinishReason::kError ? RequestState::kFailed
-                   : row.finish == FinishReason::kStop || row.finish == FinishReason::kLength
-                       ? RequestState::kFinished
-                       : RequestState::kCancelled;
-  if (sequence.slot >= 0 && sequence.prompt_tokens >= kMinSavedTokens)
-    kv_->save (sequence.kv);
-  release (sequence);
-  return true;
-}
-
-void
-Scheduler::commit (Step &step)
-{
-  const int64_t now = settings_.clock ();
-  statistics_.steps++;
-  finished_.clear ();
-  report_.number = step.number;
-  report_.rows = static_cast<int> (step.rows.size ());
-  report_.accepted_tokens = 0;
-  for (Row &row : step.rows) {
-    if (row.scored && row.sequence->slot >= 0) {
-      work_.scored_tokens += 1 + row.draft_count;
-      work_.scored_positions += (1 + row.draft_count) * static_cast<double> (row.sequence->tokens.size ());
-    }
-    report_.accepted_tokens += row.accepted_count;
-    if (settle_row (row, now)) {
-      finished_.push_back (row.sequence->request);
-      statistics_.finished++;
-      if (last_end_us_ > 0)
-        ms_per_request_ += (static_cast<double> (now - last_end_us_) / 1000 - ms_per_request_) * 0.1;
-      last_end_us_ = now;
-    }
-  }
-  if (settings_.learn_cost)
-    cost_.learn (work_, static_cast<double> (now - planned_us_) / 1000);
-  if (work_.prefill_tokens > 0 && work_.scored_tokens > 0)
-    recent_prefill_ = work_.prefill_tokens;
-  if (work_.scored_tokens > 0)
-    mixed_steps_ = work_.prefill_tokens > 0 ? mixed_steps_ + 1 : 0;
-
-  report_.prefill_tokens = work_.prefill_tokens;
-  report_.scored_tokens = work_.scored_tokens;
-  report_.prefill_budget = plan_.prefill_budget;
-  report_.blocked = static_cast<int> (plan_.blocked.size ());
-  report_.predicted_ms = plan_.predicted_ms;
-  report_.step_us = now - planned_us_;
-  report_.stages.assign (step.stage_times.begin (), step.stage_times.end ());
-
-  if (!finished_.empty ()) {
-    leaving_.clear ();
-    std::erase_if (live_, [] (const auto &sequence) { return sequence->slot < 0; });
-  }
-  report_.running = live ();
-  report_.waiting = waiting ();
-  work_ = {};
-  step.rows.clear ();
-}
-
-int64_t
-Scheduler::retry_after_ms () const
-{
-  return std::clamp<int64_t> (static_cast<int64_t> (ms_per_request_ * (waiting () + 1)), 1000, 60'000);
-}
-
-void
-Scheduler::clear ()
-{
-  waiting_.clear ();
-  leaving_.clear ();
-  finished_.clear ();
-  for (auto &sequence : live_)
-    release (*sequence);
-  live_.clear ();
-  work_ = {};
-}
-
-std::string
-Scheduler::inconsistency () const
-{
-  std::vector<const SequenceKv *> sequences;
-  for (const auto &sequence : live_)
-    sequences.push_back (&sequence->kv);
-  return kv_->inconsistency (sequences);
 }
 
 } // namespace millrace

@@ -6,11 +6,17 @@
 // whose time is up leave through a row of their own: every admitted request ends in exactly one row with a finish
 // reason. What a request holds is free before the step after its end is planned.
 //
-// Threads: everything from the decode thread, except Request::end (), which may come from anywhere.
+// A held request (Request::held) keeps its sequence and blocks and gets no rows. It makes way when memory is short, like
+// others, and when nothing runs but somebody waits who is not held: what it had stays cached as long as there is room.
+//
+// A request for an embedding is a prompt whose last token is scored without logits: verify () ends it.
+//
+// Threads: everything from the decode thread, except Request::end () and Request::held, which may come from anywhere.
 #pragma once
 
 #include "engine/kv/kv_cache.hpp"
 #include "engine/model/model.hpp"
+#include "engine/scheduling/admission.hpp"
 #include "engine/scheduling/planner.hpp"
 #include "engine/scheduling/request.hpp"
 #include "engine/step.hpp"
@@ -76,7 +82,7 @@ public:
   /// Takes a request. Its `error` may already be set: it then just ends.
   void admit (std::shared_ptr<Request> request);
 
-  /// Fills `step` with the next turn's rows. False: nothing is left to do.
+  /// Fills `step` with the next turn's rows. False: nothing is left to do, or all that is left is held (stalled ()).
   bool plan (Step &step);
   /// Applies what the stages wrote; sequences with a finish reason are gone afterwards.
   void commit (Step &step);
@@ -89,6 +95,11 @@ public:
   std::span<const std::shared_ptr<Request>> finished () const { return finished_; }
 
   bool idle () const { return live_.empty () && waiting_.empty () && leaving_.empty (); }
+  /// The last plan () found requests, but all of them held: until one is let go, ends or comes, the next finds no more.
+  bool stalled () const { return stalled_; }
+  /// Before this time of the scheduler's clock no request's time is up; INT64_MAX: none has a deadline.
+  int64_t next_deadline_us () const { return earliest_deadline_us_; }
+  const AdmissionLimits &limits () const { return limits_; }
   int live () const { return static_cast<int> (live_.size ()); }
   int waiting () const { return static_cast<int> (waiting_.size ()); }
   const KvCache &kv () const { return *kv_; }
@@ -105,18 +116,21 @@ public:
 private:
   using Sequences = std::vector<std::unique_ptr<Sequence>>;
 
-  RequestError check (const Request &request) const;
-  int token_limit (const Request &request) const;
   void expire (int64_t now);
   void remove_ended ();
   void leave (std::unique_ptr<Sequence> sequence);
+  void note_holds ();
   void start_waiting (int64_t now);
   int admissible ();
+  bool all_held () const;
+  bool give_way ();
   void start (std::unique_ptr<Sequence> sequence, int64_t now);
   void share_progress ();
   void view_sequences ();
   bool memory_may_run_short () const;
-  void preempt ();
+  void preempt (std::unique_ptr<Sequence> &sequence);
+  void plan_rows (Step &step, int64_t now);
+  void end_stuck ();
   void add_rows (Step &step);
   bool settle_row (Row &row, int64_t now);
   void release (Sequence &sequence);
@@ -125,6 +139,7 @@ private:
   std::shared_ptr<const Model> model_;
   SchedulerSettings settings_;
   KvLayout layout_;
+  AdmissionLimits limits_;
   std::unique_ptr<ExecutionContext> context_;
   std::unique_ptr<KvCache> kv_;
   Planner planner_;
@@ -143,6 +158,8 @@ private:
   // Of the step under way.
   std::vector<SequenceView> views_;
   std::vector<WaitingView> waiting_views_;
+  std::vector<int> candidates_; ///< of waiting_, that are not held
+  bool stalled_ = false;
   std::vector<std::pair<BlockHash, int>> next_blocks_;
   StepPlan plan_;
   StepWork work_;

@@ -123,6 +123,17 @@ append_statistics (std::string &out, const Request &request)
   count ("steps", statistics.steps, "}");
 }
 
+void
+append_embedding (std::string &out, std::span<const float> embedding)
+{
+  out += ",\"embedding\":[";
+  for (size_t i = 0; i < embedding.size (); i++) {
+    out += i ? "," : "";
+    append_number (out, embedding[i]);
+  }
+  out += "]";
+}
+
 } // namespace
 
 std::string
@@ -131,8 +142,12 @@ result_json (const Request &request, std::string_view text, FinishReason finish,
 {
   std::string out = "{\"id\":";
   append_json_string (out, request.id);
-  out += ",\"text\":";
-  append_json_string (out, text);
+  if (request.embed.pooling == Pooling::kNone) {
+    out += ",\"text\":";
+    append_json_string (out, text);
+  } else if (finish == FinishReason::kStop) {
+    append_embedding (out, request.embedding);
+  }
   out += ",\"finish_reason\":\"";
   out += finish_reason_name (finish);
   out += "\",\"usage\":{\"prompt_tokens\":" + std::to_string (usage.prompt_tokens) +

@@ -27,6 +27,8 @@ public:
 
   /// kNone while it goes on. A stop string ends it before the sampler knows.
   FinishReason finish () const { return finish_; }
+  /// That ended it; empty when something else did.
+  const std::string &stop_string () const { return matcher_.matched (); }
   const Usage &usage () const { return usage_; }
 
 private:
@@ -43,8 +45,8 @@ struct ResultLogprobs {
   std::vector<TokenLogprob> top; ///< top_begin of the tokens counts into this
 };
 
-/// A finished request as one JSON object (no newline): id, text, finish_reason, usage, logprobs or error, and, when
-/// wanted, what happened to it besides (RequestStatistics), which is not the same in every run.
+/// A finished request as one JSON object (no newline): id, text (or embedding), finish_reason, usage, logprobs or error,
+/// and, when wanted, what happened to it besides (RequestStatistics), which is not the same in every run.
 std::string result_json (const Request &request, std::string_view text, FinishReason finish,
                          const Usage &usage, const ResultLogprobs *logprobs, bool with_statistics,
                          const Tokenizer &tokenizer);
