@@ -166,6 +166,7 @@ turn (LlmScheduler *self)
     loop.arrived.clear ();
     if (!loop.scheduler->plan (loop.step))
       return;
+    self->inbox.planned (*loop.scheduler);
     flow = gst_pad_push (self->src, millrace::new_step_buffer (loop.step));
     settle (self);
   });

@@ -131,6 +131,16 @@ SchedulerInbox::hold (const char *id, bool held)
 }
 
 void
+SchedulerInbox::planned (const Scheduler &scheduler)
+{
+  std::lock_guard lock (mutex_);
+  if (scheduler.waiting () < waiting_)
+    room_.notify_all ();
+  waiting_ = snapshot_.waiting = scheduler.waiting ();
+  snapshot_.running = scheduler.live ();
+}
+
+void
 SchedulerInbox::settle (const Scheduler &scheduler)
 {
   std::lock_guard lock (mutex_);

@@ -43,6 +43,8 @@ public:
   /// Sets Request::held.
   bool hold (const char *id, bool held);
 
+  /// After a plan: requests that it admitted do not wait any more, however long the step takes.
+  void planned (const Scheduler &scheduler);
   /// After a commit: what has finished is forgotten, and sources that wait may go on.
   void settle (const Scheduler &scheduler);
   /// The loop has stopped with `flow`; submit () returns it from now on.

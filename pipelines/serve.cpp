@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace millrace
@@ -16,7 +17,8 @@ namespace
 struct Option {
   const char *name;
   char letter;
-  const char *property; ///< ELEMENT::NAME of llmbin's child, or NAME of llmhttpsrc or (after "=") of llmbin
+  enum Element { kSource, kPrompt, kScheduler } element;
+  const char *property;
   const char *help, *argument;
   char *value = nullptr;
 };
@@ -25,61 +27,70 @@ std::vector<Option>
 options ()
 {
   return {
-      {"model", 'm', "=model", "Model folder, or a name in the model path (default: demo)", "PATH"},
-      {"weights", 0, "=weights", "auto, f32, f16, bf16 or int8", "FORMAT"},
-      {"threads", 't', "=threads", "Threads of computation (default: usable cores)", "N"},
-      {"address", 'a', "address", "IP address to listen on (default: 127.0.0.1; 0.0.0.0: all)", "IP"},
-      {"port", 'p', "port", "TCP port (default: 8080; 0: any)", "PORT"},
-      {"api-key", 0, "api-key", "Keys that callers may use, separated by commas (or $MILLRACE_API_KEY)",
-       "KEYS"},
-      {"api-key-file", 0, "api-key-file", "File with keys, one a line", "FILE"},
-      {"tls-certificate", 0, "tls-certificate", "PEM file; with it the endpoint speaks HTTPS", "FILE"},
-      {"tls-key", 0, "tls-key", "PEM file of the private key", "FILE"},
-      {"cors-origins", 0, "cors-origins", "Origins whose pages may call, separated by commas", "ORIGINS"},
-      {"model-names", 0, "model-names", "Names that requests may call the model by; * is any", "NAMES"},
-      {"max-body-size", 0, "max-body-size", "Bytes of a request's body (default: 16777216)", "BYTES"},
-      {"max-connections", 0, "max-connections", "Connections at a time (default: 1024)", "N"},
-      {"requests-per-minute", 0, "requests-per-minute", "Of one key or address (default: any number)", "N"},
-      {"max-concurrent", 0, "max-concurrent", "Requests of one key or address at a time", "N"},
-      {"slow-client-timeout", 0, "slow-client-timeout", "Until a client that reads nothing is let go", "MS"},
-      {"max-batch", 'b', "scheduler::max-batch", "Requests that run together", "N"},
-      {"max-queued", 0, "scheduler::max-queued", "Requests that wait; more get 429", "N"},
-      {"kv-memory", 0, "scheduler::kv-memory", "Bytes for keys and values (default: from free memory)",
-       "BYTES"},
-      {"kv-type", 0, "scheduler::kv-type", "f32, f16, bf16, q8 or k8v4", "TYPE"},
-      {"cache-directory", 0, "scheduler::cache-directory", "Keep cached prefixes there over restarts",
+      {"model", 'm', Option::kSource, "model", "Model folder, or a name in the model path (default: demo)",
        "PATH"},
-      {"max-tokens", 'n', "prompt::max-tokens",
+      {"weights", 0, Option::kSource, "weights", "auto, f32, f16, bf16 or int8", "FORMAT"},
+      {"threads", 't', Option::kSource, "threads", "Threads of computation (default: usable cores)", "N"},
+      {"address", 'a', Option::kSource, "address",
+       "IP address to listen on (default: 127.0.0.1; 0.0.0.0: all)", "IP"},
+      {"port", 'p', Option::kSource, "port", "TCP port (default: 8080; 0: any)", "PORT"},
+      {"api-key", 0, Option::kSource, "api-key",
+       "Keys that callers may use, separated by commas (or $MILLRACE_API_KEY)", "KEYS"},
+      {"api-key-file", 0, Option::kSource, "api-key-file", "File with keys, one a line", "FILE"},
+      {"tls-certificate", 0, Option::kSource, "tls-certificate",
+       "PEM file; with it the endpoint speaks HTTPS", "FILE"},
+      {"tls-key", 0, Option::kSource, "tls-key", "PEM file of the private key", "FILE"},
+      {"cors-origins", 0, Option::kSource, "cors-origins",
+       "Origins whose pages may call, separated by commas", "ORIGINS"},
+      {"model-names", 0, Option::kSource, "model-names",
+       "Names that requests may call the model by; * is any", "NAMES"},
+      {"max-body-size", 0, Option::kSource, "max-body-size", "Bytes of a request's body (default: 16777216)",
+       "BYTES"},
+      {"max-connections", 0, Option::kSource, "max-connections", "Connections at a time (default: 1024)",
+       "N"},
+      {"requests-per-minute", 0, Option::kSource, "requests-per-minute",
+       "Of one key or address (default: any number)", "N"},
+      {"max-concurrent", 0, Option::kSource, "max-concurrent", "Requests of one key or address at a time",
+       "N"},
+      {"slow-client-timeout", 0, Option::kSource, "slow-client-timeout",
+       "Until a client that reads nothing is let go", "MS"},
+      {"max-batch", 'b', Option::kScheduler, "max-batch", "Requests that run together", "N"},
+      {"max-queued", 0, Option::kScheduler, "max-queued", "Requests that wait; more get 429", "N"},
+      {"kv-memory", 0, Option::kScheduler, "kv-memory",
+       "Bytes for keys and values (default: from free memory)", "BYTES"},
+      {"kv-type", 0, Option::kScheduler, "kv-type", "f32, f16, bf16, q8 or k8v4", "TYPE"},
+      {"cache-directory", 0, Option::kScheduler, "cache-directory",
+       "Keep cached prefixes there over restarts", "PATH"},
+      {"max-tokens", 'n', Option::kPrompt, "max-tokens",
        "For requests that do not say (default 0: the context's rest)", "N"},
-      {"timeout-ms", 0, "prompt::timeout-ms", "For requests that do not say (default 0: none)", "MS"},
+      {"timeout-ms", 0, Option::kPrompt, "timeout-ms", "For requests that do not say (default 0: none)",
+       "MS"},
   };
 }
 
 std::string
 pipeline_string (const std::vector<Option> &all, bool quiet, bool log_bodies)
 {
-  std::string source = "llmhttpsrc", bin = "llmbin prompt::model-defaults=true scheduler::when-full=reject";
+  std::string source, prompt = " model-defaults=true", scheduler = " when-full=reject";
   bool has_max_tokens = false;
   for (const auto &option : all) {
     if (!option.value)
       continue;
-    const std::string property = option.property;
-    const std::string value = "=" + quoted_value (option.value);
-    if (property.starts_with ("="))
-      bin += " " + property.substr (1) + value;
-    else if (property.find ("::") != property.npos)
-      bin += " " + property + value;
-    else
-      source += " " + property + value;
-    has_max_tokens |= property == "prompt::max-tokens";
+    std::string &element = option.element == Option::kSource   ? source
+                           : option.element == Option::kPrompt ? prompt
+                                                               : scheduler;
+    element += std::string (" ") + option.property + "=" + quoted_value (option.value);
+    has_max_tokens |= std::string_view (option.property) == "max-tokens";
   }
   if (!has_max_tokens)
-    bin += " prompt::max-tokens=0";
+    prompt += " max-tokens=0";
   if (!quiet)
     source += " log-requests=true";
   if (log_bodies)
     source += " log-bodies=true";
-  return source + " ! " + bin + " ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=0 ! llmhttpsink";
+  return "llmhttpsrc" + source + " ! llmprompt" + prompt + " ! llmtokenizer ! llmscheduler" + scheduler +
+         " ! llmprefill ! llmngramdrafter ! llmverifier ! llmsampler ! llmdetokenizer"
+         " ! queue max-size-buffers=0 max-size-bytes=0 max-size-time=0 ! llmhttpsink";
 }
 
 void
@@ -134,7 +145,7 @@ command_serve (int argc, char **argv)
     if (print) {
       std::printf ("%s\n", text.c_str ());
       result = 0;
-    } else if (ensure_plugin ("llmbin") && ensure_plugin ("llmhttpsrc")) {
+    } else if (ensure_plugin ("llmprompt") && ensure_plugin ("llmhttpsrc")) {
       result = play (text, {.drain_timeout_s = MAX (0, drain_timeout_s), .on_playing = print_address});
     } else {
       result = 1;

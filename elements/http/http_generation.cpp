@@ -333,7 +333,7 @@ HttpGeneration::deliver (const GenerationDelta &delta)
   }
   if (delta.finish == FinishReason::kTimeout && !open () && summary_.first_token_us == 0) {
     fail ({.status = 408,
-           .type = "invalid_request_error",
+           .type = "timeout_error",
            .code = "timeout",
            .param = "timeout_ms",
            .message = "the request's time was over before its first token"});

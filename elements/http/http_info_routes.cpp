@@ -84,11 +84,15 @@ void
 HttpService::list_tags (const std::shared_ptr<HttpExchange> &exchange)
 {
   const std::string name = json_string (settings_.model_names.front ());
-  exchange->answer (200, "application/json",
-                    "{\"models\":[{\"name\":" + name + ",\"model\":" + name +
-                        ",\"size\":" + std::to_string (model_->compiled->weight_bytes ()) +
-                        ",\"details\":{\"format\":\"safetensors\",\"family\":" +
-                        json_string (model_->spec.family) + "}}]}");
+  GDateTime *created = g_date_time_new_from_unix_utc (created_);
+  g_autofree char *modified = g_date_time_format_iso8601 (created);
+  g_date_time_unref (created);
+  exchange->answer (
+      200, "application/json",
+      "{\"models\":[{\"name\":" + name + ",\"model\":" + name + ",\"modified_at\":" + json_string (modified) +
+          ",\"size\":" + std::to_string (model_->compiled->weight_bytes ()) +
+          ",\"details\":{\"format\":\"safetensors\",\"family\":" + json_string (model_->spec.family) +
+          "}}]}");
 }
 
 void
@@ -149,7 +153,7 @@ void
 HttpService::metrics (const std::shared_ptr<HttpExchange> &exchange)
 {
   GstStructure *statistics = pipeline_.statistics ();
-  std::string page = metrics_.page (statistics, server_.connections (), active_count_);
+  std::string page = metrics_.page (statistics, server_.connections (), concurrent (nullptr));
   if (statistics)
     gst_structure_free (statistics);
   exchange->answer (200, "text/plain; version=0.0.4; charset=utf-8", std::move (page));

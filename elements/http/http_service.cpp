@@ -128,7 +128,6 @@ HttpService::stop ()
   for (const auto &active : active_)
     active.generation->detach ();
   active_.clear ();
-  active_count_ = 0;
   waiting_for_probe_.clear ();
   probe_.reset ();
 }
@@ -148,10 +147,10 @@ HttpService::limits () const
 }
 
 int
-HttpService::concurrent (const std::string &caller) const
+HttpService::concurrent (const std::string *caller) const
 {
   return static_cast<int> (std::count_if (active_.begin (), active_.end (), [&] (const Active &active) {
-    return active.caller == caller && !active.generation->over ();
+    return (!caller || active.caller == *caller) && active.generation->in_pipeline ();
   }));
 }
 
@@ -248,7 +247,7 @@ HttpService::generate (const std::shared_ptr<HttpExchange> &exchange)
   std::string caller;
   access_.authorize (exchange->header ("Authorization"), exchange->header ("X-Api-Key"), exchange->client (),
                      caller);
-  if (const auto error = access_.admit (caller, concurrent (caller), steady_now_us ()))
+  if (const auto error = access_.admit (caller, concurrent (&caller), steady_now_us ()))
     return exchange->answer_error (dialect, error);
   ApiRequest request;
   if (const auto error = parse_api_request (dialect, exchange->body (), limits (), random_seed (), request))
@@ -256,7 +255,6 @@ HttpService::generate (const std::shared_ptr<HttpExchange> &exchange)
   const auto generation = std::make_shared<HttpGeneration> (exchange, std::move (request),
                                                             settings_.generation, pipeline_, metrics_);
   active_.push_back ({generation, caller});
-  active_count_++;
   generation->start ();
 }
 
@@ -267,11 +265,9 @@ HttpService::tick (int64_t now)
     server_.stop_listening ();
   for (const auto &active : active_)
     active.generation->tick (now);
-  const auto ended = std::remove_if (active_.begin (), active_.end (), [&] (const Active &active) {
+  std::erase_if (active_, [] (const Active &active) {
     return active.generation->over () && !active.generation->in_pipeline ();
   });
-  active_count_ -= static_cast<int> (active_.end () - ended);
-  active_.erase (ended, active_.end ());
   settle_probe (now);
 }
 
@@ -299,7 +295,7 @@ HttpService::cancel_request (const std::shared_ptr<HttpExchange> &exchange)
         wanted == id ||
         (wanted.ends_with (id) && wanted.size () > id.size () &&
          std::string_view ("-_").find (wanted[wanted.size () - id.size () - 1]) != std::string_view::npos);
-    if (!same || active.caller != caller || active.generation->over ())
+    if (!same || active.caller != caller || !active.generation->in_pipeline ())
       continue;
     active.generation->cancel ();
     found++;

@@ -42,8 +42,6 @@ public:
   /// From now on nothing new is taken: 503, and the listening socket is closed. Any thread.
   void drain ();
   int port () const { return server_.port (); }
-  /// Generation requests without an end. Any thread.
-  int active () const { return active_count_; }
 
   void got_headers (HttpExchange &exchange) override;
   void got_request (const std::shared_ptr<HttpExchange> &exchange) override;
@@ -81,7 +79,8 @@ private:
   void log (const HttpExchange &exchange, const HttpGeneration *generation);
   std::string model_json () const;
   ApiLimits limits () const;
-  int concurrent (const std::string &caller) const;
+  /// Generation requests without an end; of one caller, or of all.
+  int concurrent (const std::string *caller) const;
 
   const HttpServiceSettings settings_;
   const std::shared_ptr<const Model> model_;
@@ -96,7 +95,6 @@ private:
     std::string caller;
   };
   std::vector<Active> active_;
-  std::atomic<int> active_count_{0};
   std::atomic<bool> draining_{false};
   bool listening_stopped_ = false;
 

@@ -260,13 +260,15 @@ def ollama_chat_and_generate():
     options = {"num_predict": 8, "temperature": 0}
     whole = llama.chat(model=MODEL, messages=MESSAGES, options=options)
     assert whole.done and whole.done_reason == "length" and whole.eval_count == 8
-    text = "".join(part.message.content for part in llama.chat(model=MODEL, messages=MESSAGES, options=options, stream=True))
+    fields = {"model": MODEL, "options": options}
+    parts = llama.chat(**fields, messages=MESSAGES, stream=True)
+    text = "".join(part.message.content for part in parts)
     assert text == whole.message.content
-    generated = llama.generate(model=MODEL, prompt=QUESTION, options=options)
-    assert generated.response == text
-    assert "".join(part.response for part in llama.generate(model=MODEL, prompt=QUESTION, options=options, stream=True)) == text
+    assert llama.generate(**fields, prompt=QUESTION).response == text
+    assert "".join(part.response for part in llama.generate(**fields, prompt=QUESTION, stream=True)) == text
     expect(ollama.ResponseError, lambda: llama.chat(model="none", messages=MESSAGES), status_code=404)
-    expect(ollama.ResponseError, lambda: llama.chat(model=MODEL, messages=MESSAGES, options={"num_ctx": 1}), status_code=400)
+    expect(ollama.ResponseError, lambda: llama.chat(model=MODEL, messages=MESSAGES, options={"num_ctx": 1}),
+           status_code=400)
     for _ in llama.chat(model=MODEL, messages=MESSAGES, options={"num_predict": 1900, "temperature": 2}, stream=True):
         break
     wait_until_idle()
