@@ -153,10 +153,12 @@ def openai_cancellation():
     stream.close()
     wait_until_idle()
     with chat.with_raw_response.create(**ENDLESS, extra_headers={"X-Request-Id": "from-python"}).parse() as stream:
+        deleted = False
         for chunk in stream:
-            if chunk.choices[0].delta.content:
-                assert client.delete("/requests/from-python", cast_to=object) == {"cancelled": True}
+            if chunk.choices[0].delta.content and not deleted:
+                deleted = client.delete("/requests/from-python", cast_to=object) == {"cancelled": True}
             last = chunk
+    assert deleted
     assert last.choices[0].finish_reason == "cancelled"
 
 
