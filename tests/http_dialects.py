@@ -10,6 +10,7 @@ import base64
 import http.client
 import json
 import math
+import os
 import re
 import signal
 import socket
@@ -1045,6 +1046,8 @@ def tls():
 
 def a_pipeline_string_serves():
     """What --print-pipeline prints is the server."""
+    if "thread" in os.environ.get("MILLRACE_SANITIZE", ""):
+        return  # gst-launch-1.0 is not instrumented and cannot load what is
     printed = subprocess.run([BUILD / "bin" / "millrace", "serve", *DRAFT, "--print-pipeline", "--quiet"],
                              env=environment(), capture_output=True, text=True, timeout=120, check=True).stdout.strip()
     true(printed.startswith("llmhttpsrc ") and printed.endswith("! llmhttpsink"), printed)

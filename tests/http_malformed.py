@@ -661,7 +661,7 @@ def times(server):
     check_health(server, "idle connections")
     failures.check(server.open_files() <= files + 3, f"idle connections: {server.open_files()} files are open, {files} before")
     with Client(server.port) as client:
-        response = client.ask("POST", COMPLETION, {"prompt": "x", "max_tokens": 600, "ignore_eos": True}, timeout=30 * http_harness.SLOWER)
+        response = client.ask("POST", COMPLETION, {"prompt": "x", "max_tokens": 600, "ignore_eos": True}, timeout=30 * SLOWER)
         expect(server, "an answer that takes its time", response, 200)
 
 

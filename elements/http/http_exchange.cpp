@@ -5,7 +5,10 @@
 #include <glib-unix.h>
 
 #include <algorithm>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <utility>
 
 namespace millrace
@@ -95,7 +98,6 @@ HttpExchange::attach (HttpServer &server, HttpHandler &handler, HttpServer::Conn
                     G_CALLBACK (+[] (SoupServerMessage *, guint size, gpointer data) {
                       auto *exchange = static_cast<HttpExchange *> (data);
                       exchange->written_ = std::min (exchange->sent_, exchange->written_ + size);
-                      exchange->last_write_us_ = steady_now_us ();
                       if (exchange->streaming_ && exchange->on_written)
                         exchange->on_written ();
                     }),
@@ -116,7 +118,7 @@ HttpExchange::header (const char *name) const
 void
 HttpExchange::got_headers ()
 {
-  received_us_ = last_write_us_ = steady_now_us ();
+  received_us_ = steady_now_us ();
   if (const char *method = soup_server_message_get_method (message_))
     method_ = method;
   if (GUri *uri = soup_server_message_get_uri (message_))
@@ -262,6 +264,7 @@ HttpExchange::send (std::string bytes)
   if (!message_ || !streaming_ || complete_ || bytes.empty ())
     return;
   sent_ += bytes.size ();
+  server_.cork (*connection_);
   auto *kept = new std::string (std::move (bytes));
   GBytes *chunk = g_bytes_new_with_free_func (
       kept->data (), kept->size (), [] (gpointer data) { delete static_cast<std::string *> (data); }, kept);
@@ -279,11 +282,24 @@ HttpExchange::end_stream ()
   soup_server_message_unpause (message_);
 }
 
+size_t
+HttpExchange::in_socket () const
+{
+  int bytes = 0;
+  if (!connection_ || ioctl (g_socket_get_fd (connection_->socket.get ()), SIOCOUTQ, &bytes) != 0)
+    return 0;
+  return static_cast<size_t> (std::max (bytes, 0));
+}
+
 void
 HttpExchange::disconnect ()
 {
-  if (connection_)
-    g_socket_shutdown (connection_->socket.get (), TRUE, TRUE, nullptr);
+  if (!connection_)
+    return;
+  // Otherwise the kernel would keep what a client does not take for minutes.
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  setsockopt (g_socket_get_fd (connection_->socket.get ()), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  g_socket_shutdown (connection_->socket.get (), TRUE, TRUE, nullptr);
 }
 
 /// Waits for an answer that comes later.

@@ -43,15 +43,16 @@ public:
   void start_stream (const char *content_type);
   void send (std::string bytes);
   void end_stream ();
-  /// Ends the connection in the middle of whatever it does.
+  /// Ends the connection in the middle of whatever it does, and forgets what the kernel has not sent.
   void disconnect ();
 
   bool answered () const { return status_ != 0; }
   bool gone () const { return message_ == nullptr; } ///< over, one way or the other
   int status () const { return status_; }
   size_t unsent () const { return sent_ - written_; } ///< bytes of a stream that the socket has not taken
+  /// Bytes that the socket has taken and the client's machine has not.
+  size_t in_socket () const;
   uint64_t sent_bytes () const { return sent_; }
-  int64_t last_write_us () const { return last_write_us_; }
   HttpServer &server () { return server_; }
 
   /// The client left before the response's end.
@@ -81,7 +82,7 @@ private:
   bool too_large_ = false, streaming_ = false, paused_ = false, complete_ = false;
   int status_ = 0;
   size_t sent_ = 0, written_ = 0;
-  int64_t received_us_ = 0, last_write_us_ = 0;
+  int64_t received_us_ = 0;
 
   friend class HttpServer;
 };

@@ -48,6 +48,7 @@ HttpGeneration::HttpGeneration (const std::shared_ptr<HttpExchange> &exchange, A
     , limits_ (limits)
     , pipeline_ (pipeline)
     , metrics_ (metrics)
+    , tasks_ (exchange->server ().tasks ())
     , id_ (exchange->id ())
     , received_us_ (exchange->received_us ())
     , writer_ (ReplyWriter::create (request_, {id_, g_get_real_time () / G_USEC_PER_SEC}))
@@ -79,7 +80,11 @@ HttpGeneration::start ()
   };
   exchange_->on_written = [weak = weak_from_this ()] {
     const auto self = weak.lock ();
-    if (self && self->held_)
+    if (!self || self->exchange_->unsent () > 0)
+      return;
+    if (const int64_t since = std::exchange (self->handed_over_us_, 0); since > 0)
+      self->metrics_.delivered (steady_now_us () - since);
+    if (self->held_)
       self->flush ();
   };
   last_sent_us_ = steady_now_us ();
@@ -150,6 +155,8 @@ HttpGeneration::flush ()
     begun = open ();
     if (begun || ended_)
       bytes.swap (outbox_);
+    if (handed_over_us_ == 0)
+      handed_over_us_ = std::exchange (formatted_us_, 0);
     ended = ended_;
     error = error_;
   }
@@ -188,11 +195,10 @@ HttpGeneration::tick (int64_t now)
   if (!exchange_->answered ())
     return;
   // A client that has not taken a byte of what waits for it for too long is as good as gone.
-  const size_t unsent = exchange_->unsent ();
-  if (unsent == 0 || unsent < last_unsent_ || stuck_since_us_ == 0 ||
-      exchange_->last_write_us () > stuck_since_us_)
+  const size_t unsent = exchange_->unsent (), left = unsent > 0 ? unsent + exchange_->in_socket () : 0;
+  if (unsent == 0 || left < last_left_ || stuck_since_us_ == 0)
     stuck_since_us_ = now;
-  last_unsent_ = unsent;
+  last_left_ = left;
   if (unsent > 0 && now - stuck_since_us_ > int64_t{limits_.slow_client_timeout_ms} * 1000) {
     metrics_.slow_client ();
     cancel ();
@@ -214,14 +220,6 @@ HttpGeneration::tick (int64_t now)
 }
 
 // --- any thread ---------------------------------------------------------------------------------
-
-/// With the lock held.
-void
-HttpGeneration::wake ()
-{
-  if (!std::exchange (woken_, true))
-    exchange_->server ().wake (shared_from_this ());
-}
 
 /// With the lock held.
 void
@@ -263,10 +261,14 @@ HttpGeneration::summary () const
 void
 HttpGeneration::accepted (int)
 {
-  std::lock_guard lock (mutex_);
-  if (++accepted_ < static_cast<int> (request_.generations.size ()) || ended_ || detached_)
-    return;
-  begin ();
+  {
+    std::lock_guard lock (mutex_);
+    if (++accepted_ < static_cast<int> (request_.generations.size ()) || ended_ || detached_)
+      return;
+    begin ();
+    if (!must_wake ())
+      return;
+  }
   wake ();
 }
 
@@ -314,13 +316,24 @@ HttpGeneration::note_times (const GenerationDelta &delta, int64_t now)
 void
 HttpGeneration::deliver (const GenerationDelta &delta)
 {
+  bool waking = false;
+  {
+    std::lock_guard lock (mutex_);
+    if (!detached_)
+      waking = take (delta) && must_wake ();
+  }
+  if (waking)
+    wake ();
+}
+
+/// With the lock held. Whether there is something to send.
+bool
+HttpGeneration::take (const GenerationDelta &delta)
+{
   const int64_t now = steady_now_us ();
-  std::lock_guard lock (mutex_);
-  if (detached_)
-    return;
   note_times (delta, now);
   if (ended_)
-    return;
+    return false;
   if (delta.finish == FinishReason::kError) {
     static const RequestError unknown{"internal", "", "the request failed"};
     const RequestError &error = delta.error && *delta.error ? *delta.error : unknown;
@@ -328,8 +341,7 @@ HttpGeneration::deliver (const GenerationDelta &delta)
     if (answer.param == "prompt" || answer.param == "tokens" || answer.param == "messages")
       answer.param = prompt_field (request_.dialect);
     fail (answer);
-    wake ();
-    return;
+    return true;
   }
   if (delta.finish == FinishReason::kTimeout && !open () && summary_.first_token_us == 0) {
     fail ({.status = 408,
@@ -337,8 +349,7 @@ HttpGeneration::deliver (const GenerationDelta &delta)
            .code = "timeout",
            .param = "timeout_ms",
            .message = "the request's time was over before its first token"});
-    wake ();
-    return;
+    return true;
   }
   begin ();
   GenerationDelta timed = delta;
@@ -348,20 +359,25 @@ HttpGeneration::deliver (const GenerationDelta &delta)
     timed.total_us = now - received_us_;
   }
   writer_->deliver (timed, outbox_);
+  if (formatted_us_ == 0 && !outbox_.empty ())
+    formatted_us_ = now;
   ended_ = writer_->ended ();
-  if (ended_ || (open () && !outbox_.empty ()))
-    wake ();
+  return ended_ || (open () && !outbox_.empty ());
 }
 
 void
 HttpGeneration::abandoned (int index)
 {
-  std::lock_guard lock (mutex_);
-  times_[static_cast<size_t> (index)].done = true;
-  pending_--;
-  if (ended_ || detached_)
-    return;
-  fail (stopped_error ());
+  {
+    std::lock_guard lock (mutex_);
+    times_[static_cast<size_t> (index)].done = true;
+    pending_--;
+    if (ended_ || detached_)
+      return;
+    fail (stopped_error ());
+    if (!must_wake ())
+      return;
+  }
   wake ();
 }
 

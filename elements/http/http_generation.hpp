@@ -11,6 +11,7 @@
 
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace millrace
@@ -96,7 +97,9 @@ public:
   Summary summary () const;
 
 private:
-  void wake ();
+  /// With the lock held: whether the server's thread is to be woken, once the lock is let go of.
+  bool must_wake () { return !std::exchange (woken_, true); }
+  void wake () { tasks_->add (shared_from_this ()); }
   void begin ();
   /// A stream whose status is 200 and cannot change any more: all of its generations were accepted.
   bool open () const
@@ -106,6 +109,7 @@ private:
   void fail (const ApiError &error);
   void hold (bool held);
   void flush ();
+  bool take (const GenerationDelta &delta);
   void note_times (const GenerationDelta &delta, int64_t now);
 
   const std::shared_ptr<HttpExchange> exchange_;
@@ -113,6 +117,7 @@ private:
   const GenerationLimits limits_;
   HttpPipeline &pipeline_;
   HttpMetrics &metrics_;
+  const std::shared_ptr<ServerTasks> tasks_;
   const std::string id_;
   const int64_t received_us_;
 
@@ -120,13 +125,15 @@ private:
   std::vector<std::unique_ptr<WeakRequest>> requests_;
   bool over_ = false, held_ = false;
   int64_t last_sent_us_ = 0, stuck_since_us_ = 0;
-  size_t last_unsent_ = 0;
+  int64_t handed_over_us_ = 0; ///< when the oldest text came that libsoup has and the socket has not; 0: none
+  size_t last_left_ = 0;       ///< bytes that the client had not taken, when last looked at
 
   mutable std::mutex mutex_;
   std::unique_ptr<ReplyWriter> writer_;
   std::string outbox_;
   ApiError error_; ///< to answer with, when nothing has been sent
   bool begun_ = false, ended_ = false, woken_ = false, detached_ = false;
+  int64_t formatted_us_ = 0; ///< when the oldest text in the outbox came; 0: none
   int accepted_ = 0;
   int pending_ = 0; ///< generations without an end
   struct Times {

@@ -20,6 +20,8 @@ const Buckets kInterToken{0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2,  0.3,  0.4, 
                           0.75, 1.0,   2.5,  5.0,   7.5, 10.0, 20.0, 40.0, 80.0};
 const Buckets kRequest{0.3,  0.5,  0.8,  1.0,  1.5,   2.0,   2.5,   5.0,   10.0,   15.0,  20.0,
                        30.0, 40.0, 50.0, 60.0, 120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0};
+const Buckets kDelivery{0.00005, 0.0001, 0.0002, 0.0003, 0.0005, 0.00075, 0.001,
+                        0.002,   0.005,  0.01,   0.05,   0.1,    1,       10};
 const Buckets kTokens{1,    2,    5,    10,    20,    50,    100,    200,    500,
                       1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
 
@@ -73,6 +75,9 @@ HttpMetrics::HttpMetrics (const std::string &model)
     , decode_ (histogram ("vllm:request_decode_time_seconds", "First token to end", kRequest))
     , prompt_ (histogram ("vllm:request_prompt_tokens", "Tokens of a prompt", kTokens))
     , generation_ (histogram ("vllm:request_generation_tokens", "Tokens of an answer", kTokens))
+    , delivery_ (histogram ("millrace:token_delivery_seconds",
+                            "From text at the sink to the client's socket; longer when the client is slow",
+                            kDelivery))
     , prompt_tokens_ (counter ("vllm:prompt_tokens_total", "Prompt tokens of ended requests"))
     , generation_tokens_ (counter ("vllm:generation_tokens_total", "Generated tokens of ended requests"))
     , slow_clients_ (counter ("millrace:slow_clients_total", "Clients let go because they did not read"))
@@ -138,6 +143,12 @@ HttpMetrics::answered (const std::string &route, int status)
   Labels labels = labels_;
   labels.insert ({{"route", route}, {"code", std::to_string (status)}});
   responses_.Add (labels).Increment ();
+}
+
+void
+HttpMetrics::delivered (int64_t since_it_came_us)
+{
+  delivery_.Observe (seconds (since_it_came_us));
 }
 
 void

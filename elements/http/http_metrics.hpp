@@ -32,6 +32,8 @@ public:
                  int64_t queued_us, int64_t first_token_us);
   void answered (const std::string &route, int status);
   void slow_client ();
+  /// Text has reached the socket.
+  void delivered (int64_t since_it_came_us);
 
   /// The whole page, in Prometheus' text format. `scheduler` (may be null) is the scheduler's statistics.
   std::string page (const GstStructure *scheduler, int connections, int active);
@@ -47,7 +49,7 @@ private:
   prometheus::Registry registry_;
   const Labels labels_;
   prometheus::Histogram &first_token_, &inter_token_, &per_token_, &total_, &queue_, &prefill_, &decode_;
-  prometheus::Histogram &prompt_, &generation_;
+  prometheus::Histogram &prompt_, &generation_, &delivery_;
   prometheus::Counter &prompt_tokens_, &generation_tokens_, &slow_clients_;
   prometheus::Gauge &running_, &waiting_, &kv_usage_, &connections_, &active_;
   prometheus::Counter &cache_queries_, &cache_hits_, &preemptions_, &drafted_, &accepted_, &steps_;

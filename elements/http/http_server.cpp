@@ -2,16 +2,20 @@
 
 #include "elements/http/http_exchange.hpp"
 #include "elements/http/http_stream.hpp"
+#include "elements/http/thread_latency.hpp"
 
 #include "engine/clock.hpp"
 #include "engine/error.hpp"
 
 #include <gio/gnetworking.h>
 #include <gio/gunixsocketaddress.h>
+#include <glib-unix.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 namespace millrace
 {
@@ -24,6 +28,8 @@ constexpr int64_t kGraceMs = 1000;  ///< for what has been answered to be writte
 constexpr int kAcceptPauseMs = 100; ///< after accept () failed for want of file descriptors
 constexpr int kSendBufferBytes = 128 << 10; ///< so that a slow reader is noticed soon
 constexpr int kLingerMs = 2000;             ///< for a client to see that it was refused
+constexpr int kUncorkRounds =
+    3; ///< of the main loop: until libsoup has unpaused, found that it may write, and written
 constexpr const char *kConnectionKey = "millrace-connection";
 
 GSource *
@@ -63,13 +69,13 @@ raw_answer (int status, const char *code, const char *message)
 }
 
 gboolean
-dispatch_task_source (GSource *source, GSourceFunc callback, gpointer data)
+dispatch_once (GSource *source, GSourceFunc callback, gpointer data)
 {
   g_source_set_ready_time (source, -1);
   return callback (data);
 }
 
-GSourceFuncs task_source_functions = {nullptr, nullptr, dispatch_task_source, nullptr, nullptr, nullptr};
+GSourceFuncs ready_source_functions = {nullptr, nullptr, dispatch_once, nullptr, nullptr, nullptr};
 
 } // namespace
 
@@ -156,19 +162,27 @@ HttpServer::start ()
   listen ();
   context_ = g_main_context_new ();
   loop_ = g_main_loop_new (context_, FALSE);
-  task_source_ = g_source_new (&task_source_functions, sizeof (GSource));
-  attach (
-      task_source_, context_,
-      [] (gpointer self) -> gboolean {
-        static_cast<HttpServer *> (self)->run_tasks ();
-        return G_SOURCE_CONTINUE;
-      },
-      this);
-  ended_source_ = g_source_new (&task_source_functions, sizeof (GSource));
+  tasks_->open ();
+  task_source_ = g_unix_fd_source_new (tasks_->event_, G_IO_IN);
+  g_source_set_callback (task_source_, G_SOURCE_FUNC (+[] (gint, GIOCondition, gpointer self) -> gboolean {
+                           static_cast<HttpServer *> (self)->run_tasks ();
+                           return G_SOURCE_CONTINUE;
+                         }),
+                         this, nullptr);
+  g_source_attach (task_source_, context_);
+  ended_source_ = g_source_new (&ready_source_functions, sizeof (GSource));
   attach (
       ended_source_, context_,
       [] (gpointer self) -> gboolean {
         static_cast<HttpServer *> (self)->close_ended ();
+        return G_SOURCE_CONTINUE;
+      },
+      this);
+  uncork_source_ = g_source_new (&ready_source_functions, sizeof (GSource));
+  attach (
+      uncork_source_, context_,
+      [] (gpointer self) -> gboolean {
+        static_cast<HttpServer *> (self)->uncork_all ();
         return G_SOURCE_CONTINUE;
       },
       this);
@@ -178,6 +192,7 @@ HttpServer::start ()
 void
 HttpServer::run ()
 {
+  prefer_latency ();
   g_main_context_push_thread_default (context_);
   soup_ = soup_server_new ("server-header", "millrace", nullptr);
   // SoupServer keeps connections alive only while it listens somewhere itself: on a socket nobody can reach.
@@ -249,14 +264,13 @@ HttpServer::stop ()
     }
     void run_in_server () override { server.begin_end (); }
   };
-  wake (std::make_shared<Quit> (*this)); // from inside: a loop that has not begun to run would miss it
+  tasks_->add (std::make_shared<Quit> (*this)); // from inside: a loop that has not begun to run would miss it
   thread_.join ();
   destroy (task_source_);
   destroy (ended_source_);
-  {
-    std::lock_guard lock (tasks_mutex_);
-    tasks_.clear ();
-  }
+  destroy (uncork_source_);
+  corked_.clear ();
+  tasks_->close ();
   g_main_loop_unref (loop_);
   g_main_context_unref (context_);
   loop_ = nullptr;
@@ -292,27 +306,89 @@ HttpServer::stop_listening ()
 
 // --- tasks --------------------------------------------------------------------------------------
 
-void
-HttpServer::wake (std::shared_ptr<ServerTask> task)
+ServerTasks::~ServerTasks ()
 {
-  std::lock_guard lock (tasks_mutex_);
-  if (!task_source_)
-    return;
-  tasks_.push_back (std::move (task));
-  if (tasks_.size () == 1)
-    g_source_set_ready_time (task_source_, 0);
+  if (event_ >= 0)
+    ::close (event_);
+}
+
+void
+ServerTasks::open ()
+{
+  std::lock_guard lock (mutex_);
+  if (event_ < 0)
+    event_ = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
+  if (event_ < 0)
+    throw LoadError ("llmhttpsrc", "",
+                     std::string ("no descriptor for the server's thread: ") + g_strerror (errno));
+  open_ = true;
+}
+
+void
+ServerTasks::close ()
+{
+  std::vector<std::shared_ptr<ServerTask>> dropped; // after the lock
+  std::lock_guard lock (mutex_);
+  dropped.swap (tasks_);
+  open_ = false;
+}
+
+void
+ServerTasks::add (std::shared_ptr<ServerTask> task)
+{
+  {
+    std::lock_guard lock (mutex_);
+    if (!open_)
+      return;
+    tasks_.push_back (std::move (task));
+    if (tasks_.size () > 1)
+      return;
+  }
+  const uint64_t one = 1;
+  [[maybe_unused]] const auto written = write (event_, &one, sizeof one); // fails only when it is set already
+}
+
+std::vector<std::shared_ptr<ServerTask>>
+ServerTasks::take ()
+{
+  uint64_t count = 0;
+  [[maybe_unused]] const auto size = read (event_, &count, sizeof count);
+  std::lock_guard lock (mutex_);
+  return std::exchange (tasks_, {});
 }
 
 void
 HttpServer::run_tasks ()
 {
-  std::vector<std::shared_ptr<ServerTask>> tasks;
-  {
-    std::lock_guard lock (tasks_mutex_);
-    tasks.swap (tasks_);
-  }
-  for (const auto &task : tasks)
+  for (const auto &task : tasks_->take ())
     task->run_in_server ();
+}
+
+void
+HttpServer::cork (Connection &connection)
+{
+  GSocket *socket = connection.socket.get ();
+  if (std::any_of (corked_.begin (), corked_.end (),
+                   [&] (const auto &other) { return other.get () == socket; }))
+    return;
+  g_socket_set_option (socket, IPPROTO_TCP, TCP_CORK, TRUE, nullptr);
+  if (corked_.empty ()) {
+    uncork_rounds_ = kUncorkRounds;
+    g_source_set_ready_time (uncork_source_, 0);
+  }
+  corked_.push_back (connection.socket);
+}
+
+void
+HttpServer::uncork_all ()
+{
+  if (--uncork_rounds_ > 0) {
+    g_source_set_ready_time (uncork_source_, 0);
+    return;
+  }
+  for (const auto &socket : corked_)
+    g_socket_set_option (socket.get (), IPPROTO_TCP, TCP_CORK, FALSE, nullptr);
+  corked_.clear ();
 }
 
 void

@@ -3,7 +3,7 @@
 // Connections are accepted here and not by SoupServer, whose listener ends for good when accept () fails once, and
 // which has no limits of its own; it gets each connection with soup_server_accept_iostream ().
 //
-// Everything runs in the server's thread with its own GMainContext, except start (), stop (), wake () and port (),
+// Everything runs in the server's thread with its own GMainContext, except start (), stop (), tasks () and port (),
 // which may be called from anywhere.
 #pragma once
 
@@ -58,6 +58,28 @@ public:
   virtual void run_in_server () = 0;
 };
 
+/// The way into the server's thread. Outlives the server for whoever holds it. Any thread.
+class ServerTasks
+{
+public:
+  ~ServerTasks ();
+  /// Runs `task` soon; nothing once the server has stopped. Do not call it with a lock that the task takes: the
+  /// server's thread often runs at once, and in the place of the caller's.
+  void add (std::shared_ptr<ServerTask> task);
+
+private:
+  friend class HttpServer;
+  void open (); ///< throws LoadError
+  void close ();
+  std::vector<std::shared_ptr<ServerTask>> take ();
+
+  std::mutex mutex_;
+  std::vector<std::shared_ptr<ServerTask>> tasks_;
+  bool open_ = false;
+  // Not a GSource's ready time: setting that wakes the main loop with its lock held.
+  int event_ = -1;
+};
+
 class HttpServer
 {
 public:
@@ -70,8 +92,7 @@ public:
   void stop ();
   /// Closes the listening socket; connections go on. Server's thread.
   void stop_listening ();
-  /// Runs `task` soon; a task that is waiting already is not added again. Any thread.
-  void wake (std::shared_ptr<ServerTask> task);
+  const std::shared_ptr<ServerTasks> &tasks () const { return tasks_; }
 
   int port () const { return port_; }
   const HttpServerSettings &settings () const { return settings_; }
@@ -81,6 +102,9 @@ public:
   /// Writes a whole answer past SoupServer, which cannot at this point, and sends nothing more. What the client still
   /// sends is read and dropped for a while, so that it gets to see the answer. Server's thread.
   void refuse (Connection &connection, const std::string &answer);
+  /// Holds back what is written to the connection until the main loop has gone round: libsoup writes a chunk in three
+  /// pieces, each of which would be a packet and wake the client. Server's thread.
+  void cork (Connection &connection);
 
 private:
   void run ();
@@ -92,6 +116,7 @@ private:
   void hand_over (Connection &connection);
   void run_tasks ();
   void begin_end ();
+  void uncork_all ();
   void tick ();
   static void on_request_started (SoupServer *server, SoupServerMessage *message, gpointer self);
   static void on_connection_gone (gpointer data, GObject *stream);
@@ -105,15 +130,15 @@ private:
   SoupServer *soup_ = nullptr;
   Ref<GSocket> listener_;
   GSource *accept_source_ = nullptr, *tick_source_ = nullptr, *task_source_ = nullptr, *end_source_ = nullptr,
-          *ended_source_ = nullptr;
+          *ended_source_ = nullptr, *uncork_source_ = nullptr;
+  int uncork_rounds_ = 0;
+  std::vector<Ref<GSocket>> corked_;
   int64_t end_us_ = 0; ///< when stop () waits no longer
   Ref<GTlsCertificate> certificate_;
   std::thread thread_;
   std::atomic<int> port_{0}, connection_count_{0};
   std::unordered_map<GObject *, std::unique_ptr<Connection>> connections_; // by their stream
-
-  std::mutex tasks_mutex_;
-  std::vector<std::shared_ptr<ServerTask>> tasks_;
+  const std::shared_ptr<ServerTasks> tasks_ = std::make_shared<ServerTasks> ();
 };
 
 struct HttpServer::Connection {

@@ -123,7 +123,7 @@ HttpService::stop ()
                                    .message = "the server has stopped"});
     }
   };
-  server_.wake (std::make_shared<Last> (*this));
+  server_.tasks ()->add (std::make_shared<Last> (*this));
   server_.stop ();
   for (const auto &active : active_)
     active.generation->detach ();

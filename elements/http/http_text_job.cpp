@@ -147,7 +147,7 @@ HttpService::run_text_jobs ()
       text_jobs_.pop_front ();
     }
     job->work (*model_);
-    server_.wake (std::move (job));
+    server_.tasks ()->add (std::move (job));
   }
 }
 

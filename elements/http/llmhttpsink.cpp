@@ -15,6 +15,7 @@
  */
 
 #include "elements/elements.hpp"
+#include "elements/http/thread_latency.hpp"
 
 #include "library/error.hpp"
 #include "library/meta.hpp"
@@ -33,6 +34,16 @@ struct LlmHttpSinkClass {
 };
 
 G_DEFINE_TYPE (LlmHttpSink, llm_http_sink, GST_TYPE_BASE_SINK)
+
+static bool
+follows_queue (LlmHttpSink *self)
+{
+  const auto peer = millrace::Ref<GstPad>::adopt (gst_pad_get_peer (GST_BASE_SINK_PAD (self)));
+  const auto element =
+      millrace::Ref<GstElement>::adopt (peer ? gst_pad_get_parent_element (peer.get ()) : nullptr);
+  GstElementFactory *factory = element ? gst_element_get_factory (element.get ()) : nullptr;
+  return factory && g_strcmp0 (GST_OBJECT_NAME (factory), "queue") == 0;
+}
 
 static void
 deliver (LlmHttpSink *self, GstBuffer *buffer)
@@ -86,6 +97,17 @@ llm_http_sink_render_list (GstBaseSink *sink, GstBufferList *list)
   return done ? GST_FLOW_OK : GST_FLOW_ERROR;
 }
 
+// The thread of the queue before the sink, if there is one, does nothing but this. Without a queue it is the decode
+// thread, which computes and must not be in a hurry.
+static gboolean
+llm_http_sink_event (GstBaseSink *sink, GstEvent *event)
+{
+  auto *self = reinterpret_cast<LlmHttpSink *> (sink);
+  if (GST_EVENT_TYPE (event) == GST_EVENT_STREAM_START && follows_queue (self))
+    millrace::prefer_latency ();
+  return GST_BASE_SINK_CLASS (llm_http_sink_parent_class)->event (sink, event);
+}
+
 static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE (
     "sink", GST_PAD_SINK, GST_PAD_ALWAYS, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
 
@@ -102,6 +124,7 @@ llm_http_sink_class_init (LlmHttpSinkClass *klass)
 {
   GstBaseSinkClass *sink_class = GST_BASE_SINK_CLASS (klass);
   sink_class->render = llm_http_sink_render;
+  sink_class->event = llm_http_sink_event;
   sink_class->render_list = llm_http_sink_render_list;
   gst_element_class_add_static_pad_template (GST_ELEMENT_CLASS (klass), &sink_template);
   gst_element_class_set_static_metadata (GST_ELEMENT_CLASS (klass), "LLM HTTP sink", "Sink/Network/LLM",

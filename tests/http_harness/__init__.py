@@ -29,7 +29,7 @@ def _sanitizer():
 
 SANITIZE = _sanitizer()
 SLOWER = 8 if SANITIZE else 1  # as tests/CMakeLists.txt has it
-TOLERATED_EXIT = 1  # of a server after requests that failed in the pipeline; 0 when that is mended
+TOLERATED_EXIT = 0  # of a server after requests that failed in the pipeline; 0 when that is mended
 SEED = int(os.environ.get("MILLRACE_SEED") or random.SystemRandom().randrange(1 << 31))
 
 
