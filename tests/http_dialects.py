@@ -7,6 +7,7 @@ Shapes, identity, framing, errors, limits, cancellation, draining, TLS. tests/ht
 do the talking; tests/http_openapi.py compares docs/openapi.yaml with the server.
 """
 import base64
+import contextlib
 import http.client
 import json
 import math
@@ -284,7 +285,9 @@ def completion_whole():
 
 def completion_equals_millrace_run():
     for prompt in ("import os", "def fibonacci(n):", "# Grüße, 漢字"):
-        run = subprocess.run([BUILD / "bin" / "millrace", "run", "--max-tokens", "24", prompt], env=environment(),
+        # gst_parse_launch () of GStreamer 1.22 leaks a child for each child::property, and run has some.
+        run = subprocess.run([BUILD / "bin" / "millrace", "run", "--max-tokens", "24", prompt],
+                             env=dict(environment(), ASAN_OPTIONS="detect_leaks=0"),
                              capture_output=True, timeout=240, check=True, stdin=subprocess.DEVNULL)
         text = server.ask("/v1/completions", prompt=prompt, max_tokens=24, temperature=0)["choices"][0]["text"]
         true(text, "no text")
@@ -1010,7 +1013,25 @@ def failed_requests_do_not_fail_the_server():
         equal(asked.stop(), 0, "exit code")
 
 
+@contextlib.contextmanager
+def without_leak_check():
+    """LeakSanitizer's own tracer crashes in a process that has used GnuTLS."""
+    before = os.environ.get("ASAN_OPTIONS")
+    os.environ["ASAN_OPTIONS"] = "detect_leaks=0"
+    try:
+        yield
+    finally:
+        os.environ.pop("ASAN_OPTIONS")
+        if before is not None:
+            os.environ["ASAN_OPTIONS"] = before
+
+
 def tls():
+    with without_leak_check():
+        speaks_tls()
+
+
+def speaks_tls():
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
                     "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
@@ -1046,7 +1067,7 @@ def tls():
 
 def a_pipeline_string_serves():
     """What --print-pipeline prints is the server."""
-    if "thread" in os.environ.get("MILLRACE_SANITIZE", ""):
+    if os.environ.get("MILLRACE_SANITIZE"):
         return  # gst-launch-1.0 is not instrumented and cannot load what is
     printed = subprocess.run([BUILD / "bin" / "millrace", "serve", *DRAFT, "--print-pipeline", "--quiet"],
                              env=environment(), capture_output=True, text=True, timeout=120, check=True).stdout.strip()
