@@ -80,10 +80,12 @@ HttpGeneration::start ()
   };
   exchange_->on_written = [weak = weak_from_this ()] {
     const auto self = weak.lock ();
-    if (!self || self->exchange_->unsent () > 0)
+    if (!self)
       return;
-    if (const int64_t since = std::exchange (self->handed_over_us_, 0); since > 0)
-      self->metrics_.delivered (steady_now_us () - since);
+    if (self->exchange_->unsent () == 0) {
+      if (const int64_t since = std::exchange (self->handed_over_us_, 0); since > 0)
+        self->metrics_.delivered (steady_now_us () - since);
+    }
     if (self->held_)
       self->flush ();
   };

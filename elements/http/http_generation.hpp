@@ -81,6 +81,8 @@ public:
   void detach ();
   bool in_pipeline () const; ///< any thread; some generation has not ended
   const std::string &id () const { return id_; }
+  /// Ids are the clients' and may come twice; this tells whose generation it is.
+  bool answers (const HttpExchange &exchange) const { return exchange_.get () == &exchange; }
 
   // Any thread.
   void accepted (int index) override;

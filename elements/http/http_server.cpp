@@ -14,8 +14,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <sys/eventfd.h>
-#include <unistd.h>
 
 namespace millrace
 {
@@ -61,8 +59,11 @@ take_message (GError *error)
 std::string
 raw_answer (int status, const char *code, const char *message)
 {
-  const std::string body = error_body (
-      Dialect::kChat, {.status = status, .type = "invalid_request_error", .code = code, .message = message});
+  const std::string body =
+      error_body (Dialect::kChat, {.status = status,
+                                   .type = status == 408 ? "timeout_error" : "server_error",
+                                   .code = code,
+                                   .message = message});
   return "HTTP/1.1 " + std::to_string (status) + " " + soup_status_get_phrase (static_cast<guint> (status)) +
          "\r\nContent-Type: application/json\r\nConnection: close\r\nContent-Length: " +
          std::to_string (body.size ()) + "\r\n\r\n" + body;
@@ -305,57 +306,6 @@ HttpServer::stop_listening ()
 }
 
 // --- tasks --------------------------------------------------------------------------------------
-
-ServerTasks::~ServerTasks ()
-{
-  if (event_ >= 0)
-    ::close (event_);
-}
-
-void
-ServerTasks::open ()
-{
-  std::lock_guard lock (mutex_);
-  if (event_ < 0)
-    event_ = eventfd (0, EFD_NONBLOCK | EFD_CLOEXEC);
-  if (event_ < 0)
-    throw LoadError ("llmhttpsrc", "",
-                     std::string ("no descriptor for the server's thread: ") + g_strerror (errno));
-  open_ = true;
-}
-
-void
-ServerTasks::close ()
-{
-  std::vector<std::shared_ptr<ServerTask>> dropped; // after the lock
-  std::lock_guard lock (mutex_);
-  dropped.swap (tasks_);
-  open_ = false;
-}
-
-void
-ServerTasks::add (std::shared_ptr<ServerTask> task)
-{
-  {
-    std::lock_guard lock (mutex_);
-    if (!open_)
-      return;
-    tasks_.push_back (std::move (task));
-    if (tasks_.size () > 1)
-      return;
-  }
-  const uint64_t one = 1;
-  [[maybe_unused]] const auto written = write (event_, &one, sizeof one); // fails only when it is set already
-}
-
-std::vector<std::shared_ptr<ServerTask>>
-ServerTasks::take ()
-{
-  uint64_t count = 0;
-  [[maybe_unused]] const auto size = read (event_, &count, sizeof count);
-  std::lock_guard lock (mutex_);
-  return std::exchange (tasks_, {});
-}
 
 void
 HttpServer::run_tasks ()

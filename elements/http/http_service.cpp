@@ -175,7 +175,7 @@ HttpService::got_headers (HttpExchange &exchange)
     const Route *route = find_route (over.method (), over.path (), known);
     metrics_.answered (route ? std::string (route->path) : "other", over.status ());
     const auto found = std::find_if (active_.begin (), active_.end (), [&] (const Active &active) {
-      return active.generation->id () == over.id ();
+      return active.generation->answers (over);
     });
     log (over, found == active_.end () ? nullptr : found->generation.get ());
   };

@@ -60,7 +60,8 @@ read_text (Fields &fields, const char *name)
     Fields block (entry, block_path (fields, name, index++), fields.error ());
     const std::string_view type = block.required_string ("type");
     if (type != "text")
-      block.refuse ("type", "\"" + quoted_text (type) + "\" is not available: the model reads text only");
+      block.refuse ("type",
+                    "\"" + json_values::quoted (type) + "\" is not available: the model reads text only");
     read_text_block (block, out);
     block.finish ();
     if (fields.failed ())
@@ -124,7 +125,8 @@ read_block (Fields &block, bool assistant, Blocks &out)
   } else if (type == "thinking" || type == "tool_use" || type == "tool_result") {
     block.refuse ("type", "\"" + std::string (type) + "\" cannot be in a message of this role");
   } else {
-    block.refuse ("type", "\"" + quoted_text (type) + "\" is not available: the model reads text only");
+    block.refuse ("type",
+                  "\"" + json_values::quoted (type) + "\" is not available: the model reads text only");
   }
   block.finish ();
 }
@@ -205,7 +207,8 @@ read_tools (Fields &body, std::string &out)
       Fields tool (entry, block_path (body, "tools", index++), body.error ());
       const std::string_view type = tool.string ("type").value_or ("custom");
       if (type != "custom")
-        tool.refuse ("type", "\"" + quoted_text (type) + "\" is not available: the server runs no tools");
+        tool.refuse ("type",
+                     "\"" + json_values::quoted (type) + "\" is not available: the server runs no tools");
       const std::string_view name = tool.required_string ("name");
       const std::string_view description = tool.string ("description").value_or ("");
       const auto schema = tool.take ("input_schema");
@@ -228,7 +231,7 @@ read_tools (Fields &body, std::string &out)
   if (type == "any" || type == "tool")
     choice->refuse ("type", "can be \"auto\" or \"none\": constrained decoding is not available yet");
   else if (type != "auto" && type != "none")
-    choice->refuse ("type", "must be \"auto\" or \"none\", got \"" + quoted_text (type) + "\"");
+    choice->refuse ("type", "must be \"auto\" or \"none\", got \"" + json_values::quoted (type) + "\"");
   if (type == "none")
     out.clear ();
   if (!out.empty ())

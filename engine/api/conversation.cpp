@@ -175,7 +175,8 @@ read_content (Fields &message)
     if (type == "text" || type == "refusal")
       out += part.required_string (type);
     else
-      part.refuse ("type", "\"" + quoted_text (type) + "\" is not available: the model reads text only");
+      part.refuse ("type",
+                   "\"" + json_values::quoted (type) + "\" is not available: the model reads text only");
     part.finish ();
     if (message.failed ())
       return std::nullopt;
@@ -299,7 +300,7 @@ read_tool (Fields &tool, bool flat, std::string &out)
 {
   const std::string_view type = tool.required_string ("type");
   if (type != "function")
-    return tool.refuse ("type", "must be \"function\", got \"" + quoted_text (type) + "\"");
+    return tool.refuse ("type", "must be \"function\", got \"" + json_values::quoted (type) + "\"");
   if (flat) {
     read_function (tool, out);
   } else {

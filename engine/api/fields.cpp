@@ -11,10 +11,7 @@ namespace millrace
 namespace
 {
 
-using simdjson::dom::element_type;
-
 constexpr size_t kMaxMembers = 128; ///< of an object with known names, of which no dialect has as many
-constexpr size_t kMaxQuotedBytes = 64;
 
 std::string
 number_text (double value)
@@ -61,39 +58,6 @@ JsonDocument::parse (std::string_view text, size_t max_nesting)
   return {};
 }
 
-const char *
-json_type_name (const JsonValue &value)
-{
-  switch (value.type ()) {
-  case element_type::ARRAY:
-    return "an array";
-  case element_type::OBJECT:
-    return "an object";
-  case element_type::INT64:
-  case element_type::UINT64:
-  case element_type::DOUBLE:
-    return "a number";
-  case element_type::STRING:
-    return "a string";
-  case element_type::BOOL:
-    return "a boolean";
-  case element_type::NULL_VALUE:
-    return "null";
-  }
-  return "something else";
-}
-
-std::string
-quoted_text (std::string_view text)
-{
-  if (text.size () <= kMaxQuotedBytes)
-    return std::string (text);
-  size_t end = kMaxQuotedBytes;
-  while (end > 0 && (text[end] & 0xC0) == 0x80)
-    --end;
-  return std::string (text.substr (0, end)) + "…";
-}
-
 std::string
 json_text (const JsonValue &value)
 {
@@ -121,18 +85,18 @@ Fields::Fields (const JsonValue &value, std::string path, ApiError &error)
     return;
   simdjson::dom::object object;
   if (value.get (object)) {
-    const std::string problem = std::string (" must be an object, got ") + json_type_name (value);
+    const std::string problem = std::string (" must be an object, got ") + json_values::type_name (value);
     error = invalid_request (path_, (path_.empty () ? "the body" : path_) + problem);
     return;
   }
   for (const auto &[key, member] : object) {
     if (members_.size () == kMaxMembers) {
-      refuse (quoted_text (key), "is one field too many");
+      refuse (json_values::quoted (key), "is one field too many");
       return;
     }
     const auto same = [&name = key] (const Member &before) { return before.name == name; };
     if (std::any_of (members_.begin (), members_.end (), same)) {
-      refuse (quoted_text (key), "is given twice");
+      refuse (json_values::quoted (key), "is given twice");
       return;
     }
     members_.push_back ({key, member});
@@ -163,7 +127,7 @@ Fields::finish ()
   const auto unknown = std::find_if (members_.begin (), members_.end (), left);
   if (unknown == members_.end ())
     return;
-  const std::string field = path_of (quoted_text (unknown->name));
+  const std::string field = path_of (json_values::quoted (unknown->name));
   *error_ = invalid_request (field, "unknown field " + field);
 }
 
@@ -192,7 +156,7 @@ Fields::take (std::string_view name)
 void
 Fields::wrong_type (std::string_view name, std::string_view wanted, const JsonValue &value) const
 {
-  refuse (name, "must be " + std::string (wanted) + ", got " + json_type_name (value));
+  refuse (name, "must be " + std::string (wanted) + ", got " + json_values::type_name (value));
 }
 
 std::optional<bool>
@@ -293,7 +257,7 @@ Fields::free_object (std::string_view name)
     return std::nullopt;
   }
   if (const auto twice = duplicate_key (out)) {
-    refuse (std::string (name) + "." + quoted_text (*twice), "is given twice");
+    refuse (std::string (name) + "." + json_values::quoted (*twice), "is given twice");
     return std::nullopt;
   }
   return out;
@@ -320,7 +284,7 @@ Fields::word (std::string_view name, std::span<const std::string_view> words)
     known += i == 0 ? "" : i + 1 == words.size () ? " or " : ", ";
     known += "\"" + std::string (words[i]) + "\"";
   }
-  refuse (name, "must be " + known + ", got \"" + quoted_text (*text) + "\"");
+  refuse (name, "must be " + known + ", got \"" + json_values::quoted (*text) + "\"");
   return std::nullopt;
 }
 

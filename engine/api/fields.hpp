@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/api/api_types.hpp"
+#include "engine/scheduling/json_values.hpp"
 
 #include <simdjson.h>
 
@@ -30,10 +31,6 @@ private:
   JsonValue root_;
 };
 
-/// "a string", "an array", ... for messages.
-const char *json_type_name (const JsonValue &value);
-/// Somebody's own text, cut to a length fit for messages, at a character.
-std::string quoted_text (std::string_view text);
 /// As compact JSON, numbers and the order of members kept.
 std::string json_text (const JsonValue &value);
 /// Of an object whose keys are free: the first that is there twice.

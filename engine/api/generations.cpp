@@ -145,7 +145,8 @@ read_logit_bias (Fields &body, SharedMembers &out)
     const auto [parsed, error] = std::from_chars (key.data (), end, token);
     // One spelling for each id: no sign, no leading zero.
     if (error != std::errc{} || parsed != end || token < 0 || std::to_string (token) != key)
-      return body.refuse ("logit_bias", "has the key \"" + quoted_text (key) + "\", which is not a token id");
+      return body.refuse ("logit_bias",
+                          "has the key \"" + json_values::quoted (key) + "\", which is not a token id");
     double bias = 0;
     if (!value.is_number () || value.get (bias) || !(bias >= -100 && bias <= 100))
       return body.refuse ("logit_bias", "of token " + std::string (key) + " must be between -100 and 100");
@@ -291,7 +292,7 @@ read_model (Fields &body, const ApiLimits &limits, std::string &out)
                    "not_found_error",
                    "model_not_found",
                    "model",
-                   "the model \"" + quoted_text (*model) +
+                   "the model \"" + json_values::quoted (*model) +
                        "\" does not exist here; /v1/models lists those that do",
                    0};
 }

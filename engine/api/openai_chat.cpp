@@ -58,7 +58,7 @@ read_text_format (Fields &body, const char *name)
     format->refuse ("type",
                     "\"" + std::string (type) + "\" is refused: constrained decoding is not available yet");
   else if (type != "text")
-    format->refuse ("type", "must be \"text\", got \"" + quoted_text (type) + "\"");
+    format->refuse ("type", "must be \"text\", got \"" + json_values::quoted (type) + "\"");
   format->finish ();
 }
 

@@ -175,7 +175,7 @@ ItemReader::read (Fields &item)
   else if (type == "item_reference")
     item.refuse ("type", "\"item_reference\" is not available: nothing is stored");
   else
-    item.refuse ("type", "\"" + quoted_text (type) + "\" is not available");
+    item.refuse ("type", "\"" + json_values::quoted (type) + "\" is not available");
   item.finish ();
 }
 
@@ -245,7 +245,7 @@ read_metadata (Fields &body)
   size_t count = 0;
   for (const auto &[key, value] : *metadata) {
     if (!value.is_string ())
-      body.wrong_type ("metadata." + quoted_text (key), "a string", value);
+      body.wrong_type ("metadata." + json_values::quoted (key), "a string", value);
     if (++count > kMaxMetadata)
       body.refuse ("metadata", "must have at most " + std::to_string (kMaxMetadata) + " entries");
   }

@@ -1,6 +1,6 @@
 // Reading one JSON value as what a request's field wants, and saying what is wrong with it.
 //
-// Private to engine/scheduling.
+// For engine/scheduling, and for engine/api, which reads other shapes of the same.
 #pragma once
 
 #include "engine/error.hpp"
