@@ -40,6 +40,17 @@ TEST (rope, linear_scaling_divides_every_frequency)
                                                  0x3a8a297b, 0x39aec33f, 0x38dd0f2b}));
 }
 
+TEST (rope, factors_divide_one_by_one_whatever_the_scaling)
+{
+  for (const auto scaling : {RopeSpec::Scaling::kNone, RopeSpec::Scaling::kLinear}) {
+    RopeSpec rope{.dimensions = 6, .scaling = scaling, .factor = 3};
+    const auto plain = millrace::rope_inverse_frequencies (rope);
+    rope.frequency_factors = {1, 8, 0.3f};
+    EXPECT_EQ (millrace::rope_inverse_frequencies (rope),
+               (std::vector<float>{plain[0], plain[1] / 8, plain[2] / 0.3f}));
+  }
+}
+
 TEST (rope, llama3_scaling_keeps_high_blends_middle_and_divides_low_frequencies)
 {
   const RopeSpec rope{.dimensions = 32,

@@ -389,7 +389,7 @@ TEST (safetensors, random_damage_never_crashes_and_never_leaves_the_file)
     std::vector<std::byte> bytes (damage.size ()); // exact: AddressSanitizer sees a byte too many
     std::memcpy (bytes.data (), damage.data (), damage.size ());
     try {
-      for (const SafetensorsEntry &entry : parse_safetensors ("fuzzed", bytes)) {
+      for (const TensorEntry &entry : parse_safetensors ("fuzzed", bytes)) {
         const TensorView view{entry.dtype.value_or (DType::kU8), entry.shape, entry.data};
         if (entry.dtype) {
           ASSERT_EQ (view.data.size (), view.element_count () * dtype_bytes (view.dtype))

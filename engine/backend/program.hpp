@@ -28,6 +28,9 @@ struct WeightRef {
   std::string name;
   int outputs = 0;
   int inputs = 0;
+  /// The file has the outputs of each `paired` (a head) in the order 0, paired / 2, 1, paired / 2 + 1, … (as GGUF
+  /// files of llama do, whose rotation is of neighbours); they are put back when the weight is loaded. 0: in order.
+  int paired = 0;
 
   bool is_matrix () const { return inputs > 0; }
   Shape shape () const { return is_matrix () ? Shape{outputs, inputs} : Shape{outputs}; }

@@ -1,7 +1,7 @@
 // What a model computes, as values: the decoder is assembled from this and from nothing else.
 //
-// A family (families/*.cpp) turns a checkpoint's config.json into an ArchitectureSpec. There is one
-// decoder for all of them, never a class per model.
+// A family (families/*.cpp) turns a checkpoint's config.json, or the metadata of a GGUF file in its words
+// (gguf_config.cpp), into an ArchitectureSpec. There is one decoder for all of them, never a class per model.
 #pragma once
 
 #include "engine/tensor/tensor_view.hpp"
@@ -31,6 +31,9 @@ struct RopeSpec {
   bool truncate = true;          ///< yarn: correction range rounded to whole dimensions
   double attention_factor = 1.0; ///< multiplies cos and sin (yarn)
   int original_max_positions = 0;
+  /// Divide the inverse frequencies one by one, after any scaling; empty: none. So do GGUF files of Llama 3 say what
+  /// kLlama3 computes.
+  std::vector<float> frequency_factors = {};
 };
 
 /// Inverse frequencies, float32 as the reference computes them; size dimensions / 2.
@@ -44,7 +47,8 @@ struct AttentionSpec {
   int window = 0;   ///< positions a query sees, itself included; 0: all of them
   bool qkv_bias = false;
   bool output_bias = false;
-  bool qk_norm = false; ///< RMSNorm over each head of q and k before RoPE (qwen3)
+  bool qk_norm = false;     ///< RMSNorm over each head of q and k before RoPE (qwen3)
+  bool paired_rows = false; ///< the file has the rows of q and k in the order that WeightRef::paired says
   RopeSpec rope;
 };
 
@@ -71,7 +75,7 @@ struct LayerSpec {
 };
 
 struct ArchitectureSpec {
-  std::string family; ///< config.json's model_type
+  std::string family; ///< config.json's model_type, a GGUF file's general.architecture
   int vocab = 0;      ///< rows of embedding and head; may exceed the tokenizer's
   int hidden = 0;
   int max_positions = 0;
@@ -79,7 +83,8 @@ struct ArchitectureSpec {
   bool tied_head = false;
   std::vector<LayerSpec> layers;
   std::string embedding_tensor, final_norm_tensor, head_tensor; ///< head_tensor is the embedding's when tied
-  std::vector<int32_t> eos_token_ids; ///< from config.json; generation_config.json overrides
+  std::vector<int32_t>
+      eos_token_ids; ///< from config.json, which generation_config.json overrides, or GGUF metadata
   int bos_token_id = -1;
 };
 

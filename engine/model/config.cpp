@@ -18,15 +18,6 @@ namespace millrace
 namespace
 {
 
-std::string
-supported_families ()
-{
-  std::string names;
-  for (const Family &family : families ())
-    names += (names.empty () ? "" : ", ") + std::string (family.model_type);
-  return names;
-}
-
 void
 refuse_unsupported (const JsonFields &config)
 {
@@ -47,12 +38,7 @@ load_architecture (const std::filesystem::path &config_json)
   const JsonFile file (config_json);
   const JsonFields config = file.fields ();
   refuse_unsupported (config);
-  const std::string model_type = config.text ("model_type");
-  for (const Family &family : families ())
-    if (family.model_type == model_type)
-      return family.load (config);
-  config.fail ("model_type", "\"" + model_type.substr (0, 80) + "\" is not supported; supported are " +
-                                 supported_families ());
+  return load_family (config);
 }
 
 GenerationConfig

@@ -65,11 +65,12 @@ private:
     const int q_width = attention.heads * attention.head_dim;
     const int kv_width = attention.kv_heads * attention.head_dim;
     const auto epsilon = static_cast<float> (spec_.norm_epsilon);
+    const int paired = attention.paired_rows ? attention.head_dim : 0;
 
     norm (residual_, tensors.attention_norm, normed_);
     LinearOp qkv{normed_, {}};
-    project (qkv, tensors.q, tensors.q_bias, q_width, spec_.hidden, q_);
-    project (qkv, tensors.k, tensors.k_bias, kv_width, spec_.hidden, k_);
+    project (qkv, tensors.q, tensors.q_bias, q_width, spec_.hidden, q_, false, paired);
+    project (qkv, tensors.k, tensors.k_bias, kv_width, spec_.hidden, k_, false, paired);
     project (qkv, tensors.v, tensors.v_bias, kv_width, spec_.hidden, v_);
     emit (qkv);
 
@@ -112,10 +113,10 @@ private:
   }
 
   void project (LinearOp &op, const std::string &tensor, const std::string &bias, int outputs, int inputs,
-                BufferId out, bool accumulate = false)
+                BufferId out, bool accumulate = false, int paired = 0)
   {
-    op.projections.push_back (
-        {matrix (tensor, outputs, inputs), bias.empty () ? kNone : vector (bias, outputs), out, accumulate});
+    op.projections.push_back ({weight ({tensor, outputs, inputs, paired}),
+                               bias.empty () ? kNone : weight ({bias, outputs, 0, paired}), out, accumulate});
   }
 
   static GatedOp::Activation activation (Activation activation)

@@ -67,24 +67,35 @@ JsonFile::JsonFile (const std::filesystem::path &file)
     throw LoadError (file, "", std::string ("is not a JSON object") + kRemedy);
 }
 
-JsonFields::JsonFields (std::filesystem::path file, std::string prefix, dom::object object)
+JsonFields::JsonFields (std::filesystem::path file, std::string prefix, dom::object object,
+                        const FieldNames *names)
     : file_ (std::move (file))
     , prefix_ (std::move (prefix))
     , object_ (object)
+    , names_ (names)
 {
-  std::vector<std::string_view> names;
+  std::vector<std::string_view> keys;
   for (const auto field : object_)
-    names.push_back (field.key);
-  std::sort (names.begin (), names.end ());
-  const auto twice = std::adjacent_find (names.begin (), names.end ());
-  if (twice != names.end ())
+    keys.push_back (field.key);
+  std::sort (keys.begin (), keys.end ());
+  const auto twice = std::adjacent_find (keys.begin (), keys.end ());
+  if (twice != keys.end ())
     fail (twice->substr (0, kMaxShown), std::string ("is given twice") + kRemedy);
 }
 
 void
 JsonFields::fail (std::string_view name, const std::string &problem) const
 {
-  throw LoadError (file_, prefix_ + std::string (name), problem);
+  throw LoadError (file_, names_ ? called (name) : prefix_ + std::string (name), problem);
+}
+
+std::string
+JsonFields::called (std::string_view name) const
+{
+  if (!names_)
+    return std::string (name);
+  const auto found = names_->find (prefix_ + std::string (name));
+  return found == names_->end () ? prefix_ + std::string (name) : found->second;
 }
 
 std::optional<dom::element>
@@ -187,7 +198,7 @@ JsonFields::object (std::string_view name) const
   dom::object result;
   if (value->get (result))
     fail (name, "is " + shown (*value) + ", expected an object" + kRemedy);
-  return JsonFields (file_, prefix_ + std::string (name) + ".", result);
+  return JsonFields (file_, prefix_ + std::string (name) + ".", result, names_);
 }
 
 std::vector<std::string>

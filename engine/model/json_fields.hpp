@@ -2,12 +2,14 @@
 //
 // Private to engine/model. null counts as absent, as in transformers. A field of the wrong type or out of
 // its range is a LoadError, never a silent default. A JsonFields points into its JsonFile, which must live
-// longer; one thread.
+// longer; one thread. Fields that stand for those of a file of another format (gguf_config.hpp) have that file's names
+// in errors.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <simdjson.h>
 #include <string>
@@ -17,11 +19,16 @@
 namespace millrace
 {
 
+/// Prefix and name of a field → what it is called in messages.
+using FieldNames = std::map<std::string, std::string, std::less<>>;
+
 class JsonFields
 {
 public:
-  /// `prefix` is put before names in errors: "rope_scaling." Throws LoadError when a name occurs twice.
-  JsonFields (std::filesystem::path file, std::string prefix, simdjson::dom::object object);
+  /// `prefix` is put before names in errors: "rope_scaling." `names`, if given, must live as long.
+  /// Throws LoadError when a name occurs twice.
+  JsonFields (std::filesystem::path file, std::string prefix, simdjson::dom::object object,
+              const FieldNames *names = nullptr);
 
   bool has (std::string_view name) const; ///< present and not null
 
@@ -38,6 +45,8 @@ public:
   /// One id, an array of ids, or absent (empty); each in [0, limit).
   std::vector<int32_t> token_ids (std::string_view name, int64_t limit) const;
   bool holds_objects () const; ///< some field's value is an object
+  /// What the field is called in messages: its name, unless it stands for another file's.
+  std::string called (std::string_view name) const;
 
   [[noreturn]] void fail (std::string_view name, const std::string &problem) const;
 
@@ -50,6 +59,7 @@ private:
   std::filesystem::path file_;
   std::string prefix_;
   simdjson::dom::object object_;
+  const FieldNames *names_;
 };
 
 /// A parsed file whose root is an object. Throws LoadError.

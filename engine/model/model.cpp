@@ -1,11 +1,13 @@
 // Opens a checkpoint folder: small files first, so that what is wrong with them shows before weights are
-// packed.
+// packed. GGUF files are opened by gguf_model.cpp.
 #include "engine/model/model.hpp"
 
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
+#include "engine/model/gguf_model.hpp"
 #include "engine/tensor/mapped_file.hpp"
-#include "engine/weights/safetensors.hpp"
+#include "engine/weights/gguf.hpp"
+#include "engine/weights/weight_files.hpp"
 
 #include <simdjson.h>
 
@@ -24,8 +26,8 @@ namespace
 constexpr size_t kMaxTextFileBytes = 64u << 20;
 constexpr const char *kFolderContents =
     "a model folder holds config.json, model.safetensors (or model.safetensors.index.json and its shards), "
-    "and "
-    "usually tokenizer.json, tokenizer_config.json and generation_config.json";
+    "and usually tokenizer.json, tokenizer_config.json and generation_config.json; a model in one file is a "
+    "GGUF file, NAME.gguf";
 
 bool
 is_there (const fs::path &file)
@@ -40,11 +42,17 @@ check_folder (const fs::path &directory)
   std::error_code error;
   const fs::file_status status = fs::status (directory, error);
   if (!fs::exists (status))
-    throw LoadError (directory, "", std::string ("there is no such folder; ") + kFolderContents);
+    throw LoadError (directory, "", std::string ("there is no such folder or file; ") + kFolderContents);
   if (!fs::is_directory (status))
     throw LoadError (directory, "", std::string ("is not a folder; ") + kFolderContents);
   if (!is_there (directory / "config.json"))
     throw LoadError (directory, "config.json", std::string ("is missing; ") + kFolderContents);
+}
+
+bool
+begins_as_gguf (const fs::path &file)
+{
+  return is_gguf (MappedFile (file).bytes ());
 }
 
 std::string_view
@@ -54,17 +62,6 @@ text_of (const MappedFile &file)
   if (bytes.size () > kMaxTextFileBytes)
     throw LoadError (file.path (), "", "is larger than such a file can be; is it the right one?");
   return {reinterpret_cast<const char *> (bytes.data ()), bytes.size ()};
-}
-
-std::shared_ptr<const ChatTemplate>
-compile_template (std::string_view source, const fs::path &file, const char *field)
-{
-  try {
-    return ChatTemplate::compile (source);
-  } catch (const ChatTemplateError &error) {
-    const std::string line = error.line > 0 ? "line " + std::to_string (error.line) + ": " : "";
-    throw LoadError (file, field, "the chat template does not compile: " + line + error.what ());
-  }
 }
 
 /// The parts of tokenizer_config.json that a model needs; an absent file gives none of them.
@@ -140,10 +137,11 @@ load_chat_template (const fs::path &directory, const TokenizerConfig &config)
   const fs::path file = directory / "chat_template.jinja";
   if (is_there (file)) {
     const MappedFile mapped (file);
-    return compile_template (text_of (mapped), file, "");
+    return compile_chat_template (text_of (mapped), file, "");
   }
   const auto source = config.chat_template ();
-  return source ? compile_template (*source, directory / "tokenizer_config.json", "chat_template") : nullptr;
+  return source ? compile_chat_template (*source, directory / "tokenizer_config.json", "chat_template")
+                : nullptr;
 }
 
 std::shared_ptr<const Tokenizer>
@@ -176,11 +174,46 @@ end_of_sequence_ids (const fs::path &directory, const ArchitectureSpec &spec,
   return ids;
 }
 
+/// The GGUF file that `path` is, or that is all there is of a model in the folder `path`; empty for other models.
+fs::path
+gguf_file_of (const fs::path &path)
+{
+  std::error_code error;
+  if (fs::is_regular_file (path, error))
+    return path.extension () == ".gguf" || begins_as_gguf (path) ? path : fs::path ();
+  fs::path found;
+  if (!fs::is_directory (path, error) || is_there (path / "config.json"))
+    return found;
+  for (fs::directory_iterator entry (path, error), end; !error && entry != end; entry.increment (error)) {
+    if (entry->path ().extension () != ".gguf")
+      continue;
+    if (!found.empty ())
+      throw LoadError (path, "",
+                       "holds several GGUF files, " + found.filename ().string () + " and " +
+                           entry->path ().filename ().string () + " among them; name the one to open");
+    found = entry->path ();
+  }
+  return found;
+}
+
 } // namespace
+
+std::shared_ptr<const ChatTemplate>
+compile_chat_template (std::string_view source, const fs::path &file, const char *field)
+{
+  try {
+    return ChatTemplate::compile (source);
+  } catch (const ChatTemplateError &error) {
+    const std::string line = error.line > 0 ? "line " + std::to_string (error.line) + ": " : "";
+    throw LoadError (file, field, "the chat template does not compile: " + line + error.what ());
+  }
+}
 
 std::shared_ptr<const Model>
 Model::open (const fs::path &directory, const ModelOptions &options)
 {
+  if (const fs::path file = gguf_file_of (directory); !file.empty ())
+    return open_gguf_model (file, options);
   check_folder (directory);
   auto model = std::make_shared<Model> ();
   model->directory = directory;

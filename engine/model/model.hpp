@@ -21,17 +21,17 @@ struct ModelOptions {
 };
 
 struct Model {
-  std::filesystem::path directory;
+  std::filesystem::path directory; ///< what it was opened from: a folder, or a GGUF file
   ArchitectureSpec spec;
   GenerationConfig generation;
   std::vector<TokenId> eos_token_ids;
-  std::shared_ptr<const Tokenizer> tokenizer; ///< null when the folder has none (tokens in, tokens out)
+  std::shared_ptr<const Tokenizer> tokenizer;        ///< null when there is none (tokens in, tokens out)
   std::shared_ptr<const ChatTemplate> chat_template; ///< null when the model has none
   std::string bos_token, eos_token;                  ///< for the chat template
   std::shared_ptr<const CompiledModel> compiled;
 
-  /// Opens a folder in the layout of a Hugging Face checkpoint. Throws LoadError, and what
-  /// create_cpu_backend () throws.
+  /// Opens a folder in the layout of a Hugging Face checkpoint, a GGUF file, or a folder that holds one GGUF file
+  /// and no config.json. Throws LoadError, and what create_cpu_backend () throws.
   static std::shared_ptr<const Model> open (const std::filesystem::path &directory,
                                             const ModelOptions &options = {});
 };

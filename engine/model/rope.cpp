@@ -82,10 +82,8 @@ yarn_frequencies (const RopeSpec &rope)
   return frequencies;
 }
 
-} // namespace
-
 std::vector<float>
-rope_inverse_frequencies (const RopeSpec &rope)
+scaled_frequencies (const RopeSpec &rope)
 {
   if (rope.scaling == RopeSpec::Scaling::kYarn)
     return yarn_frequencies (rope);
@@ -97,6 +95,17 @@ rope_inverse_frequencies (const RopeSpec &rope)
     else if (rope.scaling == RopeSpec::Scaling::kLlama3)
       frequency = llama3_frequency (rope, frequency);
   }
+  return frequencies;
+}
+
+} // namespace
+
+std::vector<float>
+rope_inverse_frequencies (const RopeSpec &rope)
+{
+  std::vector<float> frequencies = scaled_frequencies (rope);
+  for (size_t i = 0; i < std::min (frequencies.size (), rope.frequency_factors.size ()); ++i)
+    frequencies[i] /= rope.frequency_factors[i];
   return frequencies;
 }
 

@@ -14,27 +14,37 @@ namespace
 
 struct DTypeFacts {
   std::string_view name;
-  size_t bytes;
+  DTypeBlock block;
 };
 
-constexpr std::array<DTypeFacts, 10> kFacts{{{"F64", 8},
-                                             {"F32", 4},
-                                             {"F16", 2},
-                                             {"BF16", 2},
-                                             {"I64", 8},
-                                             {"I32", 4},
-                                             {"I16", 2},
-                                             {"I8", 1},
-                                             {"U8", 1},
-                                             {"BOOL", 1}}};
-static_assert (kFacts.size () == static_cast<size_t> (DType::kBool) + 1);
+constexpr std::array<DTypeFacts, 14> kFacts{{{"F64", {1, 8}},
+                                             {"F32", {1, 4}},
+                                             {"F16", {1, 2}},
+                                             {"BF16", {1, 2}},
+                                             {"I64", {1, 8}},
+                                             {"I32", {1, 4}},
+                                             {"I16", {1, 2}},
+                                             {"I8", {1, 1}},
+                                             {"U8", {1, 1}},
+                                             {"BOOL", {1, 1}},
+                                             {"Q8_0", {32, 34}},
+                                             {"Q4_0", {32, 18}},
+                                             {"Q4_K", {256, 144}},
+                                             {"Q6_K", {256, 210}}}};
+static_assert (kFacts.size () == static_cast<size_t> (DType::kQ6K) + 1);
 
 } // namespace
+
+DTypeBlock
+dtype_block (DType dtype)
+{
+  return kFacts[static_cast<size_t> (dtype)].block;
+}
 
 size_t
 dtype_bytes (DType dtype)
 {
-  return kFacts[static_cast<size_t> (dtype)].bytes;
+  return kFacts[static_cast<size_t> (dtype)].block.bytes;
 }
 
 std::string_view

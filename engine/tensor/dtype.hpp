@@ -9,10 +9,40 @@
 namespace millrace
 {
 
-enum class DType : uint8_t { kF64, kF32, kF16, kBF16, kI64, kI32, kI16, kI8, kU8, kBool };
+enum class DType : uint8_t {
+  kF64,
+  kF32,
+  kF16,
+  kBF16,
+  kI64,
+  kI32,
+  kI16,
+  kI8,
+  kU8,
+  kBool,
+  // Blocks of several elements, of GGUF files; engine/weights/quantized_blocks.hpp says what is in them.
+  kQ8_0,
+  kQ4_0,
+  kQ4K,
+  kQ6K,
+};
 
-size_t dtype_bytes (DType dtype);
-std::string_view dtype_name (DType dtype); ///< "F32", "BF16", ... as safetensors spells them
+/// Elements that are stored together, and their bytes; {1, size} but for the block types. A tensor's rows (its
+/// innermost dimension) are whole blocks.
+struct DTypeBlock {
+  size_t elements;
+  size_t bytes;
+};
+
+DTypeBlock dtype_block (DType dtype);
+inline bool
+is_block_type (DType dtype)
+{
+  return dtype >= DType::kQ8_0;
+}
+size_t dtype_bytes (DType dtype); ///< of one element; not for block types
+std::string_view
+dtype_name (DType dtype); ///< "F32", "BF16", ... as safetensors spells them; "Q4_K" as GGUF does
 
 inline float
 bf16_to_f32 (uint16_t bits)

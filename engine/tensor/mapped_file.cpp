@@ -98,4 +98,14 @@ MappedFile::~MappedFile ()
   unmap (bytes_);
 }
 
+void
+MappedFile::release_pages (std::span<const std::byte> part)
+{
+  const auto page = static_cast<uintptr_t> (sysconf (_SC_PAGESIZE));
+  const auto begin = reinterpret_cast<uintptr_t> (part.data ());
+  const uintptr_t first = (begin + page - 1) / page * page, last = (begin + part.size ()) / page * page;
+  if (first < last)
+    madvise (reinterpret_cast<void *> (first), last - first, MADV_DONTNEED); // advice: nothing depends on it
+}
+
 } // namespace millrace

@@ -23,6 +23,10 @@ public:
   const std::filesystem::path &path () const { return path_; }
   std::span<const std::byte> bytes () const { return bytes_; }
 
+  /// Takes the whole pages within `part` of some mapped file out of this process's memory; reading them again brings them
+  /// back. For big parts that have been used up.
+  static void release_pages (std::span<const std::byte> part);
+
 private:
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;

@@ -19,7 +19,7 @@ struct Tokenizer::State {
   std::vector<uint8_t> special; ///< by id
   std::string digest;
 
-  explicit State (const std::filesystem::path &file);
+  State (const std::filesystem::path &file, TokenizerParts from);
 
 private:
   void set_added_tokens (const std::filesystem::path &file, std::unordered_map<int32_t, std::string> &forms);
@@ -75,8 +75,8 @@ private:
 
 } // namespace
 
-Tokenizer::State::State (const std::filesystem::path &file)
-    : parts (read_tokenizer_json (file))
+Tokenizer::State::State (const std::filesystem::path &file, TokenizerParts from)
+    : parts (std::move (from))
 {
   std::unordered_map<int32_t, std::string> forms;
   set_added_tokens (file, forms);
@@ -136,12 +136,15 @@ Tokenizer::State::set_bytes (const std::unordered_map<int32_t, std::string> &for
   std::string token;
   for (int id = 0; id < count; id++) {
     std::string_view form = parts.vocabulary.contents[id];
+    bool verbatim = false;
     if (!forms.empty ())
-      if (const auto added = forms.find (id); added != forms.end ())
+      if (const auto added = forms.find (id); added != forms.end ()) {
         form = added->second;
+        verbatim = parts.added_verbatim;
+      }
     token.clear ();
     // A token with a character outside the alphabet is its own text.
-    if (parts.decoder == DecoderKind::kByteLevel && append_alphabet_bytes (form, token))
+    if (parts.decoder == DecoderKind::kByteLevel && !verbatim && append_alphabet_bytes (form, token))
       bytes.append (token);
     else
       bytes.append (form);
@@ -199,8 +202,14 @@ Tokenizer::~Tokenizer () = default;
 std::shared_ptr<const Tokenizer>
 Tokenizer::load (const std::filesystem::path &tokenizer_json)
 {
+  return assemble (tokenizer_json, read_tokenizer_json (tokenizer_json));
+}
+
+std::shared_ptr<const Tokenizer>
+Tokenizer::assemble (const std::filesystem::path &file, TokenizerParts parts)
+{
   const std::shared_ptr<Tokenizer> tokenizer (new Tokenizer);
-  tokenizer->state_ = std::make_unique<State> (tokenizer_json);
+  tokenizer->state_ = std::make_unique<State> (file, std::move (parts));
   return tokenizer;
 }
 

@@ -1,4 +1,5 @@
-// Text ↔ token ids, as the reference `tokenizers` library does it for a model's tokenizer.json.
+// Text ↔ token ids, as the reference `tokenizers` library does it for a model's tokenizer.json (or what a GGUF file
+// has of it: tokenizer_gguf.hpp).
 //
 // Byte-level BPE: added tokens are cut out first, then the normalizer, the pre-tokenizer's regular
 // expression, bytes → printable alphabet, merges by rank. Immutable after loading; any thread.
@@ -18,6 +19,8 @@ namespace millrace
 
 using TokenId = int32_t;
 
+struct TokenizerParts;
+
 struct EncodeOptions {
   bool add_special_tokens = false; ///< run the post-processor (BOS and the like)
   bool parse_special = true;       ///< false: the text of a special token is ordinary text
@@ -29,6 +32,8 @@ public:
   /// Throws LoadError naming file and field: broken JSON, unsupported parts by name, ids out of range,
   /// merges of unknown tokens, a pattern that does not compile.
   static std::shared_ptr<const Tokenizer> load (const std::filesystem::path &tokenizer_json);
+  /// For readers of other formats; `file` is for messages. Throws LoadError.
+  static std::shared_ptr<const Tokenizer> assemble (const std::filesystem::path &file, TokenizerParts parts);
   ~Tokenizer ();
 
   /// `text` must be valid UTF-8 (see valid_utf8 ()). Linear in its length.

@@ -9,10 +9,6 @@ namespace millrace
 namespace
 {
 
-/// GPT-2's pattern, which a ByteLevel pre-tokenizer with use_regex stands for.
-constexpr std::string_view kByteLevelPattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-
 constexpr int kMaxNesting = 16; ///< of Sequence in Sequence
 
 [[noreturn]] void

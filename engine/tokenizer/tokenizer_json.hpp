@@ -5,38 +5,13 @@
 // Source: the serialization of the reference `tokenizers` library, version "1.0".
 #pragma once
 
-#include "engine/tokenizer/added_tokens.hpp"
-#include "engine/tokenizer/bpe.hpp"
 #include "engine/tokenizer/json_field.hpp"
-#include "engine/tokenizer/normalizer.hpp"
-#include "engine/tokenizer/pre_tokenizer.hpp"
-#include "engine/tokenizer/vocabulary.hpp"
+#include "engine/tokenizer/tokenizer_parts.hpp"
 
-#include <cstdint>
 #include <filesystem>
-#include <vector>
 
 namespace millrace
 {
-
-/// How tokens become text: by the byte alphabet, as they are, or as they are with spaces between them.
-enum class DecoderKind { kByteLevel, kPlain, kSpaced };
-
-struct AddedTokenEntry {
-  AddedToken token;
-  bool normalized = false;
-};
-
-struct TokenizerParts {
-  Vocabulary vocabulary;
-  Bpe bpe; ///< without `vocabulary`, which its owner sets
-  std::vector<AddedTokenEntry> added;
-  Normalizer normalizer;
-  PreTokenizer pre_tokenizer;
-  std::vector<int32_t> prefix; ///< post-processor: tokens before the text
-  std::vector<int32_t> suffix; ///< and after it
-  DecoderKind decoder = DecoderKind::kSpaced;
-};
 
 TokenizerParts read_tokenizer_json (const std::filesystem::path &file);
 

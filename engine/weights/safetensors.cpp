@@ -11,7 +11,6 @@
 #include <set>
 #include <simdjson.h>
 #include <system_error>
-#include <utility>
 
 namespace dom = simdjson::dom;
 namespace fs = std::filesystem;
@@ -86,24 +85,15 @@ WeightFiles::open (const fs::path &directory)
                      "is not a folder; give the folder that holds " + std::string (kSingleFile));
 
   WeightFiles weights;
-  weights.directory_ = directory;
+  weights.path_ = directory;
   if (fs::exists (directory / kSingleFile, error))
-    weights.add_file (directory / kSingleFile);
+    weights.add_safetensors (directory / kSingleFile);
   else if (fs::exists (directory / kIndexFile, error))
     weights.add_shards (directory / kIndexFile);
   else
     throw LoadError (directory, "",
                      std::string ("holds neither ") + kSingleFile + " nor " + kIndexFile +
                          "; fetch the checkpoint's safetensors files");
-  return weights;
-}
-
-WeightFiles
-WeightFiles::open_file (const fs::path &file)
-{
-  WeightFiles weights;
-  weights.directory_ = file;
-  weights.add_file (file);
   return weights;
 }
 
@@ -116,71 +106,26 @@ WeightFiles::add_shards (const fs::path &index_file)
     shards.insert (shard);
   std::error_code error;
   for (const std::string_view shard : shards) {
-    if (!fs::exists (directory_ / shard, error))
-      throw LoadError (directory_ / shard, "",
+    if (!fs::exists (path_ / shard, error))
+      throw LoadError (path_ / shard, "",
                        std::string ("is listed by ") + kIndexFile +
                            " but is not there; fetch it into this folder");
-    add_file (directory_ / shard);
+    add_safetensors (path_ / shard);
   }
   for (const auto &[tensor, shard] : shard_of) {
     const auto found = file_index_.find (tensor);
-    if (found == file_index_.end () || files_[found->second].path () != directory_ / shard)
-      throw LoadError (directory_ / shard, printable (tensor),
+    if (found == file_index_.end () || files_[found->second].path () != path_ / shard)
+      throw LoadError (path_ / shard, printable (tensor),
                        std::string ("is not in this shard, where ") + kIndexFile +
                            " says it is; fetch the shards and the index of one revision");
   }
 }
 
 void
-WeightFiles::add_file (const fs::path &file)
+WeightFiles::add_safetensors (const fs::path &file)
 {
   files_.emplace_back (file);
-  const size_t index = files_.size () - 1;
-  for (SafetensorsEntry &entry : parse_safetensors (file, files_.back ().bytes ())) {
-    const auto [known, inserted] = file_index_.emplace (entry.name, index);
-    if (!inserted)
-      throw LoadError (file, printable (entry.name),
-                       "is also in " + files_[known->second].path ().string () +
-                           "; fetch the shards and the index of one revision");
-    if (entry.dtype)
-      tensors_.emplace (std::move (entry.name),
-                        TensorView{*entry.dtype, std::move (entry.shape), entry.data});
-    else
-      unsupported_.emplace (std::move (entry.name), std::move (entry.dtype_name));
-  }
-}
-
-const TensorView *
-WeightFiles::find (std::string_view name) const
-{
-  const auto found = tensors_.find (name);
-  return found == tensors_.end () ? nullptr : &found->second;
-}
-
-const TensorView &
-WeightFiles::require (std::string_view name, const Shape &shape) const
-{
-  const TensorView *tensor = find (name);
-  if (!tensor) {
-    const auto unsupported = unsupported_.find (name);
-    const std::string problem =
-        unsupported == unsupported_.end ()
-            ? "is missing; fetch weights that belong to the config.json beside them"
-            : "dtype " + unsupported->second + " is not supported; use a BF16, F16 or F32 checkpoint";
-    throw LoadError (file_of (name), printable (name), problem);
-  }
-  if (tensor->shape != shape)
-    throw LoadError (file_of (name), printable (name),
-                     "has shape " + to_string (tensor->shape) + ", expected " + to_string (shape) +
-                         "; use the config.json that belongs to these weights");
-  return *tensor;
-}
-
-fs::path
-WeightFiles::file_of (std::string_view name) const
-{
-  const auto found = file_index_.find (name);
-  return found == file_index_.end () ? directory_ : files_[found->second].path ();
+  add_entries (parse_safetensors (file, files_.back ().bytes ()));
 }
 
 } // namespace millrace

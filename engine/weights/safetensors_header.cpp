@@ -22,7 +22,6 @@ namespace
 constexpr size_t kLengthBytes = 8;
 constexpr uint64_t kMaxHeaderBytes = 100'000'000; // the format's own limit
 constexpr size_t kMaxRank = 16;
-constexpr size_t kMaxPrintable = 160;
 constexpr const char *kDamaged = "; the file is damaged, fetch it again";
 
 class HeaderParser
@@ -33,17 +32,17 @@ public:
       , bytes_ (bytes)
   {
   }
-  std::vector<SafetensorsEntry> parse ();
+  std::vector<TensorEntry> parse ();
 
 private:
   [[noreturn]] void fail (std::string_view field, const std::string &problem) const;
   std::string_view header_text ();
   void check_metadata (const dom::element &metadata) const;
-  SafetensorsEntry entry (std::string_view name, const dom::element &value) const;
+  TensorEntry entry (std::string_view name, const dom::element &value) const;
   Shape shape (std::string_view name, const dom::element &value) const;
   std::span<const std::byte> range (std::string_view name, const dom::element &value) const;
-  void check_size (const SafetensorsEntry &entry) const;
-  void check_cover (std::vector<SafetensorsEntry> &entries) const;
+  void check_size (const TensorEntry &entry) const;
+  void check_cover (std::vector<TensorEntry> &entries) const;
 
   std::filesystem::path file_;
   std::span<const std::byte> bytes_;
@@ -65,7 +64,7 @@ HeaderParser::fail (std::string_view field, const std::string &problem) const
   throw LoadError (file_, printable (field), problem);
 }
 
-std::vector<SafetensorsEntry>
+std::vector<TensorEntry>
 HeaderParser::parse ()
 {
   const std::string_view text = header_text ();
@@ -77,7 +76,7 @@ HeaderParser::parse ()
   if (root.get (object))
     fail ("header", std::string ("is not a JSON object") + kDamaged);
 
-  std::vector<SafetensorsEntry> entries;
+  std::vector<TensorEntry> entries;
   for (const auto [name, value] : object) {
     if (name == "__metadata__")
       check_metadata (value);
@@ -125,13 +124,13 @@ HeaderParser::check_metadata (const dom::element &metadata) const
       fail ("__metadata__", "\"" + printable (key) + "\" is not a string" + kDamaged);
 }
 
-SafetensorsEntry
+TensorEntry
 HeaderParser::entry (std::string_view name, const dom::element &value) const
 {
   dom::object object;
   if (value.get (object))
     fail (name, std::string ("is not an object") + kDamaged);
-  SafetensorsEntry entry;
+  TensorEntry entry;
   entry.name = name;
   int dtypes = 0;
   int shapes = 0;
@@ -200,7 +199,7 @@ HeaderParser::range (std::string_view name, const dom::element &value) const
 
 /// The byte range is shape × dtype; without the dtype's size only the shape's product is checked.
 void
-HeaderParser::check_size (const SafetensorsEntry &entry) const
+HeaderParser::check_size (const TensorEntry &entry) const
 {
   int64_t bytes = entry.dtype ? static_cast<int64_t> (dtype_bytes (*entry.dtype)) : 1;
   int64_t elements = 1; // apart: element_count () multiplies in this order and must not overflow either
@@ -216,21 +215,21 @@ HeaderParser::check_size (const SafetensorsEntry &entry) const
 }
 
 void
-HeaderParser::check_cover (std::vector<SafetensorsEntry> &entries) const
+HeaderParser::check_cover (std::vector<TensorEntry> &entries) const
 {
   std::sort (entries.begin (), entries.end (),
-             [] (const SafetensorsEntry &a, const SafetensorsEntry &b) { return a.name < b.name; });
+             [] (const TensorEntry &a, const TensorEntry &b) { return a.name < b.name; });
   for (size_t i = 1; i < entries.size (); ++i)
     if (entries[i].name == entries[i - 1].name)
       fail (entries[i].name, std::string ("is listed twice in the header") + kDamaged);
 
-  const auto begin = [&] (const SafetensorsEntry &entry) { return entry.data.data () - data_.data (); };
-  std::sort (entries.begin (), entries.end (), [&] (const SafetensorsEntry &a, const SafetensorsEntry &b) {
+  const auto begin = [&] (const TensorEntry &entry) { return entry.data.data () - data_.data (); };
+  std::sort (entries.begin (), entries.end (), [&] (const TensorEntry &a, const TensorEntry &b) {
     return std::pair (begin (a), a.data.size ()) < std::pair (begin (b), b.data.size ());
   });
   ptrdiff_t expected = 0;
-  const SafetensorsEntry *previous = nullptr;
-  for (const SafetensorsEntry &entry : entries) {
+  const TensorEntry *previous = nullptr;
+  for (const TensorEntry &entry : entries) {
     const std::string before = previous ? "tensor " + printable (previous->name) : "the section's begin";
     if (begin (entry) < expected)
       fail (entry.name, "data_offsets overlap those of " + before + kDamaged);
@@ -248,22 +247,10 @@ HeaderParser::check_cover (std::vector<SafetensorsEntry> &entries) const
 
 } // namespace
 
-std::vector<SafetensorsEntry>
+std::vector<TensorEntry>
 parse_safetensors (const std::filesystem::path &file, std::span<const std::byte> bytes)
 {
   return HeaderParser (file, bytes).parse ();
-}
-
-std::string
-printable (std::string_view text)
-{
-  size_t length = std::min (text.size (), kMaxPrintable);
-  while (length < text.size () && length > 0 && (static_cast<unsigned char> (text[length]) & 0xc0) == 0x80)
-    --length; // not in the middle of a UTF-8 character
-  std::string result;
-  for (const char c : text.substr (0, length))
-    result += static_cast<unsigned char> (c) < 0x20 || c == 0x7f ? '?' : c;
-  return length < text.size () ? result + "..." : result;
 }
 
 } // namespace millrace

@@ -42,23 +42,25 @@ attention_spec (const JsonFields &config, const DecoderTraits &traits, int hidde
   attention.heads = config.integer ("num_attention_heads", 1, kMaxHidden);
   attention.kv_heads = config.integer_or ("num_key_value_heads", 1, kMaxHidden, attention.heads);
   if (attention.heads % attention.kv_heads != 0)
-    config.fail ("num_key_value_heads", std::to_string (attention.kv_heads) +
-                                            " does not divide num_attention_heads, " +
+    config.fail ("num_key_value_heads", std::to_string (attention.kv_heads) + " does not divide " +
+                                            config.called ("num_attention_heads") + ", " +
                                             std::to_string (attention.heads) + "; correct the file");
   if (config.has ("head_dim"))
     attention.head_dim = config.integer ("head_dim", 1, kMaxHidden);
   else if (hidden % attention.heads == 0)
     attention.head_dim = hidden / attention.heads;
   else
-    config.fail ("num_attention_heads", std::to_string (attention.heads) + " does not divide hidden_size, " +
-                                            std::to_string (hidden) +
-                                            ", and there is no head_dim; correct the file");
+    config.fail ("num_attention_heads", std::to_string (attention.heads) + " does not divide " +
+                                            config.called ("hidden_size") + ", " + std::to_string (hidden) +
+                                            ", and there is no " + config.called ("head_dim") +
+                                            "; correct the file");
   if (attention.head_dim % 2 != 0)
     config.fail ("head_dim", std::to_string (attention.head_dim) +
                                  " is odd and cannot be rotated in pairs; correct the file");
   const int64_t width = static_cast<int64_t> (attention.heads) * attention.head_dim;
   if (width > kMaxHidden)
-    config.fail ("num_attention_heads", "num_attention_heads × head_dim is " + std::to_string (width) +
+    config.fail ("num_attention_heads", config.called ("num_attention_heads") + " × " +
+                                            config.called ("head_dim") + " is " + std::to_string (width) +
                                             ", above the limit of " + std::to_string (kMaxHidden) +
                                             "; correct the file");
   attention.scale = 1.0 / std::sqrt (static_cast<double> (attention.head_dim));
@@ -110,7 +112,8 @@ read_llama3 (const JsonFields &fields, RopeSpec &rope)
   rope.low_freq_factor = fields.number ("low_freq_factor", 1e-3, kMaxFactor);
   rope.high_freq_factor = fields.number ("high_freq_factor", 1e-3, kMaxFactor);
   if (rope.high_freq_factor <= rope.low_freq_factor)
-    fields.fail ("high_freq_factor", "is not above low_freq_factor; correct the file");
+    fields.fail ("high_freq_factor",
+                 "is not above " + fields.called ("low_freq_factor") + "; correct the file");
 }
 
 /// mscale of the YaRN paper, §3.4: how much sharper attention gets with the length.
@@ -127,7 +130,7 @@ read_yarn (const JsonFields &fields, RopeSpec &rope)
   rope.beta_fast = fields.number_or ("beta_fast", 1e-3, kMaxFactor, 32.0);
   rope.beta_slow = fields.number_or ("beta_slow", 1e-3, kMaxFactor, 1.0);
   if (rope.beta_fast <= rope.beta_slow)
-    fields.fail ("beta_fast", "is not above beta_slow; correct the file");
+    fields.fail ("beta_fast", "is not above " + fields.called ("beta_slow") + "; correct the file");
   rope.truncate = fields.boolean_or ("truncate", true);
   const double mscale = fields.number_or ("mscale", 0, 1000, 0);
   const double mscale_all_dim = fields.number_or ("mscale_all_dim", 0, 1000, 0);

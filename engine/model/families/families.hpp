@@ -8,6 +8,7 @@
 #include "engine/model/json_fields.hpp"
 
 #include <span>
+#include <string>
 #include <string_view>
 
 namespace millrace
@@ -19,6 +20,10 @@ struct Family {
 };
 
 std::span<const Family> families ();
+
+/// By the family that model_type names; LoadError when there is none of that name.
+ArchitectureSpec load_family (const JsonFields &config);
+std::string supported_families (); ///< "llama, qwen3"
 
 ArchitectureSpec load_llama (const JsonFields &config);
 ArchitectureSpec load_qwen3 (const JsonFields &config);

@@ -1,0 +1,59 @@
+// The tensors of a checkpoint by name: safetensors folders and files, GGUF files, memory-mapped.
+//
+// What the files say is checked whole before a tensor can be had (safetensors_header.hpp, gguf.hpp); shards of one
+// checkpoint are one WeightFiles. A tensor of a type that DType lacks (F8_E4M3, Q5_K) is an error only when it is
+// required: checkpoints carry tensors that nobody asks for. Errors name file and tensor.
+#pragma once
+
+#include "engine/tensor/mapped_file.hpp"
+#include "engine/tensor/tensor_view.hpp"
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace millrace
+{
+
+struct TensorEntry;
+
+/// Immutable after construction; any thread may read.
+class WeightFiles
+{
+public:
+  /// `directory` holds model.safetensors, or model.safetensors.index.json and its shards.
+  /// Throws LoadError.
+  static WeightFiles open (const std::filesystem::path &directory);
+  /// One file by its own name, safetensors or GGUF, which its first bytes tell. Of a GGUF file in parts
+  /// (NAME-00001-of-00003.gguf) the first is given and the others are opened too. Throws LoadError.
+  static WeightFiles open_file (const std::filesystem::path &file);
+
+  /// Null when there is no tensor of that name.
+  const TensorView *find (std::string_view name) const;
+  /// Throws LoadError naming file and tensor when it is missing, of an unsupported dtype, or its shape
+  /// differs. The shape counts elements, of block types too.
+  const TensorView &require (std::string_view name, const Shape &shape) const;
+  /// Whether there is such a tensor, of whatever dtype.
+  bool contains (std::string_view name) const { return file_index_.contains (name); }
+  /// The file that holds a tensor (for error messages), or what was opened when there is none.
+  std::filesystem::path file_of (std::string_view name) const;
+
+  const std::map<std::string, TensorView, std::less<>> &tensors () const { return tensors_; }
+
+private:
+  void add_safetensors (const std::filesystem::path &file);
+  void add_shards (const std::filesystem::path &index_file);
+  void add_gguf (MappedFile file);
+  void add_entries (std::vector<TensorEntry> entries);
+
+  std::filesystem::path path_; ///< what was opened
+  bool gguf_ = false;
+  std::vector<MappedFile> files_;
+  std::map<std::string, TensorView, std::less<>> tensors_;
+  std::map<std::string, std::string, std::less<>> unsupported_; ///< tensor → name of its dtype
+  std::map<std::string, size_t, std::less<>> file_index_;       ///< of both
+};
+
+} // namespace millrace

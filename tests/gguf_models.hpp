@@ -1,0 +1,239 @@
+// Checkpoint folders written as GGUF files, as converters do it.
+#pragma once
+
+#include "engine/model/config.hpp"
+#include "engine/weights/gguf_writer.hpp"
+#include "engine/weights/quantized_blocks.hpp"
+#include "engine/weights/weight_files.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <functional>
+#include <set>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace millrace::testing
+{
+
+struct GgufConversion {
+  /// The type of a matrix; vectors are F32.
+  std::function<DType (const std::string &name, const Shape &shape)> type = [] (const auto &, const auto &) {
+    return DType::kF32;
+  };
+  std::function<void (GgufWriter &writer)> more = {}; ///< more metadata
+  std::set<std::string> without;                      ///< keys and tensors that are left out
+  bool dequantized = false;                           ///< as F32 the values that a file of type () would have
+};
+
+/// float values of a tensor, rows of each `paired` in the order of GGUF's llama.
+inline std::vector<float>
+float_values (const TensorView &tensor, int paired)
+{
+  const auto count = static_cast<size_t> (tensor.element_count ());
+  std::vector<float> values (count), ordered (count);
+  for (size_t i = 0; i < count; ++i) {
+    uint16_t half = 0;
+    if (tensor.dtype == DType::kF32)
+      std::memcpy (&values[i], tensor.data.data () + i * 4, 4);
+    else
+      std::memcpy (&half, tensor.data.data () + i * 2, 2);
+    if (tensor.dtype != DType::kF32)
+      values[i] = tensor.dtype == DType::kF16 ? f16_to_f32 (half) : bf16_to_f32 (half);
+  }
+  if (paired == 0)
+    return values;
+  const auto rows = static_cast<size_t> (tensor.shape[0]), width = count / rows;
+  const auto head = static_cast<size_t> (paired);
+  for (size_t row = 0; row < rows; ++row) { // 0, half, 1, half + 1, …
+    const size_t in_head = row % head;
+    const size_t from = row - in_head + in_head / 2 + in_head % 2 * (head / 2);
+    std::copy_n (values.begin () + static_cast<ptrdiff_t> (from * width), width,
+                 ordered.begin () + static_cast<ptrdiff_t> (row * width));
+  }
+  return ordered;
+}
+
+inline std::vector<std::byte>
+encoded (DType type, const std::vector<float> &values)
+{
+  const DTypeBlock block = dtype_block (type);
+  std::vector<std::byte> bytes (values.size () / block.elements * block.bytes);
+  if (is_block_type (type)) {
+    quantize_row (type, values.data (), static_cast<int64_t> (values.size ()), bytes.data ());
+    return bytes;
+  }
+  for (size_t i = 0; i < values.size (); ++i) {
+    const uint16_t half = type == DType::kF16 ? f32_to_f16 (values[i]) : f32_to_bf16 (values[i]);
+    if (type == DType::kF32)
+      std::memcpy (bytes.data () + i * 4, &values[i], 4);
+    else
+      std::memcpy (bytes.data () + i * 2, &half, 2);
+  }
+  return bytes;
+}
+
+/// Factors that turn the plain inverse frequencies into those of `rope`; where no float does so exactly, the nearest.
+inline std::vector<float>
+rope_factors_of (const RopeSpec &rope)
+{
+  RopeSpec plain = rope;
+  plain.scaling = RopeSpec::Scaling::kNone;
+  const auto from = rope_inverse_frequencies (plain), to = rope_inverse_frequencies (rope);
+  std::vector<float> factors;
+  for (size_t i = 0; i < from.size (); ++i) {
+    float factor = from[i] / to[i];
+    for (const float candidate : {factor, std::nextafter (factor, 0.0f), std::nextafter (factor, 1e9f)})
+      if (from[i] / candidate == to[i])
+        factor = candidate;
+    factors.push_back (factor);
+  }
+  return factors;
+}
+
+class GgufConverter
+{
+public:
+  GgufConverter (const std::filesystem::path &folder, const std::filesystem::path &file,
+                 const GgufConversion &conversion)
+      : spec_ (load_architecture (folder / "config.json"))
+      , weights_ (WeightFiles::open (folder))
+      , conversion_ (conversion)
+      , writer_ (file)
+  {
+  }
+
+  void run ()
+  {
+    write_metadata ();
+    plan_tensors ();
+    for (const Planned &tensor : planned_)
+      writer_.add_tensor (tensor.name, tensor.type, tensor.shape);
+    writer_.begin_data ();
+    for (const Planned &tensor : planned_)
+      writer_.write (tensor.bytes);
+    writer_.finish ();
+  }
+
+private:
+  struct Planned {
+    std::string name;
+    DType type;
+    Shape shape;
+    std::vector<std::byte> bytes;
+  };
+
+  template <typename T>
+  void set (const std::string &key, T value)
+  {
+    if (!conversion_.without.contains (key))
+      writer_.set (key, value);
+  }
+  template <typename T>
+  void set_own (const std::string &key, T value)
+  {
+    set (spec_.family + "." + key, value);
+  }
+
+  void write_metadata ()
+  {
+    const AttentionSpec &attention = spec_.layers[0].attention;
+    set ("general.architecture", spec_.family);
+    set_own ("block_count", static_cast<uint32_t> (spec_.layers.size ()));
+    set_own ("context_length", static_cast<uint32_t> (spec_.max_positions));
+    set_own ("embedding_length", static_cast<uint32_t> (spec_.hidden));
+    set_own ("feed_forward_length", static_cast<uint32_t> (spec_.layers[0].mlp.intermediate));
+    set_own ("attention.head_count", static_cast<uint32_t> (attention.heads));
+    set_own ("attention.head_count_kv", static_cast<uint32_t> (attention.kv_heads));
+    set_own ("attention.key_length", static_cast<uint32_t> (attention.head_dim));
+    set_own ("attention.value_length", static_cast<uint32_t> (attention.head_dim));
+    set_own ("attention.layer_norm_rms_epsilon", static_cast<float> (spec_.norm_epsilon));
+    set_own ("rope.freq_base", static_cast<float> (attention.rope.theta));
+    set_own ("rope.dimension_count", static_cast<uint32_t> (attention.rope.dimensions));
+    if (attention.rope.scaling == RopeSpec::Scaling::kYarn) {
+      set_own ("rope.scaling.type", std::string ("yarn"));
+      set_own ("rope.scaling.factor", static_cast<float> (attention.rope.factor));
+      set_own ("rope.scaling.original_context_length",
+               static_cast<uint32_t> (attention.rope.original_max_positions));
+    }
+    if (conversion_.more)
+      conversion_.more (writer_);
+  }
+
+  void plan (const std::string &from, const std::string &name, int paired = 0)
+  {
+    if (from.empty () || conversion_.without.contains (name))
+      return;
+    const TensorView *tensor = weights_.find (from);
+    if (!tensor)
+      throw std::runtime_error ("no tensor " + from);
+    std::vector<float> values = float_values (*tensor, paired);
+    DType type = tensor->shape.size () < 2 ? DType::kF32 : conversion_.type (name, tensor->shape);
+    std::vector<std::byte> bytes = encoded (type, values);
+    if (conversion_.dequantized && is_block_type (type)) {
+      dequantize_row (type, bytes.data (), static_cast<int64_t> (values.size ()), values.data ());
+      type = DType::kF32;
+      bytes = encoded (type, values);
+    }
+    planned_.push_back ({name, type, tensor->shape, std::move (bytes)});
+  }
+
+  void plan_tensors ()
+  {
+    plan (spec_.embedding_tensor, "token_embd.weight");
+    plan (spec_.final_norm_tensor, "output_norm.weight");
+    if (!spec_.tied_head)
+      plan (spec_.head_tensor, "output.weight");
+    for (size_t i = 0; i < spec_.layers.size (); ++i) {
+      const LayerTensors &names = spec_.layers[i].tensors;
+      const std::string prefix = "blk." + std::to_string (i) + ".";
+      const int paired = spec_.family == "llama" ? spec_.layers[i].attention.head_dim : 0;
+      plan (names.attention_norm, prefix + "attn_norm.weight");
+      plan (names.mlp_norm, prefix + "ffn_norm.weight");
+      plan (names.q, prefix + "attn_q.weight", paired);
+      plan (names.k, prefix + "attn_k.weight", paired);
+      plan (names.v, prefix + "attn_v.weight");
+      plan (names.o, prefix + "attn_output.weight");
+      plan (names.q_bias, prefix + "attn_q.bias", paired);
+      plan (names.k_bias, prefix + "attn_k.bias", paired);
+      plan (names.v_bias, prefix + "attn_v.bias");
+      plan (names.o_bias, prefix + "attn_output.bias");
+      plan (names.q_norm, prefix + "attn_q_norm.weight");
+      plan (names.k_norm, prefix + "attn_k_norm.weight");
+      plan (names.gate, prefix + "ffn_gate.weight");
+      plan (names.up, prefix + "ffn_up.weight");
+      plan (names.down, prefix + "ffn_down.weight");
+      plan (names.gate_bias, prefix + "ffn_gate.bias");
+      plan (names.up_bias, prefix + "ffn_up.bias");
+      plan (names.down_bias, prefix + "ffn_down.bias");
+    }
+    const RopeSpec &rope = spec_.layers[0].attention.rope;
+    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
+      const auto factors = rope_factors_of (rope);
+      planned_.push_back ({"rope_freqs.weight",
+                           DType::kF32,
+                           {static_cast<int64_t> (factors.size ())},
+                           encoded (DType::kF32, factors)});
+    }
+  }
+
+  ArchitectureSpec spec_;
+  WeightFiles weights_;
+  const GgufConversion &conversion_;
+  GgufWriter writer_;
+  std::vector<Planned> planned_;
+};
+
+/// Writes the checkpoint in `folder` to `file`.
+inline void
+write_gguf_model (const std::filesystem::path &folder, const std::filesystem::path &file,
+                  const GgufConversion &conversion = {})
+{
+  GgufConverter (folder, file, conversion).run ();
+}
+
+} // namespace millrace::testing
