@@ -17,6 +17,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace millrace
@@ -74,6 +75,13 @@ struct Slice {
   float *hidden = nullptr; ///< out, [tokens × hidden] after the final norm; null: not wanted
 };
 
+/// Time that a kind of operation took.
+struct OpTime {
+  std::string_view name; ///< "linear", "attention", ...
+  int64_t nanoseconds = 0;
+  int64_t calls = 0;
+};
+
 /// KV blocks and activations of one scheduler. One thread at a time.
 class ExecutionContext
 {
@@ -85,6 +93,8 @@ public:
   /// No allocation once the largest pass has been seen.
   virtual void forward (std::span<const Slice> slices) = 0;
   virtual int max_tokens () const = 0; ///< tokens in one pass
+  /// Of all passes so far; empty unless ContextOptions::measure.
+  virtual std::vector<OpTime> op_times () const { return {}; }
 
   // Blocks as opaque bytes, for sharing and keeping them. Bytes mean the same in every context of an equal
   // CompiledModel::kv_identity () and type.
@@ -100,6 +110,7 @@ struct ContextOptions {
   KvType kv_type = KvType::kF32;
   std::array<int, kMaxKvGroups> kv_blocks{}; ///< of each group of the layout, at least 1
   int max_tokens = 0;                        ///< tokens in one pass, at least 1
+  bool measure = false;                      ///< op_times (): two clock readings for each operation
 };
 
 /// A program with its weights, ready to run. Immutable; any number of contexts at a time.
@@ -123,7 +134,9 @@ enum class WeightFormat : uint8_t {
   kF32,
   kF16,
   kBF16,
-  kInt8, ///< 8 bits, symmetric, one scale per group of 32 along the input; norms and biases stay F32
+  // Norms and biases stay F32.
+  kInt8, ///< 8 bits, symmetric, one float16 scale per group of 32 along the input (GGUF's Q8_0)
+  kInt4, ///< GGUF's Q4_K, embedding and head Q6_K; rows that are not made of 256s: Q4_0 and Q8_0
 };
 
 struct CompileOptions {
@@ -141,8 +154,9 @@ public:
 
 struct CpuOptions {
   int threads = 0; ///< 0: usable_cores ()
-  /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2) says.
-  enum class Isa : uint8_t { kAuto, kPortable, kAvx2 } isa = Isa::kAuto;
+  /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2, avxvnni, avx512,
+  /// neon, dotprod) says.
+  enum class Isa : uint8_t { kAuto, kPortable, kAvx2, kAvxVnni, kAvx512, kNeon, kDotprod } isa = Isa::kAuto;
 };
 
 /// Throws std::invalid_argument when the host cannot run options.isa, or MILLRACE_ISA is not a known name.

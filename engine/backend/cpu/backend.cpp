@@ -1,19 +1,16 @@
 // Chooses kernels for the host and compiles programs for them.
 //
-// CpuOptions::Isa::kAuto takes the best set the host can run; the environment variable MILLRACE_ISA (portable
-// or avx2) overrides it, for comparing results and timings.
+// CpuOptions::Isa::kAuto takes the best set the host can run; the environment variable MILLRACE_ISA overrides it, for
+// comparing results and timings.
 #include "engine/backend/backend.hpp"
 
 #include "engine/backend/cpu/context.hpp"
+#include "engine/backend/cpu/instruction_sets.hpp"
 
 #include <cstdlib>
 #include <mutex>
 #include <stdexcept>
 #include <string_view>
-
-#if defined(__x86_64__) || defined(__i386__)
-#include <cpuid.h>
-#endif
 
 namespace millrace
 {
@@ -99,48 +96,34 @@ private:
   std::shared_ptr<ThreadPool> pool_;
 };
 
-bool
-host_has_avx2 ()
-{
-#if defined(__x86_64__) || defined(__i386__)
-  __builtin_cpu_init ();
-  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0; // not every compiler's builtin knows F16C
-  const bool f16c = __get_cpuid (1, &eax, &ebx, &ecx, &edx) && (ecx & bit_F16C);
-  return f16c && __builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma");
-#else
-  return false;
-#endif
-}
-
 CpuOptions::Isa
 chosen_isa (CpuOptions::Isa wanted)
 {
   const char *variable = std::getenv ("MILLRACE_ISA");
   if (wanted != CpuOptions::Isa::kAuto || !variable || !*variable)
     return wanted;
-  const std::string_view name = variable;
-  if (name == "portable")
-    return CpuOptions::Isa::kPortable;
-  if (name == "avx2")
-    return CpuOptions::Isa::kAvx2;
-  throw std::invalid_argument ("MILLRACE_ISA: \"" + std::string (name) +
-                               "\" is not a known instruction set; use portable or avx2");
+  std::string known;
+  for (const InstructionSet &set : instruction_sets ()) {
+    if (set.name == std::string_view (variable))
+      return set.isa;
+    known += (known.empty () ? "" : ", ") + std::string (set.name);
+  }
+  throw std::invalid_argument ("MILLRACE_ISA: \"" + std::string (variable) +
+                               "\" is not a known instruction set; use one of " + known);
 }
 
 const KernelTable &
 kernels_for (CpuOptions::Isa wanted)
 {
   const CpuOptions::Isa isa = chosen_isa (wanted);
-  if (isa == CpuOptions::Isa::kPortable)
-    return kPortableKernels;
-  if (host_has_avx2 ()) {
-#if defined(__x86_64__) || defined(__i386__)
-    return kAvx2Kernels;
-#endif
+  if (const KernelTable *kernels = kernels_of (isa))
+    return *kernels;
+  std::string needs;
+  for (const InstructionSet &set : instruction_sets ()) {
+    if (set.isa == isa)
+      needs = set.needs;
   }
-  if (isa == CpuOptions::Isa::kAvx2)
-    throw std::invalid_argument ("this machine lacks AVX2, FMA or F16C; use the portable kernels");
-  return kPortableKernels;
+  throw std::invalid_argument ("this machine, or this build, lacks " + needs + "; use the portable kernels");
 }
 
 } // namespace

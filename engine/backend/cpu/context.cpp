@@ -1,12 +1,21 @@
 #include "engine/backend/cpu/context.hpp"
 
+#include "engine/backend/cpu/attention.hpp"
+#include "engine/backend/cpu/formats.hpp"
+
 #include <algorithm>
+#include <chrono>
+#include <iterator>
 
 namespace millrace::cpu
 {
 
 namespace
 {
+
+constexpr const char *kOpNames[] = {"embed", "norm",   "linear", "kv append", "attention",
+                                    "gated", "select", "hidden", "head"};
+static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
 
 int
 parts_of (int count, int size)
@@ -31,9 +40,14 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
 {
   for (size_t i = 0; i < kv_plan_.groups.size (); ++i)
     kv_.emplace_back (
-        checked_product (kv_plan_.groups[i].block_bytes, static_cast<size_t> (options.kv_blocks[i])));
+        checked_product (kv_plan_.groups[i].block_bytes, static_cast<size_t> (options.kv_blocks[i])),
+        Memory::Pages::kHuge);
   plan_activations ();
   plan_scratch (options);
+  if (options.measure) {
+    for (const char *name : kOpNames)
+      op_times_.push_back ({.name = name});
+  }
   rows_.reserve (static_cast<size_t> (max_tokens_));
   outputs_.reserve (static_cast<size_t> (max_tokens_));
   logits_rows_.reserve (static_cast<size_t> (max_tokens_));
@@ -76,14 +90,18 @@ void
 Context::plan_scratch (const ContextOptions &options)
 {
   const auto &program = compiled_->program;
-  size_t widest = 0, widest_int8 = 0;
+  size_t widest = 0;
+  std::array<size_t, kActivations> widest_activations{};
   for (size_t i = 0; i < program.weights.size (); ++i) {
     const PackedWeight &weight = compiled_->weights[static_cast<int> (i)];
     widest = std::max (widest, static_cast<size_t> (weight.columns));
-    if (weight.format == Format::kInt8)
-      widest_int8 = std::max (widest_int8, row_bytes (Format::kInt8, weight.columns));
+    const auto kind = activations_of (kernels_, weight.format);
+    size_t &bytes = widest_activations[static_cast<size_t> (kind)];
+    bytes = std::max (bytes, activation_bytes (kind, weight.columns));
   }
-  quantized_ = Memory (checked_product (widest_int8, static_cast<size_t> (max_tokens_)));
+  for (size_t kind = 0; kind < quantized_.size (); ++kind)
+    quantized_[kind] = Memory (checked_product (widest_activations[kind], static_cast<size_t> (max_tokens_)),
+                               Memory::Pages::kHuge);
 
   size_t group_tiles = 1, most_products = 1;
   for (const Op &op : program.ops) {
@@ -95,21 +113,24 @@ Context::plan_scratch (const ContextOptions &options)
     }
   }
   products_.reserve (most_products);
+  // Each part takes a fixed share of what is left: see split_work ().
+  constexpr size_t kMostShares = 24; // ln 2^31, and the single units at the end
+  parts_.reserve (2 * static_cast<size_t> (compiled_->pool->size ()) * kMostShares);
   tasks_.reserve (checked_product (group_tiles, static_cast<size_t> (max_tokens_)));
 
   // What a query sees is in different blocks of its layer's group.
-  size_t widest_head = 0, most_blocks = 0;
-  for (size_t i = 0; i < kv_plan_.places.size (); ++i) {
-    const KvPlace &place = kv_plan_.places[i];
-    widest_head = std::max (widest_head, static_cast<size_t> (place.value_width)); // not less than head_dim
-    most_blocks =
-        std::max (most_blocks, static_cast<size_t> (options.kv_blocks[static_cast<size_t> (place.group)]));
+  int widest_head = 0, most_blocks = 0;
+  for (const KvPlace &place : kv_plan_.places) {
+    widest_head = std::max (widest_head, place.value_width); // not less than head_dim
+    most_blocks = std::max (most_blocks, options.kv_blocks[static_cast<size_t> (place.group)]);
   }
-  // The odd line keeps the rows of a tile out of each other's cache sets.
-  score_stride_ = checked_product (most_blocks, kBlockTokens) + kBlockTokens;
-  values_at_ = kQueryTile * score_stride_;
-  block_at_ = values_at_ + kQueryTile * widest_head;
-  row_at_ = block_at_ + kKvTokens * widest_head;
+  states_at_ = round_up (attention_scratch (kQueryTile, widest_head, widest_head), kBlockTokens);
+  row_at_ = states_at_ + 2 * state_floats (kQueryTile, widest_head);
+  // A task is cut when it is more than one of kPartsPerThread shares of each thread.
+  const auto splits = static_cast<size_t> (most_blocks / (kAttentionSplit / kBlockTokens) + 2);
+  states_room_ = checked_product (splits * kSplitQueries,
+                                  kPartsPerThread * static_cast<size_t> (compiled_->pool->size ()));
+  states_ = Memory (checked_product (states_room_, state_floats (1, widest_head) * sizeof (float)));
   lane_floats_ = round_up (row_at_ + widest, kBlockTokens);
   scratch_ = Memory (checked_product (checked_product (lane_floats_, sizeof (float)),
                                       static_cast<size_t> (compiled_->pool->size ())));
@@ -123,8 +144,24 @@ Context::forward (std::span<const Slice> slices)
   if (rows_.empty ())
     return;
   compute_rope_tables ();
+  if (!op_times_.empty ())
+    return forward_measured ();
   for (const Op &op : compiled_->program.ops)
     std::visit ([this] (const auto &operation) { run (operation); }, op);
+}
+
+void
+Context::forward_measured ()
+{
+  auto before = std::chrono::steady_clock::now ();
+  for (const Op &op : compiled_->program.ops) {
+    std::visit ([this] (const auto &operation) { run (operation); }, op);
+    const auto after = std::chrono::steady_clock::now ();
+    OpTime &time = op_times_[op.index ()];
+    time.nanoseconds += std::chrono::nanoseconds (after - before).count ();
+    ++time.calls;
+    before = after;
+  }
 }
 
 void

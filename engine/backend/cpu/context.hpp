@@ -12,6 +12,9 @@
 namespace millrace::cpu
 {
 
+constexpr int kSplitQueries = 24;  ///< most queries whose context is cut into parts
+constexpr int kPartsPerThread = 4; ///< of attention, when they can be had
+
 class Context final : public ExecutionContext
 {
 public:
@@ -19,6 +22,7 @@ public:
 
   void forward (std::span<const Slice> slices) override;
   int max_tokens () const override { return max_tokens_; }
+  std::vector<OpTime> op_times () const override { return op_times_; }
 
   void copy_block (int group, BlockId from, BlockId to) override;
   void clear_block (int group, BlockId block) override;
@@ -54,8 +58,17 @@ private:
     int slice;
     int token_row;   ///< of the slice's first token
     int first_query; ///< of the slice's tokens × heads that share a KV head
+    int queries;
+    int heads;          ///< KV heads of a part
+    int splits;         ///< that its queries see: attention.hpp
+    int cuts;           ///< parts of its splits; 1: all in one, merged in place
+    int first_part;     ///< of its head groups × cuts
+    int first_merge;    ///< of its head groups, when it is cut
+    size_t first_state; ///< in states_, when it is cut
+    int64_t cost;       ///< multiply-adds
   };
 
+  void forward_measured ();
   void plan_activations ();
   void plan_scratch (const ContextOptions &options);
   void lay_out_rows (std::span<const Slice> slices);
@@ -72,13 +85,17 @@ private:
   void run (const HeadOp &op);
 
   void append_row (const KvAppendOp &op, int row);
-  int query_tile (int kv_heads, int group) const;
-  void attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane);
+  int query_tile (const KvLayer &layer, int group) const;
+  void plan_attention (const KvLayer &layer, int group);
+  void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
+                 float **out) const;
+  void attend_part (const AttentionOp &op, const AttentionTask &task, int first_head, int cut, int lane);
   void multiply (float *x, size_t x_stride, int rows, std::span<const Product> products);
   void multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
                       int token_begin, int token_end, int lane) const;
   void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
-  const void *quantize (const float *x, size_t x_stride, int rows, int columns);
+  const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
+  void split_work (int units);
   template <typename F>
   void for_rows (int rows, int row_cost, F &&work);
 
@@ -103,13 +120,17 @@ private:
 
   std::vector<Memory> kv_; ///< of each group
   Memory activations_;
-  Memory quantized_; ///< the input of a product with int8 weights
-  Memory ropes_;     ///< per table, per row: cosines, then sines
-  Memory scratch_;   ///< per lane: scores, values, an expanded block, an expanded weight row
+  std::array<Memory, kActivations> quantized_; ///< the input of a product as its weights want it
+  Memory ropes_;                               ///< per table, per row: cosines, then sines
+  Memory scratch_; ///< per lane: of attention, its states of two splits, an expanded weight row
+  Memory states_;  ///< of the splits of attention tasks that are cut
   std::vector<Buffer> buffers_;
-  std::vector<float *> rope_rows_;            ///< first row of each table
-  size_t lane_floats_ = 0, score_stride_ = 0; ///< floats
-  size_t values_at_ = 0, block_at_ = 0, row_at_ = 0;
+  std::vector<float *> rope_rows_; ///< first row of each table
+  size_t lane_floats_ = 0;
+  size_t states_at_ = 0, row_at_ = 0; ///< floats
+  size_t states_room_ = 0;            ///< states in states_
+
+  std::vector<OpTime> op_times_; ///< by the index of the alternative in Op; empty: not measured
 
   // The pass that runs.
   std::span<const Slice> slices_;
@@ -119,6 +140,7 @@ private:
   std::vector<AttentionTask> tasks_;
   int query_tile_ = kQueryTile; ///< of the present attention
   std::vector<Product> products_;
+  std::vector<int> parts_; ///< where the parts of a product's work begin, and where the last one ends
 };
 
 } // namespace millrace::cpu

@@ -17,7 +17,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kVersion = 1; ///< of kernels and KV layout: raised when either changes the bytes of KV
+constexpr int kVersion = 2; ///< of kernels and KV layout: raised when either changes the bytes of KV
 
 class Digest
 {
@@ -77,8 +77,8 @@ private:
 
   void add (const WeightRef &ref)
   {
-    const auto &[name, outputs, inputs] = ref;
-    add_all (name, outputs, inputs);
+    const auto &[name, outputs, inputs, paired] = ref;
+    add_all (name, outputs, inputs, paired);
   }
   void add (const BufferRef &ref)
   {

@@ -18,31 +18,66 @@ namespace millrace::cpu
 
 constexpr int kLanes = 8;
 constexpr int kPad = 32;   ///< rows of weights and activations are padded with zeros to a multiple of this
-constexpr int kGroup = 32; ///< int8: elements that share a scale
-constexpr int kRowsPerPart = 48; ///< output rows of one part of work: a multiple of every tile's rows
-constexpr int kQueryTile =
-    16; ///< queries that attention takes at once: keys and values are read once for them
-constexpr int kLeastQueryTile = 4; ///< fewer at once waste registers
-constexpr int kKvTokens = 16;      ///< positions in a KV block
-constexpr int kValuePad = 16;      ///< a position's values are padded to a multiple of this
-constexpr int kKvFormats = 5;      ///< ways to store keys and values: KvType, see kv_storage.hpp
+constexpr int kGroup = 32; ///< elements that share a scale
+constexpr int kRowsPerPart = 48;     ///< output rows of one part of work: a multiple of every tile's rows
+constexpr int kQueryTile = 96;       ///< most queries that attention takes at once: KV is read once for them
+constexpr int kLeastQueryTile = 6;   ///< fewer at once waste registers
+constexpr int kAttentionChunk = 256; ///< positions [i · kAttentionChunk, …) whose softmax is taken at once
+constexpr int kAttentionSplit = 1024; ///< positions [i · kAttentionSplit, …) that have a state of their own
+constexpr int kStatePad = 16;         ///< floats beside the values of a state: attention.hpp
+constexpr int kKvTokens = 16;         ///< positions in a KV block
+constexpr int kValuePad = 16;         ///< a position's values are padded to a multiple of this
+constexpr int kKvFormats = 5;         ///< ways to store keys and values: KvType, see kv_storage.hpp
 
-/// How a weight row is stored.
+/// How a matrix is stored: in panels of kPanelRows rows, which are one stretch of memory, read once from its beginning to
+/// its end: memory is fastest so.
+///
+/// Floats: 16 elements of the first row, 16 of the second, …, then the next 16 of each.
 ///   kF32, kF16  in order
-///   kBF16       in groups of 16: element i beside element i + 8, so that a shift and a mask of one 256-bit
-///   load
-///               give both halves in order
-///   kInt8       `columns` values, then columns / 32 float scales
-enum class Format : uint8_t { kF32, kF16, kBF16, kInt8 };
-constexpr int kFormats = 4;
+///   kBF16       element i beside element i + 8, so that a shift and a mask of one 256-bit load give both halves in order
+/// Of the others vectors of 32 bytes interleave the rows: bytes 4 r … 4 r + 3 belong to row r, so that a dot product needs
+/// no sum across lanes and activations are broadcast. A step is 4 columns. [p][r][2]: for pair p of sub-blocks and row r
+/// the values of sub-blocks 2 p and 2 p + 1.
+///   kQ8    float16 d[columns / 32][8], padded to 64 bytes; then 8 steps of 32 bytes for each group of 32 columns:
+///          int8 q.                                        w = d · q
+///   kQ4    float16 d[columns / 32][8], padded to 64 bytes; then 4 vectors for each group of 32 columns: vector v has
+///          step v in its low and step v + 4 in its high nibbles.   w = d · (nibble - 8)
+///   kQ4K   for each 256 columns 1152 bytes: float16 d[8], dmin[8]; 64 bytes of 6-bit scales [4][8][2] whose upper two
+///          bits are bits 4 and 5 of minima; 32 bytes with the lower 4 bits of minima: entry i of [4][8][2] in byte
+///          i % 32, in its low nibble for i < 32; then nibbles as in kQ4 for each of 8 sub-blocks of 32 columns.
+///                                                         w = d · scale · nibble - dmin · min
+///   kQ6K   for each 256 columns 1696 bytes: int8 scales[8][8][2] of sub-blocks of 16; float16 d[8]; 16 bytes of padding;
+///          for each 32 columns 4 vectors of nibbles as in kQ4, then 2 vectors: vector u has the upper 2 bits of
+///          step 4 u + i in bits 2 i and 2 i + 1.            w = d · scale · (q - 32)
+enum class Format : uint8_t { kF32, kF16, kBF16, kQ8, kQ4, kQ4K, kQ6K };
+constexpr int kFormats = 7;
+constexpr int kPanelRows = 8;
+constexpr int kRun = 16;         ///< elements of a row of floats that are neighbours in a panel
+constexpr int kSuperBlock = 256; ///< columns of a block of kQ4K and kQ6K
+constexpr int kQ4KBytes = 1152, kQ6KBytes = 1696; ///< of a panel's super-block
+
+/// What a product wants its other side as. Integers are q = round (x / scale), scale = largest |x| of the group / 127.
+///   kFloat     floats
+///   kWide32    int16 q[columns], each 4 of them in the order 0, 2, 1, 3; float scales[columns / 32]
+///   kByte32    int8 q[columns]; float scales[columns / 32]; int32 8 · (sum of q of the group)[columns / 32]
+///   kByte256   int8 q[columns]; float scales[columns / 256]; int16 sums of q of each 16 [columns / 16] and of each
+///              32 [columns / 32]
+enum class Activations : uint8_t { kFloat, kWide32, kByte32, kByte256 };
+constexpr int kActivations = 4;
 
 /// y[t][0 … rows) = W · x[t] + bias, for `tokens` rows of x.
+///
+/// Of panels each product of a group (or super-block) is an exact integer; these are converted, scaled and added with one
+/// rounding, in ascending order: every instruction set gives the same bits.
+///   kQ8, kQ4   y = fma (float (sum), d · x_scale, y)
+///   kQ4K       y = fma (-float (sum of min · x_sum), dmin · x_scale, y), then fma (float (sum of scale · dot), d · x_scale, y)
+///   kQ6K       y = fma (float (sum of scale · (dot - 32 · x_sum)), d · x_scale, y)
 struct LinearArgs {
-  const void *weights; ///< first row
-  size_t row_bytes;
+  const void *weights; ///< first panel
+  size_t panel_bytes;
   int rows;
   int columns;   ///< padded to kPad
-  const void *x; ///< floats; for kInt8 rows made by quantize_row
+  const void *x; ///< of the kind that the table says
   size_t x_row_bytes;
   int tokens;
   const float *bias; ///< of the first row, or null
@@ -52,34 +87,40 @@ struct LinearArgs {
   float *scratch;    ///< `columns` floats
 };
 
-/// Up to kQueryTile queries of one sequence that share a KV head, in ascending order of position.
-/// KV of block b: keys at kv + b · block_bytes + key_offset, values at value_offset, stored as kv_storage.hpp says.
+/// Part of attention: what queries of one sequence see of positions [first, last). Of each of `heads` KV heads as many
+/// queries, in ascending order of position, the same positions for each head; at most kQueryTile in all, one after the
+/// other: query i of head h is q[h · queries + i], and so are states.
+/// A state is a row of value_width + kStatePad floats: the values' sum weighted with e^(score - largest score), the largest
+/// score, and the sum of weights. Chunks are taken in ascending order, each with the largest score up to its end. Queries
+/// that see nothing there are left out. attention.hpp makes attention of states.
+/// KV of block b: keys of head h at kv + b · block_bytes + key_offset + h · key_bytes, values likewise, stored as
+/// kv_storage.hpp says.
 struct AttentionArgs {
-  int queries;
+  int heads;
+  int queries; ///< of a head
   const float *q[kQueryTile];
-  float *out[kQueryTile];
   int begin
       [kQueryTile]; ///< query i sees positions [begin[i], end[i]), at least one; neither decreases with i
   int end[kQueryTile];
+  int first, last;
   int head_dim;
   int value_width; ///< head_dim, padded
   float scale;
   const std::byte *kv;
-  size_t block_bytes, key_offset, value_offset;
+  size_t block_bytes, key_offset, key_bytes, value_offset, value_bytes;
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at
-  float *scores;         ///< scratch: kQueryTile rows
-  size_t score_stride;   ///< floats, at least kKvTokens for each block that is looked at
-  float *values;         ///< scratch: kQueryTile rows of value_width
-  float *block;          ///< scratch: one head's keys or values of a block as floats
+  float *states;         ///< out
+  float *scratch;        ///< attention_scratch () floats
 };
 
 struct KernelTable {
   const char *name;
   void (*linear[kFormats]) (const LinearArgs &);
-  /// Weight row → floats.
-  void (*expand[kFormats]) (const void *row, int columns, float *out);
-  /// `count` floats → `columns` int8 values and their scales, as a kInt8 row.
-  void (*quantize_row) (const float *x, int count, int columns, void *out);
+  Activations activations[kFormats]; ///< what these take
+  /// Row `row` (0 … 7) of a panel → floats.
+  void (*expand[kFormats]) (const void *panel, int row, int columns, float *out);
+  /// `count` floats → `columns` activations of each kind but kFloat.
+  void (*quantize[kActivations]) (const float *x, int count, int columns, void *out);
   void (*rms_norm) (const float *x, const float *weight, int count, float epsilon, float *out);
   /// out = activation (gate) · up
   void (*silu) (const float *gate, const float *up, int count, float *out);

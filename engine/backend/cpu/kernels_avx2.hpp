@@ -9,9 +9,14 @@ namespace millrace::cpu::avx2
 void linear_f32 (const LinearArgs &);
 void linear_f16 (const LinearArgs &);
 void linear_bf16 (const LinearArgs &);
-void linear_int8 (const LinearArgs &);
-void expand_f16 (const void *row, int columns, float *out);
-void quantize_row (const float *x, int count, int columns, void *out);
+void linear_q8 (const LinearArgs &);
+void linear_q4 (const LinearArgs &);
+void linear_q4k (const LinearArgs &);
+void linear_q6k (const LinearArgs &);
+void expand_f16 (const void *panel, int row, int columns, float *out);
+void quantize_wide32 (const float *x, int count, int columns, void *out);
+void quantize_byte32 (const float *x, int count, int columns, void *out);
+void quantize_byte256 (const float *x, int count, int columns, void *out);
 void rms_norm (const float *x, const float *weight, int count, float epsilon, float *out);
 void silu (const float *gate, const float *up, int count, float *out);
 void attention_f32 (const AttentionArgs &);

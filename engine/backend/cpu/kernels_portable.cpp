@@ -39,39 +39,40 @@ offset (const void *base, size_t bytes)
   return reinterpret_cast<const T *> (static_cast<const std::byte *> (base) + bytes);
 }
 
-void
-expand_f32 (const void *row, int columns, float *out)
+/// Where run `i` / kRun of a row begins in its panel, in elements.
+size_t
+run_at (int i, int row)
 {
-  std::memcpy (out, row, sizeof (float) * static_cast<size_t> (columns));
+  return static_cast<size_t> (i / kRun * kPanelRows + row) * kRun;
 }
 
 void
-expand_f16 (const void *row, int columns, float *out)
+expand_f32 (const void *panel, int row, int columns, float *out)
 {
-  const auto *values = static_cast<const uint16_t *> (row);
-  for (int i = 0; i < columns; ++i)
-    out[i] = f16_to_f32 (values[i]);
+  for (int i = 0; i < columns; i += kRun)
+    std::memcpy (out + i, static_cast<const float *> (panel) + run_at (i, row), kRun * sizeof (float));
 }
 
 void
-expand_bf16 (const void *row, int columns, float *out)
+expand_f16 (const void *panel, int row, int columns, float *out)
 {
-  const auto *values = static_cast<const uint16_t *> (row);
-  for (int i = 0; i < columns; i += 16) {
-    for (int j = 0; j < 8; ++j) {
-      out[i + j] = bf16_to_f32 (values[i + 2 * j]);
-      out[i + 8 + j] = bf16_to_f32 (values[i + 2 * j + 1]);
-    }
+  for (int i = 0; i < columns; i += kRun) {
+    const uint16_t *run = static_cast<const uint16_t *> (panel) + run_at (i, row);
+    for (int j = 0; j < kRun; ++j)
+      out[i + j] = f16_to_f32 (run[j]);
   }
 }
 
 void
-expand_int8 (const void *row, int columns, float *out)
+expand_bf16 (const void *panel, int row, int columns, float *out)
 {
-  const auto *values = static_cast<const int8_t *> (row);
-  const auto *scales = offset<float> (row, static_cast<size_t> (columns));
-  for (int i = 0; i < columns; ++i)
-    out[i] = static_cast<float> (values[i]) * scales[i / kGroup];
+  for (int i = 0; i < columns; i += kRun) {
+    const uint16_t *run = static_cast<const uint16_t *> (panel) + run_at (i, row);
+    for (int j = 0; j < kRun / 2; ++j) {
+      out[i + j] = bf16_to_f32 (run[2 * j]);
+      out[i + j + kRun / 2] = bf16_to_f32 (run[2 * j + 1]);
+    }
+  }
 }
 
 void
@@ -83,70 +84,16 @@ store (const LinearArgs &args, int token, int row, float value)
   y = args.accumulate ? y + value : value;
 }
 
-template <void (*expand) (const void *, int, float *)>
+template <void (*expand) (const void *, int, int, float *)>
 void
 linear (const LinearArgs &args)
 {
   for (int row = 0; row < args.rows; ++row) {
-    expand (offset<std::byte> (args.weights, row * args.row_bytes), args.columns, args.scratch);
+    expand (offset<std::byte> (args.weights, static_cast<size_t> (row / kPanelRows) * args.panel_bytes),
+            row % kPanelRows, args.columns, args.scratch);
     for (int token = 0; token < args.tokens; ++token)
       store (args, token, row,
              dot (args.scratch, offset<float> (args.x, token * args.x_row_bytes), args.columns));
-  }
-}
-
-// Lane l holds the integer sum of elements 4 l … 4 l + 3 of each group, which is exact.
-float
-dot_int8 (const void *a_row, const void *b_row, int columns)
-{
-  const auto *a = static_cast<const int8_t *> (a_row);
-  const auto *b = static_cast<const int8_t *> (b_row);
-  const auto *a_scales = offset<float> (a_row, static_cast<size_t> (columns));
-  const auto *b_scales = offset<float> (b_row, static_cast<size_t> (columns));
-
-  float lanes[kLanes] = {};
-  for (int group = 0; group < columns / kGroup; ++group) {
-    const float scale = a_scales[group] * b_scales[group];
-    for (int lane = 0; lane < kLanes; ++lane) {
-      int sum = 0;
-      for (int i = 0; i < kGroup / kLanes; ++i) {
-        const int at = group * kGroup + lane * (kGroup / kLanes) + i;
-        sum += a[at] * b[at];
-      }
-      lanes[lane] += static_cast<float> (sum) * scale;
-    }
-  }
-  return sum_lanes (lanes);
-}
-
-void
-linear_int8 (const LinearArgs &args)
-{
-  for (int row = 0; row < args.rows; ++row) {
-    const auto *weights = offset<std::byte> (args.weights, row * args.row_bytes);
-    for (int token = 0; token < args.tokens; ++token)
-      store (args, token, row,
-             dot_int8 (weights, offset<std::byte> (args.x, token * args.x_row_bytes), args.columns));
-  }
-}
-
-void
-quantize_row (const float *x, int count, int columns, void *out)
-{
-  auto *values = static_cast<int8_t *> (out);
-  auto *scales = reinterpret_cast<float *> (values + columns);
-  for (int group = 0; group < columns / kGroup; ++group) {
-    const int begin = group * kGroup;
-    const int size = std::clamp (count - begin, 0, kGroup);
-    float largest = 0;
-    for (int i = 0; i < size; ++i)
-      largest = std::max (largest, std::fabs (x[begin + i]));
-    // Smaller than that, the inverse would overflow; such a group counts as zero.
-    const bool zero = !(largest > 1e-30f);
-    const float inverse = zero ? 0.0f : 127.0f / largest;
-    scales[group] = zero ? 0.0f : largest / 127.0f;
-    for (int i = 0; i < kGroup; ++i)
-      values[begin + i] = i < size ? static_cast<int8_t> (std::lrint (x[begin + i] * inverse)) : int8_t{0};
   }
 }
 
@@ -207,9 +154,13 @@ rotate (float *x, const float *cos, const float *sin, int half)
 
 const KernelTable kPortableKernels = {
     .name = "portable",
-    .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>, linear_int8},
-    .expand = {expand_f32, expand_f16, expand_bf16, expand_int8},
-    .quantize_row = quantize_row,
+    .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>, portable::linear_q8,
+               portable::linear_q4, portable::linear_q4k, portable::linear_q6k},
+    .activations = {Activations::kFloat, Activations::kFloat, Activations::kFloat, Activations::kWide32,
+                    Activations::kByte32, Activations::kByte256, Activations::kByte256},
+    .expand = {expand_f32, expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
+               portable::expand_q4k, portable::expand_q6k},
+    .quantize = {nullptr, portable::quantize_wide32, portable::quantize_byte32, portable::quantize_byte256},
     .rms_norm = rms_norm,
     .silu = silu,
     .gelu_tanh = gelu_tanh,
@@ -223,9 +174,13 @@ const KernelTable kPortableKernels = {
 // Where the portable kernel is already bound by memory, or rare, there is no other.
 const KernelTable kAvx2Kernels = {
     .name = "avx2+fma",
-    .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16, avx2::linear_int8},
-    .expand = {expand_f32, avx2::expand_f16, expand_bf16, expand_int8},
-    .quantize_row = avx2::quantize_row,
+    .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16, avx2::linear_q8, avx2::linear_q4,
+               avx2::linear_q4k, avx2::linear_q6k},
+    .activations = {Activations::kFloat, Activations::kFloat, Activations::kFloat, Activations::kWide32,
+                    Activations::kByte32, Activations::kByte256, Activations::kByte256},
+    .expand = {expand_f32, avx2::expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
+               portable::expand_q4k, portable::expand_q6k},
+    .quantize = {nullptr, avx2::quantize_wide32, avx2::quantize_byte32, avx2::quantize_byte256},
     .rms_norm = avx2::rms_norm,
     .silu = avx2::silu,
     .gelu_tanh = gelu_tanh,

@@ -6,6 +6,17 @@
 namespace millrace::cpu::portable
 {
 
+void linear_q8 (const LinearArgs &);
+void linear_q4 (const LinearArgs &);
+void linear_q4k (const LinearArgs &);
+void linear_q6k (const LinearArgs &);
+void expand_q8 (const void *panel, int row, int columns, float *out);
+void expand_q4 (const void *panel, int row, int columns, float *out);
+void expand_q4k (const void *panel, int row, int columns, float *out);
+void expand_q6k (const void *panel, int row, int columns, float *out);
+void quantize_wide32 (const float *x, int count, int columns, void *out);
+void quantize_byte32 (const float *x, int count, int columns, void *out);
+void quantize_byte256 (const float *x, int count, int columns, void *out);
 void attention_f32 (const AttentionArgs &);
 void attention_f16 (const AttentionArgs &);
 void attention_bf16 (const AttentionArgs &);

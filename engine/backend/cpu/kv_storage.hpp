@@ -8,7 +8,8 @@
 //                      element j + 16 in the high half of byte j; [kKvTokens][groups] of them, then as many
 //                      pairs of float16, scale and minimum
 // A row is rounded when it is stored, never again, and by the same code for every instruction set; what
-// attention computes with is what expand_… () gives. Pure functions; any thread.
+// attention computes with is what expand_… () gives, but that a kernel may multiply a sum by a position's scale instead
+// of its elements. Pure functions; any thread.
 #pragma once
 
 #include "engine/backend/backend.hpp"

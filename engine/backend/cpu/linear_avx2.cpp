@@ -1,14 +1,14 @@
-// Matrix products for AVX2, FMA and F16C.
+// Products of float matrices for AVX2, FMA and F16C.
 //
-// Register plan: a tile of R weight rows × T tokens has R·T accumulators of 8 lanes (8×1, 4×2, 3×3 or 2×4: 8
+// Register plan: a tile of R rows of a panel × T tokens has R·T accumulators of 8 lanes (8×1, 4×2, 3×3 or 2×4: 8
 // or 9 of the 16 registers, enough to hide the latency of a multiply-add), R converted weight vectors, an
-// activation vector and a mask. One token streams each weight once and is bound by memory: 8 rows keep 8
-// lines in flight and the next 8 rows are prefetched. Four tokens make 8 multiply-adds of 6 loads and 2
-// conversions, so that multiply-adds are the bound: 16 per cycle, of which 2×4 reaches about 90% (3×4 would
-// need 17 registers). The order of a dot product is the same in every tile (kernels.hpp).
+// activation vector and a mask. One token is bound by memory, which a panel's order lets stream. Four tokens make 8
+// multiply-adds of 6 loads and 2 conversions, so that multiply-adds are the bound: 16 per cycle, of which 2×4 reaches about
+// 90% (3×4 would need 17 registers). The order of a dot product is the same in every tile (kernels.hpp).
 #if defined(__x86_64__) || defined(__i386__)
 
 #include "engine/backend/cpu/kernels_avx2.hpp"
+#include "engine/backend/cpu/panel_tiles_avx2.hpp"
 #include "engine/backend/cpu/vector_avx2.hpp"
 
 namespace millrace::cpu::avx2
@@ -17,42 +17,35 @@ namespace millrace::cpu::avx2
 namespace
 {
 
-constexpr int kMaxTile = 9;   // accumulators
-constexpr int kRowsAhead = 8; // of prefetches
+constexpr int kMaxTile = 9; // accumulators
 
-// A weight format: two vectors of 8 floats of each 16 stored elements.
+// A weight format: two vectors of 8 floats of a run.
 struct F32 {
   static constexpr int kBytes = 4;
-  static __m256 low (const char *row, int i)
-  {
-    return _mm256_loadu_ps (reinterpret_cast<const float *> (row) + i);
-  }
-  static __m256 high (const char *row, int i) { return low (row, i + 8); }
+  static __m256 low (const char *run) { return _mm256_load_ps (reinterpret_cast<const float *> (run)); }
+  static __m256 high (const char *run) { return low (run + 32); }
 };
 
 struct F16 {
   static constexpr int kBytes = 2;
-  static __m256 low (const char *row, int i)
+  static __m256 low (const char *run)
   {
-    return _mm256_cvtph_ps (_mm_loadu_si128 (reinterpret_cast<const __m128i *> (row + 2 * i)));
+    return _mm256_cvtph_ps (_mm_load_si128 (reinterpret_cast<const __m128i *> (run)));
   }
-  static __m256 high (const char *row, int i) { return low (row, i + 8); }
+  static __m256 high (const char *run) { return low (run + 16); }
 };
 
 struct BF16 {
   static constexpr int kBytes = 2;
-  static __m256i load (const char *row, int i)
+  static __m256i load (const char *run)
   {
-    return _mm256_loadu_si256 (reinterpret_cast<const __m256i *> (row + 2 * i));
+    return _mm256_load_si256 (reinterpret_cast<const __m256i *> (run));
   }
-  static __m256 low (const char *row, int i)
-  {
-    return _mm256_castsi256_ps (_mm256_slli_epi32 (load (row, i), 16));
-  }
-  static __m256 high (const char *row, int i)
+  static __m256 low (const char *run) { return _mm256_castsi256_ps (_mm256_slli_epi32 (load (run), 16)); }
+  static __m256 high (const char *run)
   {
     const __m256i mask = _mm256_set1_epi32 (static_cast<int> (0xffff0000u));
-    return _mm256_castsi256_ps (_mm256_and_si256 (load (row, i), mask));
+    return _mm256_castsi256_ps (_mm256_and_si256 (load (run), mask));
   }
 };
 
@@ -69,9 +62,10 @@ load_once (const float *x)
 void
 store_tile (const LinearArgs &args, const float *sums, int row, int rows, int token, int tokens)
 {
+  const int last = rows < args.rows - row ? rows : args.rows - row; // a panel may have rows of padding
   for (int t = 0; t < tokens; ++t) {
     float *y = args.y[token + t] + args.y_offset + row;
-    for (int r = 0; r < rows; ++r) {
+    for (int r = 0; r < last; ++r) {
       float value = sums[r * tokens + t];
       if (args.bias)
         value += args.bias[row + r];
@@ -91,37 +85,30 @@ reduce (const __m256 (&lanes)[kCount], float *sums)
     sums[i] = sum_lanes (lanes[i]);
 }
 
-// The first tokens meet weights that come from memory. Rows are too short for the hardware to catch on.
-template <int R>
-void
-prefetch_rows (const char *w, size_t w_row)
-{
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r)
-    _mm_prefetch (w + (kRowsAhead + r) * w_row, _MM_HINT_T0);
-}
-
+// Rows [row, row + R) of one panel.
 template <typename W, int R, int T>
 void
 tile (const LinearArgs &args, int row, int token)
 {
-  const char *w = static_cast<const char *> (args.weights) + row * args.row_bytes;
+  constexpr size_t kRowBytes = kRun * W::kBytes, kRunBytes = kPanelRows * kRowBytes;
+  const char *w = static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes +
+                  row % kPanelRows * kRowBytes;
   const char *x = static_cast<const char *> (args.x) + token * args.x_row_bytes;
-  const size_t w_row = args.row_bytes, x_row = args.x_row_bytes;
-  const bool first = token == 0;
+  const size_t x_row = args.x_row_bytes;
+  const bool first = token == 0 && row % kPanelRows == 0;
 
   __m256 lanes[R * T];
 #pragma GCC unroll 9
   for (int i = 0; i < R * T; ++i)
     lanes[i] = _mm256_setzero_ps ();
 
-  for (int k = 0; k < args.columns; k += 16) {
-    if (first && k * W::kBytes % 64 == 0)
-      prefetch_rows<R> (w + k * W::kBytes, w_row);
+  for (int k = 0; k < args.columns; k += kRun, w += kRunBytes) {
+    if (first)
+      prefetch<kRunBytes> (w);
     __m256 weights[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
-      weights[r] = W::low (w + r * w_row, k);
+      weights[r] = W::low (w + r * kRowBytes);
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) {
       const __m256 activations = load_once (reinterpret_cast<const float *> (x + t * x_row) + k);
@@ -131,7 +118,7 @@ tile (const LinearArgs &args, int row, int token)
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
-      weights[r] = W::high (w + r * w_row, k);
+      weights[r] = W::high (w + r * kRowBytes);
 #pragma GCC unroll 4
     for (int t = 0; t < T; ++t) {
       const __m256 activations = load_once (reinterpret_cast<const float *> (x + t * x_row) + k + 8);
@@ -146,96 +133,40 @@ tile (const LinearArgs &args, int row, int token)
   store_tile (args, sums, row, R, token, T);
 }
 
-// Integer products of 32 elements in 8 lanes of 4, exact; |x| · (w with the sign of x) because the
-// instruction multiplies unsigned by signed: 2 · 127² fits 16 bits.
-template <int R, int T>
+// All rows of the panel that begins at row `panel`.
+template <typename W, int R, int T>
 void
-tile_int8 (const LinearArgs &args, int row, int token)
+panel_rows (const LinearArgs &args, int panel, int token)
 {
-  const char *w = static_cast<const char *> (args.weights) + row * args.row_bytes;
-  const char *x = static_cast<const char *> (args.x) + token * args.x_row_bytes;
-  const size_t w_row = args.row_bytes, x_row = args.x_row_bytes;
-  const bool first = token == 0;
-  const __m256i ones = _mm256_set1_epi16 (1);
-
-  __m256 lanes[R * T];
-#pragma GCC unroll 9
-  for (int i = 0; i < R * T; ++i)
-    lanes[i] = _mm256_setzero_ps ();
-
-  for (int k = 0, group = 0; k < args.columns; k += kGroup, ++group) {
-    if (first && k % 64 == 0)
-      prefetch_rows<R> (w + k, w_row);
-#pragma GCC unroll 4
-    for (int t = 0; t < T; ++t) {
-      const char *x_t = x + t * x_row;
-      const __m256i values = _mm256_loadu_si256 (reinterpret_cast<const __m256i *> (x_t + k));
-      const __m256i magnitudes = _mm256_abs_epi8 (values);
-      const float x_scale = reinterpret_cast<const float *> (x_t + args.columns)[group];
-#pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const char *w_r = w + r * w_row;
-        const __m256i weights = _mm256_loadu_si256 (reinterpret_cast<const __m256i *> (w_r + k));
-        const __m256i products = _mm256_maddubs_epi16 (magnitudes, _mm256_sign_epi8 (weights, values));
-        const __m256 dots = _mm256_cvtepi32_ps (_mm256_madd_epi16 (products, ones));
-        const float scale = x_scale * reinterpret_cast<const float *> (w_r + args.columns)[group];
-        lanes[r * T + t] = _mm256_fmadd_ps (dots, _mm256_set1_ps (scale), lanes[r * T + t]);
-      }
-    }
-  }
-
-  float sums[kMaxTile];
-  reduce (lanes, sums);
-  store_tile (args, sums, row, R, token, T);
+  constexpr int kLast = kPanelRows % R; // rows that are no whole tile
+  int row = panel;
+  for (; row + R <= panel + kPanelRows; row += R)
+    tile<W, R, T> (args, row, token);
+  if constexpr (kLast > 0)
+    tile<W, kLast, T> (args, row, token);
 }
 
 template <typename W>
-struct FloatTiles {
-  template <int R, int T>
-  static void run (const LinearArgs &args, int row, int token)
-  {
-    tile<W, R, T> (args, row, token);
-  }
-};
-
-struct Int8Tiles {
-  template <int R, int T>
-  static void run (const LinearArgs &args, int row, int token)
-  {
-    tile_int8<R, T> (args, row, token);
-  }
-};
-
-template <typename Tiles, int R, int T>
-void
-all_rows (const LinearArgs &args, int token)
-{
-  int row = 0;
-  for (; row + R <= args.rows; row += R)
-    Tiles::template run<R, T> (args, row, token);
-  for (; row < args.rows; ++row)
-    Tiles::template run<1, T> (args, row, token);
-}
-
-template <typename Tiles>
 void
 linear (const LinearArgs &args)
 {
-  int token = 0;
-  for (; token + 4 <= args.tokens; token += 4)
-    all_rows<Tiles, 2, 4> (args, token);
-  switch (args.tokens - token) {
-  case 3:
-    all_rows<Tiles, 3, 3> (args, token);
-    break;
-  case 2:
-    all_rows<Tiles, 4, 2> (args, token);
-    break;
-  case 1:
-    all_rows<Tiles, 8, 1> (args, token);
-    break;
-  default:
-    break;
+  for (int panel = 0; panel < args.rows; panel += kPanelRows) {
+    int token = 0;
+    for (; token + 4 <= args.tokens; token += 4)
+      panel_rows<W, 2, 4> (args, panel, token);
+    switch (args.tokens - token) {
+    case 3:
+      panel_rows<W, 3, 3> (args, panel, token);
+      break;
+    case 2:
+      panel_rows<W, 4, 2> (args, panel, token);
+      break;
+    case 1:
+      panel_rows<W, 8, 1> (args, panel, token);
+      break;
+    default:
+      break;
+    }
   }
 }
 
@@ -244,25 +175,19 @@ linear (const LinearArgs &args)
 void
 linear_f32 (const LinearArgs &args)
 {
-  linear<FloatTiles<F32>> (args);
+  linear<F32> (args);
 }
 
 void
 linear_f16 (const LinearArgs &args)
 {
-  linear<FloatTiles<F16>> (args);
+  linear<F16> (args);
 }
 
 void
 linear_bf16 (const LinearArgs &args)
 {
-  linear<FloatTiles<BF16>> (args);
-}
-
-void
-linear_int8 (const LinearArgs &args)
-{
-  linear<Int8Tiles> (args);
+  linear<BF16> (args);
 }
 
 } // namespace millrace::cpu::avx2

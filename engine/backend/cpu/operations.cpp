@@ -1,6 +1,8 @@
 // The operations of a program, each cut into parts for the threads. See context.hpp.
 #include "engine/backend/cpu/context.hpp"
 
+#include "engine/backend/cpu/formats.hpp"
+
 #include <algorithm>
 #include <cmath>
 
@@ -74,7 +76,8 @@ Context::run (const EmbedOp &op)
   const Buffer &out = buffer (op.out);
   for_rows (row_count (out), weight.columns, [&] (int row) {
     const TokenId token = rows_[static_cast<size_t> (row)].token;
-    kernels_.expand[static_cast<int> (weight.format)](weight.row (token), weight.columns, out.row (row));
+    kernels_.expand[static_cast<int> (weight.format)](weight.panel (token), token % kPanelRows,
+                                                      weight.columns, out.row (row));
   });
 }
 
@@ -108,44 +111,60 @@ Context::run (const HeadOp &op)
   multiply (in.data, in.stride, static_cast<int> (logits_rows_.size ()), {&product, 1});
 }
 
-// All products of one input in one go: one wait for the threads instead of one per matrix.
+// All products of one input in one go: one wait for the threads instead of one per matrix. The work is counted in units of
+// kRowsPerPart rows × kTokensPerPart tokens; the units of the same rows are neighbours.
 void
 Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product> products)
 {
   if (rows == 0)
     return;
-  clear_padding (x, x_stride, rows, *products.front ().weight);
+  std::array<const void *, kActivations> inputs{};
   const int token_parts = parts_of (rows, kTokensPerPart);
-  int row_parts = 0;
+  int units = 0;
   int64_t cost = 0;
-  const void *quantized = nullptr;
   for (const Product &product : products) {
-    row_parts += parts_of (product.weight->outputs, kRowsPerPart);
-    cost += static_cast<int64_t> (product.weight->outputs) * product.weight->columns * rows;
-    if (product.weight->format == Format::kInt8 && !quantized)
-      quantized = quantize (x, x_stride, rows, product.weight->columns);
+    const PackedWeight &weight = *product.weight;
+    units += parts_of (weight.outputs, kRowsPerPart) * token_parts;
+    cost += static_cast<int64_t> (weight.outputs) * weight.columns * rows;
+    const void *&input = inputs[static_cast<size_t> (activations_of (kernels_, weight.format))];
+    if (!input)
+      input = quantize (x, x_stride, rows, weight);
   }
 
-  const auto run_part = [&] (int part, int lane) {
-    const int token_begin = part % token_parts * kTokensPerPart;
-    const int token_end = std::min (rows, token_begin + kTokensPerPart);
-    int row_part = part / token_parts;
+  const auto run_units = [&] (int begin, int end, int lane) {
     const Product *product = products.data ();
-    while (row_part >= parts_of (product->weight->outputs, kRowsPerPart))
-      row_part -= parts_of (product++->weight->outputs, kRowsPerPart);
-    if (product->weight->format == Format::kInt8)
-      multiply_part (*product, quantized, row_bytes (Format::kInt8, product->weight->columns), row_part,
-                     token_begin, token_end, lane);
-    else
-      multiply_part (*product, x, x_stride * sizeof (float), row_part, token_begin, token_end, lane);
+    int first = 0, last = 0; // units of the product
+    for (int unit = begin; unit < end; ++unit) {
+      while (unit >= (last = first + parts_of (product->weight->outputs, kRowsPerPart) * token_parts)) {
+        first = last;
+        ++product;
+      }
+      const int token = (unit - first) % token_parts * kTokensPerPart;
+      const auto kind = static_cast<size_t> (activations_of (kernels_, product->weight->format));
+      multiply_part (*product, inputs[kind], x_stride * sizeof (float), (unit - first) / token_parts, token,
+                     std::min (rows, token + kTokensPerPart), lane);
+    }
   };
-
-  const int parts = row_parts * token_parts;
   if (cost < kInlineCost) {
-    for (int part = 0; part < parts; ++part)
-      run_part (part, 0);
-  } else {
-    compiled_->pool->run (parts, run_part);
+    run_units (0, units, 0);
+    return;
+  }
+  split_work (units);
+  compiled_->pool->run (static_cast<int> (parts_.size ()) - 1, [&] (int part, int lane) {
+    const auto index = static_cast<size_t> (part);
+    run_units (parts_[index], parts_[index + 1], lane);
+  });
+}
+
+// Large parts first, so that few are claimed, then smaller ones, so that the threads end together.
+void
+Context::split_work (int units)
+{
+  parts_.assign (1, 0);
+  const int threads = compiled_->pool->size ();
+  for (int begin = 0; begin < units;) {
+    begin += std::max (1, (units - begin) / (2 * threads));
+    parts_.push_back (begin);
   }
 }
 
@@ -166,9 +185,12 @@ Context::multiply_part (const Product &product, const void *x, size_t x_row_byte
 {
   const PackedWeight &weight = *product.weight;
   const int row = row_part * kRowsPerPart;
+  const auto kind = activations_of (kernels_, weight.format);
+  if (kind != Activations::kFloat)
+    x_row_bytes = activation_bytes (kind, weight.columns);
   LinearArgs args;
-  args.weights = weight.row (row);
-  args.row_bytes = weight.row_bytes;
+  args.weights = weight.panel (row);
+  args.panel_bytes = weight.panel_bytes;
   args.rows = std::min (kRowsPerPart, weight.outputs - row);
   args.columns = weight.columns;
   args.x = static_cast<const std::byte *> (x) + static_cast<size_t> (token_begin) * x_row_bytes;
@@ -182,141 +204,22 @@ Context::multiply_part (const Product &product, const void *x, size_t x_row_byte
   kernels_.linear[static_cast<int> (weight.format)](args);
 }
 
+// Rows of floats as a weight's product wants them.
 const void *
-Context::quantize (const float *x, size_t x_stride, int rows, int columns)
+Context::quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight)
 {
-  const size_t bytes = row_bytes (Format::kInt8, columns);
-  for_rows (rows, columns, [&] (int row) {
-    kernels_.quantize_row (x + static_cast<size_t> (row) * x_stride, columns, columns,
-                           quantized_.data () + static_cast<size_t> (row) * bytes);
+  const auto kind = activations_of (kernels_, weight.format);
+  if (kind == Activations::kFloat) {
+    clear_padding (x, x_stride, rows, weight);
+    return x;
+  }
+  const auto index = static_cast<size_t> (kind);
+  const size_t bytes = activation_bytes (kind, weight.columns);
+  for_rows (rows, weight.columns, [&] (int row) {
+    kernels_.quantize[index](x + static_cast<size_t> (row) * x_stride, weight.inputs, weight.columns,
+                             quantized_[index].data () + static_cast<size_t> (row) * bytes);
   });
-  return quantized_.data ();
-}
-
-void
-Context::run (const KvAppendOp &op)
-{
-  const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const int row_cost = 4 * (op.heads + 2 * layer.heads) * layer.head_dim;
-  for_rows (row_count (buffer (op.q)), row_cost, [&] (int row) { append_row (op, row); });
-}
-
-void
-Context::append_row (const KvAppendOp &op, int row)
-{
-  const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const int head_dim = layer.head_dim;
-  const auto prepare = [&] (float *heads, int count, WeightId norm) {
-    for (int head = 0; head < count; ++head) {
-      float *x = heads + head * head_dim;
-      if (norm != kNone)
-        kernels_.rms_norm (x, compiled_->weights[norm].vector (), head_dim, op.epsilon, x);
-      if (op.rope != kNone) {
-        const auto &table = compiled_->program.ropes[static_cast<size_t> (op.rope)];
-        const size_t half = table.inverse_frequencies.size ();
-        const float *cosines =
-            rope_rows_[static_cast<size_t> (op.rope)] + static_cast<size_t> (row) * 2 * half;
-        kernels_.rotate (x, cosines, cosines + half, static_cast<int> (half));
-      }
-    }
-  };
-  float *k = buffer (op.k).row (row);
-  const float *v = buffer (op.v).row (row);
-  prepare (buffer (op.q).row (row), op.heads, op.q_norm);
-  prepare (k, layer.heads, op.k_norm);
-
-  const TokenRow &token = rows_[static_cast<size_t> (row)];
-  const KvPlace &at = place (op.layer);
-  const auto group = static_cast<size_t> (at.group);
-  const auto blocks = slices_[static_cast<size_t> (token.slice)].blocks[group];
-  std::byte *block = block_data (at.group, blocks[static_cast<size_t> (token.position / kBlockTokens)]);
-  const int slot = token.position % kBlockTokens;
-  for (int head = 0; head < layer.heads; ++head) {
-    const auto index = static_cast<size_t> (head);
-    store_key (kv_type_, k + head * head_dim, head_dim, slot, block + at.key_offset + index * at.key_bytes);
-    store_value (kv_type_, v + head * head_dim, head_dim, at.value_width, slot,
-                 block + at.value_offset + index * at.value_bytes);
-  }
-}
-
-/// Queries of a task: as many as share a reading of memory, while every thread still has two tasks.
-int
-Context::query_tile (int kv_heads, int group) const
-{
-  for (int tile = kQueryTile; tile > kLeastQueryTile; tile /= 2) {
-    int parts = 0;
-    for (const Slice &slice : slices_)
-      parts += parts_of (static_cast<int> (slice.tokens.size ()) * group, tile) * kv_heads;
-    if (parts >= 2 * compiled_->pool->size ())
-      return tile;
-  }
-  return kLeastQueryTile;
-}
-
-void
-Context::run (const AttentionOp &op)
-{
-  const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const int group = op.heads / layer.heads;
-  tasks_.clear ();
-  query_tile_ = query_tile (layer.heads, group);
-  int64_t cost = 0;
-  int token_row = 0;
-  for (size_t i = 0; i < slices_.size (); ++i) {
-    const int count = static_cast<int> (slices_[i].tokens.size ());
-    for (int query = 0; query < count * group; query += query_tile_)
-      tasks_.push_back ({static_cast<int> (i), token_row, query});
-    const int seen = slices_[i].position + count;
-    cost += static_cast<int64_t> (layer.window > 0 ? std::min (seen, layer.window) : seen) * count *
-            op.heads * layer.head_dim * 2;
-    token_row += count;
-  }
-
-  const int parts = static_cast<int> (tasks_.size ()) * layer.heads;
-  const auto run_part = [&] (int part, int lane) {
-    attend (op, tasks_[static_cast<size_t> (part / layer.heads)], part % layer.heads, lane);
-  };
-  if (cost < kInlineCost) {
-    for (int part = 0; part < parts; ++part)
-      run_part (part, 0);
-  } else {
-    compiled_->pool->run (parts, run_part);
-  }
-}
-
-// The queries of a slice that share a KV head, in order of position: token 0's heads, token 1's, ...
-void
-Context::attend (const AttentionOp &op, const AttentionTask &task, int kv_head, int lane)
-{
-  const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const KvPlace &at = place (op.layer);
-  const Slice &slice = slices_[static_cast<size_t> (task.slice)];
-  const int group = op.heads / layer.heads;
-  const int queries = static_cast<int> (slice.tokens.size ()) * group;
-
-  AttentionArgs args;
-  args.queries = std::min (query_tile_, queries - task.first_query);
-  for (int i = 0; i < args.queries; ++i) {
-    const int token = (task.first_query + i) / group;
-    const int head = kv_head * group + (task.first_query + i) % group;
-    args.q[i] = buffer (op.q).row (task.token_row + token) + head * layer.head_dim;
-    args.out[i] = buffer (op.out).row (task.token_row + token) + head * layer.head_dim;
-    args.end[i] = slice.position + token + 1;
-    args.begin[i] = layer.window > 0 ? std::max (0, args.end[i] - layer.window) : 0;
-  }
-  args.head_dim = layer.head_dim;
-  args.value_width = at.value_width;
-  args.scale = op.scale;
-  args.kv = block_data (at.group, 0);
-  args.block_bytes = block_bytes (at.group);
-  args.key_offset = at.key_offset + static_cast<size_t> (kv_head) * at.key_bytes;
-  args.value_offset = at.value_offset + static_cast<size_t> (kv_head) * at.value_bytes;
-  args.blocks = slice.blocks[static_cast<size_t> (at.group)].data ();
-  args.scores = lane_scratch (lane, 0);
-  args.score_stride = score_stride_;
-  args.values = lane_scratch (lane, values_at_);
-  args.block = lane_scratch (lane, block_at_);
-  kernels_.attention[static_cast<int> (kv_type_)](args);
+  return quantized_[index].data ();
 }
 
 void

@@ -1,12 +1,16 @@
 #include "engine/backend/cpu/weights.hpp"
 
+#include "engine/backend/cpu/formats.hpp"
 #include "engine/error.hpp"
 #include "engine/tensor/dtype.hpp"
+#include "engine/tensor/mapped_file.hpp"
+#include "engine/weights/quantized_blocks.hpp"
 #include "engine/weights/safetensors.hpp"
 
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <set>
 
 namespace millrace::cpu
 {
@@ -15,11 +19,39 @@ namespace
 {
 
 constexpr size_t kLine = 64;
-constexpr size_t kVector = 32; ///< rows start on one, so that no load crosses a line
-constexpr int kPackRows = 64;  ///< rows of one part of the work of packing
+constexpr int kPackRows = 64; ///< rows of one part of the work of packing: whole panels
+static_assert (kPackRows % kPanelRows == 0);
+
+bool
+is_float (DType dtype)
+{
+  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+}
 
 Format
-format_of (WeightFormat wanted, DType stored)
+stored_format (DType dtype)
+{
+  switch (dtype) {
+  case DType::kF16:
+    return Format::kF16;
+  case DType::kBF16:
+    return Format::kBF16;
+  case DType::kQ8_0:
+    return Format::kQ8;
+  case DType::kQ4_0:
+    return Format::kQ4;
+  case DType::kQ4K:
+    return Format::kQ4K;
+  case DType::kQ6K:
+    return Format::kQ6K;
+  default:
+    return Format::kF32;
+  }
+}
+
+/// `edge`: embedding or head, whose errors no later layer evens out.
+Format
+chosen_format (WeightFormat wanted, DType stored, int inputs, bool edge)
 {
   switch (wanted) {
   case WeightFormat::kF32:
@@ -29,17 +61,17 @@ format_of (WeightFormat wanted, DType stored)
   case WeightFormat::kBF16:
     return Format::kBF16;
   case WeightFormat::kInt8:
-    return Format::kInt8;
+    return Format::kQ8;
+  case WeightFormat::kInt4:
+    if (stored == DType::kQ4_0 || stored == DType::kQ4K)
+      break;
+    if (inputs % kSuperBlock == 0)
+      return edge ? Format::kQ6K : Format::kQ4K;
+    return edge ? Format::kQ8 : Format::kQ4;
   case WeightFormat::kAuto:
     break;
   }
-  return stored == DType::kF16 ? Format::kF16 : stored == DType::kBF16 ? Format::kBF16 : Format::kF32;
-}
-
-bool
-is_float (DType dtype)
-{
-  return dtype == DType::kF32 || dtype == DType::kF16 || dtype == DType::kBF16;
+  return stored_format (stored);
 }
 
 template <typename T>
@@ -51,111 +83,152 @@ read (const std::byte *data, size_t index)
   return value;
 }
 
+/// Elements [first, first + count), which are whole blocks.
 void
 read_floats (const TensorView &tensor, size_t first, int count, float *out)
 {
-  const std::byte *data = tensor.data.data () + first * dtype_bytes (tensor.dtype);
+  const DTypeBlock block = dtype_block (tensor.dtype);
+  const std::byte *data = tensor.data.data () + first / block.elements * block.bytes;
+  if (is_block_type (tensor.dtype)) {
+    dequantize_row (tensor.dtype, data, count, out);
+    return;
+  }
   for (int i = 0; i < count; ++i) {
     switch (tensor.dtype) {
     case DType::kBF16:
-      out[i] = bf16_to_f32 (read<uint16_t> (data, i));
+      out[i] = bf16_to_f32 (read<uint16_t> (data, static_cast<size_t> (i)));
       break;
     case DType::kF16:
-      out[i] = f16_to_f32 (read<uint16_t> (data, i));
+      out[i] = f16_to_f32 (read<uint16_t> (data, static_cast<size_t> (i)));
       break;
     default:
-      out[i] = read<float> (data, i);
+      out[i] = read<float> (data, static_cast<size_t> (i));
       break;
     }
   }
 }
 
-void
-write (std::byte *out, size_t index, uint16_t value)
+/// Which of the file's outputs is output `index`: see WeightRef::paired.
+int
+file_row (int index, int paired)
 {
-  std::memcpy (out + 2 * index, &value, sizeof value);
+  if (paired == 0)
+    return index;
+  const int half = paired / 2, in_head = index % paired;
+  return index - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
 }
 
-// Where element i of a BF16 row is stored: see Format.
-size_t
-bf16_index (int i)
+/// Packs rows of one matrix. Each thread has its own; packing allocates nothing.
+class RowPacker
 {
-  const int in_group = i % 16;
-  return static_cast<size_t> (i - in_group + (in_group < 8 ? 2 * in_group : 2 * (in_group - 8) + 1));
+public:
+  RowPacker (const TensorView &tensor, const PackedWeight &weight, int paired)
+      : tensor_ (tensor)
+      , weight_ (weight)
+      , paired_ (paired)
+      , direct_ (is_quantized (weight.format) && tensor.dtype == block_type (weight.format))
+  {
+    if (!direct_)
+      values_.resize (static_cast<size_t> (weight.columns));
+    if (is_quantized (weight.format) && !direct_)
+      blocks_.resize (block_row_bytes () * kPanelRows);
+  }
+
+  void pack (int begin, int end, std::byte *data)
+  {
+    for (int row = begin; row < end; row += kPanelRows) {
+      std::byte *panel = data + static_cast<size_t> (row / kPanelRows) * weight_.panel_bytes;
+      const int count = std::min (kPanelRows, end - row);
+      const std::byte *rows[kPanelRows];
+      for (int i = 0; i < count; ++i) {
+        if (is_quantized (weight_.format)) {
+          rows[i] = blocks_of_row (row + i, i);
+        } else {
+          read_row (row + i);
+          pack_row (weight_.format, values_.data (), weight_.inputs, i, panel);
+        }
+      }
+      if (is_quantized (weight_.format))
+        pack_panel (weight_.format, rows, count, weight_.columns, panel);
+    }
+  }
+
+private:
+  size_t block_row_bytes () const
+  {
+    const DTypeBlock block = dtype_block (block_type (weight_.format));
+    return static_cast<size_t> (weight_.columns) / block.elements * block.bytes;
+  }
+
+  void read_row (int row)
+  {
+    const auto first = static_cast<size_t> (file_row (row, paired_)) * static_cast<size_t> (weight_.inputs);
+    read_floats (tensor_, first, weight_.inputs, values_.data ());
+  }
+
+  const std::byte *blocks_of_row (int row, int slot)
+  {
+    const size_t bytes = block_row_bytes ();
+    if (direct_)
+      return tensor_.data.data () + static_cast<size_t> (file_row (row, paired_)) * bytes;
+    read_row (row);
+    std::byte *out = blocks_.data () + static_cast<size_t> (slot) * bytes;
+    quantize_row (block_type (weight_.format), values_.data (), weight_.columns, out);
+    return out;
+  }
+
+  const TensorView &tensor_;
+  const PackedWeight &weight_;
+  int paired_;
+  bool direct_;               ///< the file has the blocks that panels are made of
+  std::vector<float> values_; ///< a row with its padding
+  std::vector<std::byte> blocks_;
+};
+
+std::set<WeightId>
+edge_weights (const Program &program)
+{
+  std::set<WeightId> ids;
+  for (const Op &op : program.ops) {
+    if (const auto *embed = std::get_if<EmbedOp> (&op))
+      ids.insert (embed->weight);
+    if (const auto *head = std::get_if<HeadOp> (&op))
+      ids.insert (head->weight);
+  }
+  return ids;
 }
 
 } // namespace
 
-size_t
-row_bytes (Format format, int columns)
-{
-  const auto count = static_cast<size_t> (columns);
-  size_t bytes = 0;
-  switch (format) {
-  case Format::kF32:
-    bytes = 4 * count;
-    break;
-  case Format::kF16:
-  case Format::kBF16:
-    bytes = 2 * count;
-    break;
-  case Format::kInt8:
-    bytes = count + count / kGroup * sizeof (float);
-    break;
-  }
-  bytes = round_up (bytes, kVector);
-  // Rows a whole page apart would share cache sets.
-  return bytes % 4096 == 0 ? bytes + kLine : bytes;
-}
-
-void
-pack_row (Format format, const float *values, int count, int columns, std::byte *out)
-{
-  switch (format) {
-  case Format::kF32:
-    std::memcpy (out, values, sizeof (float) * static_cast<size_t> (count));
-    break;
-  case Format::kF16:
-    for (int i = 0; i < count; ++i)
-      write (out, static_cast<size_t> (i), f32_to_f16 (values[i]));
-    break;
-  case Format::kBF16:
-    for (int i = 0; i < count; ++i)
-      write (out, bf16_index (i), f32_to_bf16 (values[i]));
-    break;
-  case Format::kInt8:
-    kPortableKernels.quantize_row (values, count, columns, out);
-    break;
-  }
-}
-
 PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, WeightFormat format,
                               ThreadPool &pool)
 {
+  const std::set<WeightId> edges = edge_weights (program);
   std::vector<const TensorView *> tensors;
   std::vector<size_t> offsets;
   size_t total = 0;
-  int widest = 0;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = files.require (ref.name, ref.shape ());
-    if (!is_float (tensor.dtype))
+    if (!is_float (tensor.dtype) && !(is_block_type (tensor.dtype) && ref.is_matrix ()))
       throw LoadError (files.file_of (ref.name), ref.name,
                        "has elements of type " + std::string (dtype_name (tensor.dtype)) +
-                           "; weights must be F32, F16 or BF16");
+                           (ref.is_matrix () ? "; matrices must be F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K"
+                                             : "; norms and biases must be F32, F16 or BF16"));
 
     PackedWeight weight;
     weight.outputs = ref.outputs;
     weight.inputs = ref.inputs;
     size_t bytes = 0;
     if (ref.is_matrix ()) {
-      weight.format = format_of (format, tensor.dtype);
-      weight.columns = static_cast<int> (round_up (static_cast<size_t> (ref.inputs), kPad));
-      weight.row_bytes = row_bytes (weight.format, weight.columns);
-      bytes = round_up (checked_product (weight.row_bytes, static_cast<size_t> (ref.outputs)), kLine);
+      const bool edge = edges.contains (static_cast<WeightId> (weights_.size ()));
+      weight.format = chosen_format (format, tensor.dtype, ref.inputs, edge);
+      weight.columns = padded_columns (weight.format, ref.inputs);
+      weight.panel_bytes = panel_bytes (weight.format, weight.columns);
+      const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;
+      bytes = round_up (checked_product (weight.panel_bytes, static_cast<size_t> (panels)), kLine);
     } else {
       bytes = round_up (sizeof (float) * static_cast<size_t> (ref.outputs), kLine);
     }
-    widest = std::max ({widest, ref.inputs, ref.outputs});
     tensors.push_back (&tensor);
     offsets.push_back (total);
     weights_.push_back (weight);
@@ -164,34 +237,30 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
   }
 
   memory_ = Memory (total, Memory::Pages::kHuge);
-  Memory scratch (
-      checked_product (sizeof (float) * static_cast<size_t> (widest), static_cast<size_t> (pool.size ())));
   for (size_t i = 0; i < weights_.size (); ++i) {
     PackedWeight &weight = weights_[i];
     const TensorView &tensor = *tensors[i];
+    const int paired = program.weights[i].paired;
     std::byte *out = memory_.data () + offsets[i];
     weight.data = out;
     if (weight.columns == 0) {
-      read_floats (tensor, 0, weight.outputs, reinterpret_cast<float *> (out));
+      for (int row = 0; row < weight.outputs; ++row)
+        read_floats (tensor, static_cast<size_t> (file_row (row, paired)), 1,
+                     reinterpret_cast<float *> (out) + row);
       continue;
     }
-    const int inputs = weight.inputs;
+    std::vector<RowPacker> packers (static_cast<size_t> (pool.size ()), RowPacker (tensor, weight, paired));
     pool.run ((weight.outputs + kPackRows - 1) / kPackRows, [&] (int part, int lane) {
-      float *values = scratch.floats () + static_cast<size_t> (lane) * static_cast<size_t> (widest);
-      const int end = std::min (weight.outputs, (part + 1) * kPackRows);
-      for (int row = part * kPackRows; row < end; ++row) {
-        read_floats (tensor, static_cast<size_t> (row) * static_cast<size_t> (inputs), inputs, values);
-        pack_row (weight.format, values, inputs, weight.columns,
-                  out + static_cast<size_t> (row) * weight.row_bytes);
-      }
+      packers[static_cast<size_t> (lane)].pack (part * kPackRows,
+                                                std::min (weight.outputs, (part + 1) * kPackRows), out);
     });
+    MappedFile::release_pages (tensor.data);
   }
 }
 
 std::string
 PackedWeights::description () const
 {
-  static constexpr const char *kNames[kFormats] = {"f32", "f16", "bf16", "int8"};
   int used[kFormats] = {};
   for (const PackedWeight &weight : weights_) {
     if (weight.columns > 0)
@@ -200,7 +269,7 @@ PackedWeights::description () const
   const char *name = nullptr;
   for (int i = 0; i < kFormats; ++i) {
     if (used[i] > 0)
-      name = name ? "mixed" : kNames[i];
+      name = name ? "mixed" : format_name (static_cast<Format> (i));
   }
   return name ? name : "no";
 }

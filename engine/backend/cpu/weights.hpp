@@ -1,7 +1,7 @@
-// A program's weights in the CPU's layout: one block of memory, matrices on 64 bytes, rows on 32.
+// A program's weights in the CPU's layout: one block of memory, matrices on 64 bytes.
 //
-// Matrices are stored as Format says, rows padded with zeros to kPad elements; vectors (norms, biases) as
-// floats. Immutable after loading.
+// Matrices are stored in panels as Format says, rows padded with zeros to kPad elements and panels with zero rows; vectors
+// (norms, biases) as floats. Immutable after loading.
 #pragma once
 
 #include "engine/backend/backend.hpp"
@@ -20,10 +20,14 @@ struct PackedWeight {
   int outputs = 0;
   int inputs = 0;  ///< of a vector: 0
   int columns = 0; ///< inputs, padded
-  size_t row_bytes = 0;
+  size_t panel_bytes = 0;
   const std::byte *data = nullptr;
 
-  const std::byte *row (int index) const { return data + static_cast<size_t> (index) * row_bytes; }
+  /// The panel that holds output `index`.
+  const std::byte *panel (int index) const
+  {
+    return data + static_cast<size_t> (index / kPanelRows) * panel_bytes;
+  }
   const float *vector () const { return reinterpret_cast<const float *> (data); }
 };
 
@@ -35,19 +39,13 @@ public:
 
   const PackedWeight &operator[] (WeightId id) const { return weights_[static_cast<size_t> (id)]; }
   size_t bytes () const { return memory_.size (); }
-  /// Everything as it is stored, padding included.
   std::span<const std::byte> data () const { return {memory_.data (), memory_.size ()}; }
-  std::string description () const; ///< "bf16", "int8", ... or "mixed"
+  /// "bf16", "mixed": the formats of the matrices.
+  std::string description () const;
 
 private:
   Memory memory_;
   std::vector<PackedWeight> weights_;
 };
-
-/// Bytes of a row of `columns` (padded) elements.
-size_t row_bytes (Format format, int columns);
-
-/// Packs one row of floats. `out` is zeroed memory of row_bytes ().
-void pack_row (Format format, const float *values, int count, int columns, std::byte *out);
 
 } // namespace millrace::cpu

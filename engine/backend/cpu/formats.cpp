@@ -1,0 +1,283 @@
+#include "engine/backend/cpu/formats.hpp"
+
+#include "engine/backend/cpu/memory.hpp"
+#include "engine/weights/quantized_blocks.hpp"
+
+#include <cstring>
+
+namespace millrace::cpu
+{
+
+namespace
+{
+
+constexpr size_t kLine = 64;
+constexpr int kStep = 4; ///< columns of a step
+constexpr int kWord = 4; ///< bytes of a row in a vector
+constexpr int kVectorBytes = kPanelRows * kWord;
+constexpr int kNibbleWords = 4; ///< words of 32 nibbles
+
+struct FormatFacts {
+  const char *name;
+  bool quantized;
+};
+constexpr FormatFacts kFacts[kFormats] = {{"f32", false}, {"f16", false}, {"bf16", false}, {"int8", true},
+                                          {"q4_0", true}, {"q4_k", true}, {"q6_k", true}};
+
+const FormatFacts &
+facts (Format format)
+{
+  return kFacts[static_cast<size_t> (format)];
+}
+
+uint32_t
+load_word (const std::byte *data)
+{
+  uint32_t word;
+  std::memcpy (&word, data, sizeof word); // blocks in files need not be aligned
+  return word;
+}
+
+void
+store_word (std::byte *out, uint32_t word)
+{
+  std::memcpy (out, &word, sizeof word);
+}
+
+void
+store_half (std::byte *out, size_t index, uint16_t value)
+{
+  std::memcpy (out + 2 * index, &value, sizeof value);
+}
+
+// Where element i of a run of BF16 is stored: see Format.
+size_t
+bf16_index (int i)
+{
+  return static_cast<size_t> (i < kRun / 2 ? 2 * i : 2 * (i - kRun / 2) + 1);
+}
+
+size_t
+scale_bytes (int columns)
+{
+  return round_up (static_cast<size_t> (columns / kGroup) * kPanelRows * sizeof (uint16_t), kLine);
+}
+
+// The nibbles of 32 elements, given as words of steps 0 … 7 in the low 4 bits of each byte.
+void
+store_nibbles (std::byte *vectors, int row, const uint32_t *steps)
+{
+  for (int v = 0; v < kNibbleWords; ++v)
+    store_word (vectors + v * kVectorBytes + row * kWord, steps[v] | steps[v + kNibbleWords] << 4);
+}
+
+void
+pack_q8 (const std::byte *blocks, int row, int columns, std::byte *panel)
+{
+  std::byte *quants = panel + scale_bytes (columns);
+  const DTypeBlock block = dtype_block (DType::kQ8_0);
+  for (int group = 0; group < columns / kGroup; ++group, blocks += block.bytes) {
+    std::memcpy (panel + 2 * (group * kPanelRows + row), blocks, 2);
+    for (int step = 0; step < kGroup / kStep; ++step, quants += kVectorBytes)
+      std::memcpy (quants + row * kWord, blocks + 2 + step * kStep, kWord);
+  }
+}
+
+// A block's bytes hold elements i and i + 16, as a row's word of a vector does.
+void
+pack_q4 (const std::byte *blocks, int row, int columns, std::byte *panel)
+{
+  std::byte *quants = panel + scale_bytes (columns);
+  const DTypeBlock block = dtype_block (DType::kQ4_0);
+  for (int group = 0; group < columns / kGroup; ++group, blocks += block.bytes) {
+    std::memcpy (panel + 2 * (group * kPanelRows + row), blocks, 2);
+    for (int v = 0; v < kNibbleWords; ++v, quants += kVectorBytes)
+      std::memcpy (quants + row * kWord, blocks + 2 + v * kWord, kWord);
+  }
+}
+
+void
+pack_q4k (const std::byte *blocks, int row, int columns, std::byte *panel)
+{
+  const DTypeBlock block = dtype_block (DType::kQ4K);
+  for (int b = 0; b < columns / kSuperBlock; ++b, blocks += block.bytes, panel += kQ4KBytes) {
+    std::memcpy (panel + 2 * row, blocks, 2);
+    std::memcpy (panel + 2 * (kPanelRows + row), blocks + 2, 2);
+
+    uint8_t scales[8], minima[8];
+    unpack_q4k_scales (blocks + 4, scales, minima);
+    std::byte *packed = panel + 4 * kPanelRows, *low_minima = packed + 64;
+    for (int s = 0; s < 8; ++s) {
+      const int entry = (s / 2 * kPanelRows + row) * 2 + s % 2;
+      packed[entry] = std::byte (scales[s] | (minima[s] >> 4) << 6);
+      low_minima[entry % 32] |= std::byte ((minima[s] & 15) << (entry < 32 ? 0 : 4));
+    }
+
+    // 32 bytes hold two sub-blocks: one in their low, one in their high nibbles.
+    const std::byte *q = blocks + 16;
+    std::byte *vectors = panel + 128;
+    for (int pair = 0; pair < 4; ++pair, q += 32) {
+      for (const int shift : {0, 4}) {
+        uint32_t steps[8];
+        for (int i = 0; i < 8; ++i)
+          steps[i] = load_word (q + i * kWord) >> shift & 0x0f0f0f0fu;
+        store_nibbles (vectors, row, steps);
+        vectors += kNibbleWords * kVectorBytes;
+      }
+    }
+  }
+}
+
+void
+pack_q6k (const std::byte *blocks, int row, int columns, std::byte *panel)
+{
+  constexpr int kGroupVectors = kNibbleWords + 2;
+  const DTypeBlock block = dtype_block (DType::kQ6K);
+  for (int b = 0; b < columns / kSuperBlock; ++b, blocks += block.bytes, panel += kQ6KBytes) {
+    const std::byte *high = blocks + 128, *scales = blocks + 192;
+    for (int s = 0; s < 16; ++s)
+      panel[(s / 2 * kPanelRows + row) * 2 + s % 2] = scales[s];
+    std::memcpy (panel + 128 + 2 * row, blocks + 208, 2);
+
+    std::byte *vectors = panel + 160;
+    for (int group = 0; group < 8; ++group, vectors += kGroupVectors * kVectorBytes) {
+      // Quarter of a half: which nibble, and which two bits (quantized_blocks.hpp).
+      const int half = group / 4, quarter = group % 4;
+      const std::byte *low = blocks + half * 64 + quarter % 2 * 32;
+      const std::byte *bits = high + half * 32;
+      uint32_t steps[8], tops[2] = {};
+      for (int i = 0; i < 8; ++i) {
+        steps[i] = load_word (low + i * kWord) >> (quarter < 2 ? 0 : 4) & 0x0f0f0f0fu;
+        tops[i / 4] |= (load_word (bits + i * kWord) >> 2 * quarter & 0x03030303u) << 2 * (i % 4);
+      }
+      store_nibbles (vectors, row, steps);
+      for (int u = 0; u < 2; ++u)
+        store_word (vectors + (kNibbleWords + u) * kVectorBytes + row * kWord, tops[u]);
+    }
+  }
+}
+
+} // namespace
+
+bool
+is_quantized (Format format)
+{
+  return facts (format).quantized;
+}
+
+Activations
+activations_of (const KernelTable &kernels, Format format)
+{
+  return kernels.activations[static_cast<size_t> (format)];
+}
+
+const char *
+format_name (Format format)
+{
+  return facts (format).name;
+}
+
+int
+padded_columns (Format format, int inputs)
+{
+  const bool super = format == Format::kQ4K || format == Format::kQ6K;
+  return static_cast<int> (round_up (static_cast<size_t> (inputs), super ? kSuperBlock : kPad));
+}
+
+size_t
+panel_bytes (Format format, int columns)
+{
+  const auto count = static_cast<size_t> (columns);
+  switch (format) {
+  case Format::kF32:
+    break;
+  case Format::kF16:
+  case Format::kBF16:
+    return 2 * count * kPanelRows;
+  case Format::kQ8:
+    return scale_bytes (columns) + count * kPanelRows;
+  case Format::kQ4:
+    return scale_bytes (columns) + count * kPanelRows / 2;
+  case Format::kQ4K:
+    return count / kSuperBlock * kQ4KBytes;
+  case Format::kQ6K:
+    return count / kSuperBlock * kQ6KBytes;
+  }
+  return sizeof (float) * count * kPanelRows;
+}
+
+size_t
+activation_bytes (Activations kind, int columns)
+{
+  const auto count = static_cast<size_t> (columns);
+  switch (kind) {
+  case Activations::kFloat:
+    break;
+  case Activations::kWide32:
+    return round_up (2 * count + count / kGroup * sizeof (float), kLine);
+  case Activations::kByte32:
+    return round_up (count + count / kGroup * (sizeof (float) + sizeof (int32_t)), kLine);
+  case Activations::kByte256:
+    return round_up (
+        count + count / kSuperBlock * sizeof (float) + (count / 16 + count / 32) * sizeof (int16_t), kLine);
+  }
+  return 0;
+}
+
+void
+pack_row (Format format, const float *values, int count, int row, std::byte *panel)
+{
+  for (int i = 0; i < count; ++i) {
+    const auto begin = static_cast<size_t> ((i / kRun * kPanelRows + row) * kRun);
+    switch (format) {
+    case Format::kF16:
+      store_half (panel, begin + static_cast<size_t> (i % kRun), f32_to_f16 (values[i]));
+      break;
+    case Format::kBF16:
+      store_half (panel, begin + bf16_index (i % kRun), f32_to_bf16 (values[i]));
+      break;
+    default:
+      std::memcpy (panel + sizeof (float) * (begin + static_cast<size_t> (i % kRun)), values + i,
+                   sizeof (float));
+      break;
+    }
+  }
+}
+
+DType
+block_type (Format format)
+{
+  switch (format) {
+  case Format::kQ4:
+    return DType::kQ4_0;
+  case Format::kQ4K:
+    return DType::kQ4K;
+  case Format::kQ6K:
+    return DType::kQ6K;
+  default:
+    return DType::kQ8_0;
+  }
+}
+
+void
+pack_panel (Format format, const std::byte *const *rows, int row_count, int columns, std::byte *out)
+{
+  for (int row = 0; row < row_count; ++row) {
+    switch (format) {
+    case Format::kQ4:
+      pack_q4 (rows[row], row, columns, out);
+      break;
+    case Format::kQ4K:
+      pack_q4k (rows[row], row, columns, out);
+      break;
+    case Format::kQ6K:
+      pack_q6k (rows[row], row, columns, out);
+      break;
+    default:
+      pack_q8 (rows[row], row, columns, out);
+      break;
+    }
+  }
+}
+
+} // namespace millrace::cpu

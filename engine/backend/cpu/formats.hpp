@@ -1,0 +1,35 @@
+// Sizes of the stored formats (kernels.hpp), and floats or a file's blocks → panels.
+//
+// Blocks of a file are taken apart and put together again, never rounded: a panel means exactly what the file's rows
+// mean. Portable code; pure functions; any thread.
+#pragma once
+
+#include "engine/backend/cpu/kernels.hpp"
+#include "engine/tensor/dtype.hpp"
+
+#include <cstddef>
+
+namespace millrace::cpu
+{
+
+/// Not floats: integers and scales.
+bool is_quantized (Format format);
+size_t panel_bytes (Format format, int columns);
+/// `inputs` with padding.
+int padded_columns (Format format, int inputs);
+/// What the table's product of a format takes.
+Activations activations_of (const KernelTable &kernels, Format format);
+/// Bytes of one token's activations, a multiple of 64; 0 for kFloat.
+size_t activation_bytes (Activations kind, int columns);
+/// "bf16", "int8", "q4_k", ...
+const char *format_name (Format format);
+
+/// `count` floats → row `row` of a panel of floats.
+void pack_row (Format format, const float *values, int count, int row, std::byte *panel);
+
+/// The block type that has the elements of a quantized format, and whose rows pack_panel () takes.
+DType block_type (Format format);
+/// `row_count` (1 … kPanelRows) rows of `columns` elements in blocks → a panel. `out` must be zeros.
+void pack_panel (Format format, const std::byte *const *rows, int row_count, int columns, std::byte *out);
+
+} // namespace millrace::cpu

@@ -1,0 +1,179 @@
+#include "engine/backend/cpu/instruction_sets.hpp"
+
+#include "engine/backend/cpu/panel_products.hpp"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include "engine/backend/cpu/kernels_neon.hpp"
+
+#include <sys/auxv.h>
+#endif
+
+namespace millrace::cpu
+{
+
+namespace
+{
+
+using Isa = CpuOptions::Isa;
+
+constexpr InstructionSet kSets[] = {
+    {Isa::kPortable, "portable", "nothing"},
+    {Isa::kNeon, "neon", "an ARM processor of 64 bits"},
+    {Isa::kDotprod, "dotprod", "ARM's dot-product instructions"},
+    {Isa::kAvx2, "avx2", "AVX2, FMA and F16C"},
+    {Isa::kAvxVnni, "avxvnni", "AVX2, FMA, F16C and AVX-VNNI"},
+    {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ, VL and VNNI, AVX2, FMA and F16C"},
+};
+
+#if defined(__x86_64__) || defined(__i386__)
+
+struct Features {
+  bool avx2 = false, avx_vnni = false, avx512 = false;
+};
+
+/// The registers that the system saves and restores (XCR0).
+uint32_t
+saved_registers ()
+{
+  uint32_t low, high;
+  __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+  return low;
+}
+
+// Bits: Intel's Software Developer's Manual, CPUID leaves 1 and 7, and section 13.3 for XCR0.
+Features
+features_of_host ()
+{
+  const auto bit = [] (unsigned word, int index) { return (word >> index & 1) != 0; };
+  constexpr uint32_t kYmm = 0x06, kZmm = 0xe6; // SSE and AVX; with masks and both halves of ZMM
+  Features features;
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid (1, &eax, &ebx, &ecx, &edx) || !bit (ecx, 27)) // OSXSAVE
+    return features;
+  const bool fma = bit (ecx, 12), avx = bit (ecx, 28), f16c = bit (ecx, 29);
+  const uint32_t saved = saved_registers ();
+  if (!fma || !avx || !f16c || (saved & kYmm) != kYmm || !__get_cpuid_count (7, 0, &eax, &ebx, &ecx, &edx))
+    return features;
+  features.avx2 = bit (ebx, 5);
+  const bool foundation = bit (ebx, 16), dq = bit (ebx, 17), bw = bit (ebx, 30), vl = bit (ebx, 31);
+  const bool vnni = bit (ecx, 11);
+  features.avx512 = features.avx2 && foundation && dq && bw && vl && vnni && (saved & kZmm) == kZmm;
+  const bool has_more = eax >= 1;
+  if (has_more && __get_cpuid_count (7, 1, &eax, &ebx, &ecx, &edx))
+    features.avx_vnni = features.avx2 && bit (eax, 4);
+  return features;
+}
+
+#endif
+
+/// `table` with other products of panels, which all take bytes.
+[[maybe_unused]] KernelTable
+with_panels (KernelTable table, const char *name, const PanelProducts &panels)
+{
+  const auto set = [&] (Format format, void (*product) (const LinearArgs &)) {
+    table.linear[static_cast<size_t> (format)] = product;
+  };
+  table.name = name;
+  table.activations[static_cast<size_t> (Format::kQ8)] = Activations::kByte32;
+  set (Format::kQ8, panels.q8);
+  set (Format::kQ4, panels.q4);
+  set (Format::kQ4K, panels.q4k);
+  set (Format::kQ6K, panels.q6k);
+  return table;
+}
+
+#if defined(__x86_64__) || defined(__i386__)
+
+// What is not a product of panels gains too little to be written again.
+const KernelTable *
+find_kernels (Isa isa)
+{
+  static const Features features = features_of_host ();
+  static const KernelTable avx_vnni = with_panels (kAvx2Kernels, "avxvnni", kAvxVnniPanels);
+  static const KernelTable avx512 = with_panels (kAvx2Kernels, "avx512", kAvx512Panels);
+  switch (isa) {
+  case Isa::kAvx2:
+    return features.avx2 ? &kAvx2Kernels : nullptr;
+  case Isa::kAvxVnni:
+    return features.avx_vnni && kAvxVnniPanels.q8 ? &avx_vnni : nullptr;
+  case Isa::kAvx512:
+    return features.avx512 && kAvx512Panels.q8 ? &avx512 : nullptr;
+  default:
+    return nullptr;
+  }
+}
+
+#elif defined(__aarch64__)
+
+KernelTable
+neon_table (const char *name, const PanelProducts &panels)
+{
+  KernelTable table = with_panels (kPortableKernels, name, panels);
+  const auto index = [] (auto value) { return static_cast<size_t> (value); };
+  table.linear[index (Format::kF32)] = neon::linear_f32;
+  table.linear[index (Format::kF16)] = neon::linear_f16;
+  table.linear[index (Format::kBF16)] = neon::linear_bf16;
+  table.expand[index (Format::kF16)] = neon::expand_f16;
+  table.quantize[index (Activations::kByte32)] = neon::quantize_byte32;
+  table.quantize[index (Activations::kByte256)] = neon::quantize_byte256;
+  table.rms_norm = neon::rms_norm;
+  table.silu = neon::silu;
+  return table;
+}
+
+const KernelTable *
+find_kernels (Isa isa)
+{
+  static const KernelTable neon = neon_table ("neon", kNeonPanels);
+  static const KernelTable dotprod = neon_table ("dotprod", kDotprodPanels);
+  constexpr unsigned long kDotProduct = 1ul << 20; // HWCAP_ASIMDDP
+  switch (isa) {
+  case Isa::kNeon:
+    return &neon;
+  case Isa::kDotprod:
+    return (getauxval (AT_HWCAP) & kDotProduct) && kDotprodPanels.q8 ? &dotprod : nullptr;
+  default:
+    return nullptr;
+  }
+}
+
+#else
+
+const KernelTable *
+find_kernels (Isa)
+{
+  return nullptr;
+}
+
+#endif
+
+} // namespace
+
+std::span<const InstructionSet>
+instruction_sets ()
+{
+  return kSets;
+}
+
+const KernelTable *
+kernels_of (Isa isa)
+{
+  if (isa == Isa::kPortable)
+    return &kPortableKernels;
+  return isa == Isa::kAuto ? kernels_of (host_isas ().back ()) : find_kernels (isa);
+}
+
+std::vector<Isa>
+host_isas ()
+{
+  std::vector<Isa> isas;
+  for (const InstructionSet &set : kSets) {
+    if (kernels_of (set.isa))
+      isas.push_back (set.isa);
+  }
+  return isas;
+}
+
+} // namespace millrace::cpu

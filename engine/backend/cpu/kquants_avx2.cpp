@@ -1,0 +1,234 @@
+// Products of panels of super-blocks, for AVX2, FMA and F16C: kQ4K and kQ6K. Contracts in kernels.hpp.
+//
+// Within a super-block everything is an integer: the 16-bit sums of a sub-block are multiplied by its scale and added to 32
+// bits in one instruction. What does not depend on the sub-block's products (minima, offsets) comes from the activations'
+// sums, two sub-blocks an instruction.
+#if defined(__x86_64__) || defined(__i386__)
+
+#include "engine/backend/cpu/kernels_avx2.hpp"
+#include "engine/backend/cpu/panel_tiles_avx2.hpp"
+
+namespace millrace::cpu::avx2
+{
+
+namespace
+{
+
+/// Of pairs (a, b) of 16 bits: (a, a) and (b, b).
+__m256i
+firsts (__m256i pairs)
+{
+  const __m256i order = _mm256_setr_epi8 (0, 1, 0, 1, 4, 5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13, 0, 1, 0, 1, 4,
+                                          5, 4, 5, 8, 9, 8, 9, 12, 13, 12, 13);
+  return _mm256_shuffle_epi8 (pairs, order);
+}
+
+__m256i
+seconds (__m256i pairs)
+{
+  const __m256i order = _mm256_setr_epi8 (2, 3, 2, 3, 6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15, 2, 3, 2, 3,
+                                          6, 7, 6, 7, 10, 11, 10, 11, 14, 15, 14, 15);
+  return _mm256_shuffle_epi8 (pairs, order);
+}
+
+/// totals += dots · d of the rows · scale of the token
+template <int T>
+void
+add_block (const char *d, const char *x_scales, size_t x_stride, const __m256i (&dots)[T],
+           __m256 (&totals)[T])
+{
+  const __m256 row_scales = load_halves (d);
+#pragma GCC unroll 6
+  for (int t = 0; t < T; ++t) {
+    const __m256 x_scale = _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * x_stride));
+    totals[t] =
+        _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t]), _mm256_mul_ps (row_scales, x_scale), totals[t]);
+  }
+}
+
+template <int T>
+void
+clear (__m256i (&dots)[T])
+{
+#pragma GCC unroll 6
+  for (int t = 0; t < T; ++t)
+    dots[t] = _mm256_setzero_si256 ();
+}
+
+struct Q4K {
+  template <int T>
+  static void product (const TileArgs &tile, __m256 (&sums)[T])
+  {
+    const char *block = tile.panel, *x = tile.x;
+    const int blocks = tile.columns / kSuperBlock;
+    const char *x_scales = tile.x + tile.columns;
+    const char *x_sums = x_scales + static_cast<size_t> (blocks) * (sizeof (float) + 2 * (kSuperBlock / 16));
+    // The compilers leave these in memory, as they should: the products below need the registers.
+    __m256 totals[T];
+#pragma GCC unroll 6
+    for (int i = 0; i < T; ++i)
+      totals[i] = _mm256_setzero_ps ();
+
+    for (int b = 0; b < blocks; ++b) {
+      alignas (32) char scales[64];
+      subtract_minima<T> (block, x_sums, x_scales, tile.x_stride, scales, totals);
+      __m256i dots[T];
+      clear<T> (dots);
+      for (int pair = 0; pair < 4; ++pair) {
+        const char *vectors = block + 128 + pair * 8 * kVectorBytes;
+        prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4));
+        const __m256i both =
+            _mm256_cvtepu8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (scales + pair * 16)));
+        __m256i products[T];
+        nibble_products<T> (vectors, x, tile.x_stride, products);
+        add_scaled<T> (products, firsts (both), dots);
+        nibble_products<T> (vectors + 4 * kVectorBytes, x + kGroup, tile.x_stride, products);
+        add_scaled<T> (products, seconds (both), dots);
+        x += 2 * kGroup;
+      }
+      add_block<T> (block, x_scales, tile.x_stride, dots, totals);
+      block += kQ4KBytes;
+      x_scales += sizeof (float);
+      x_sums += sizeof (int16_t) * (kSuperBlock / kGroup);
+    }
+    for (int i = 0; i < T; ++i)
+      sums[i] = totals[i];
+  }
+
+  template <int T>
+  static inline void add_scaled (const __m256i (&products)[T], __m256i scale, __m256i (&dots)[T])
+  {
+#pragma GCC unroll 6
+    for (int t = 0; t < T; ++t)
+      dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (products[t], scale));
+  }
+
+  /// Also takes scales and minima apart: the scales are for later.
+  template <int T>
+  static inline void subtract_minima (const char *block, const char *x_sums, const char *x_scales,
+                                      size_t x_stride, char *scales, __m256 (&totals)[T])
+  {
+    const __m256i nibbles = _mm256_set1_epi8 (15), six_bits = _mm256_set1_epi8 (63),
+                  top_bits = _mm256_set1_epi8 (0x30);
+    const __m256i first = load_vector (block + 32), second = load_vector (block + 64),
+                  low = load_vector (block + 96);
+    auto *out = reinterpret_cast<__m256i *> (scales);
+    _mm256_store_si256 (out, _mm256_and_si256 (first, six_bits));
+    _mm256_store_si256 (out + 1, _mm256_and_si256 (second, six_bits));
+    const __m256i minima_0 = _mm256_or_si256 (_mm256_and_si256 (low, nibbles),
+                                              _mm256_and_si256 (_mm256_srli_epi16 (first, 2), top_bits));
+    const __m256i minima_1 = _mm256_or_si256 (_mm256_and_si256 (_mm256_srli_epi16 (low, 4), nibbles),
+                                              _mm256_and_si256 (_mm256_srli_epi16 (second, 2), top_bits));
+    const __m256i minima[4] = {_mm256_cvtepu8_epi16 (_mm256_castsi256_si128 (minima_0)),
+                               _mm256_cvtepu8_epi16 (_mm256_extracti128_si256 (minima_0, 1)),
+                               _mm256_cvtepu8_epi16 (_mm256_castsi256_si128 (minima_1)),
+                               _mm256_cvtepu8_epi16 (_mm256_extracti128_si256 (minima_1, 1))};
+    const __m256 d = load_halves (block + 2 * kPanelRows);
+#pragma GCC unroll 6
+    for (int t = 0; t < T; ++t) {
+      const char *sums = x_sums + t * x_stride;
+      __m256i sum = _mm256_madd_epi16 (minima[0], broadcast_word (sums));
+#pragma GCC unroll 3
+      for (int pair = 1; pair < 4; ++pair)
+        sum = _mm256_add_epi32 (sum, _mm256_madd_epi16 (minima[pair], broadcast_word (sums + 4 * pair)));
+      const __m256 x_scale = _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * x_stride));
+      totals[t] = _mm256_fnmadd_ps (_mm256_cvtepi32_ps (sum), _mm256_mul_ps (d, x_scale), totals[t]);
+    }
+  }
+};
+
+struct Q6K {
+  static constexpr int kVectors = 6; ///< of 32 columns: nibbles, and two of upper bits
+
+  template <int T>
+  static void product (const TileArgs &tile, __m256 (&sums)[T])
+  {
+    const char *block = tile.panel, *x = tile.x;
+    const int blocks = tile.columns / kSuperBlock;
+    const char *x_scales = tile.x + tile.columns;
+    const char *x_sums = x_scales + static_cast<size_t> (blocks) * sizeof (float);
+    __m256 totals[T];
+#pragma GCC unroll 6
+    for (int i = 0; i < T; ++i)
+      totals[i] = _mm256_setzero_ps ();
+
+    for (int b = 0; b < blocks; ++b) {
+      __m256i dots[T];
+      clear<T> (dots);
+      for (int pair = 0; pair < 8; ++pair) {
+        const char *vectors = block + 160 + pair * kVectors * kVectorBytes;
+        prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8));
+        const __m256i scales =
+            _mm256_cvtepi8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (block + pair * 16)));
+        // The offset of 32, times 32 afterwards: shifts are cheaper than multiplications.
+        const __m256i offsets = _mm256_slli_epi16 (scales, 5);
+#pragma GCC unroll 6
+        for (int t = 0; t < T; ++t)
+          dots[t] = _mm256_sub_epi32 (
+              dots[t], _mm256_madd_epi16 (offsets, broadcast_word (x_sums + t * tile.x_stride + 4 * pair)));
+        add_scaled<T, 0> (vectors, x, tile.x_stride, firsts (scales), dots);
+        add_scaled<T, 1> (vectors, x + 16, tile.x_stride, seconds (scales), dots);
+        x += kGroup;
+      }
+      add_block<T> (block + 128, x_scales, tile.x_stride, dots, totals);
+      block += kQ6KBytes;
+      x_scales += sizeof (float);
+      x_sums += sizeof (int16_t) * (kSuperBlock / 16);
+    }
+    for (int i = 0; i < T; ++i)
+      sums[i] = totals[i];
+  }
+
+  /// 16 columns, those of the low (kHalf 0) or the high nibbles. Two products of 6 bits × 8 fit 16 bits, four do not.
+  template <int T, int kHalf>
+  static inline void add_scaled (const char *vectors, const char *x, size_t x_stride, __m256i scale,
+                                 __m256i (&dots)[T])
+  {
+    const __m256i tops = load_vector (vectors + (4 + kHalf) * kVectorBytes);
+#pragma GCC unroll 2
+    for (int step = 0; step < 4; step += 2) {
+      const __m256i first = element<kHalf> (load_vector (vectors + step * kVectorBytes), tops, step);
+      const __m256i second =
+          element<kHalf> (load_vector (vectors + (step + 1) * kVectorBytes), tops, step + 1);
+#pragma GCC unroll 6
+      for (int t = 0; t < T; ++t) {
+        const char *at = x + t * x_stride + 4 * step;
+        const __m256i products = _mm256_add_epi16 (_mm256_maddubs_epi16 (first, broadcast_word (at)),
+                                                   _mm256_maddubs_epi16 (second, broadcast_word (at + 4)));
+        dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (products, scale));
+        keep (dots[t]);
+      }
+    }
+  }
+
+  /// The upper bits of step `i` are at 2 · i and belong at 4.
+  template <int kHalf>
+  static inline __m256i element (__m256i nibbles, __m256i tops, int i)
+  {
+    const __m256i low =
+        _mm256_and_si256 (kHalf == 0 ? nibbles : _mm256_srli_epi16 (nibbles, 4), _mm256_set1_epi8 (15));
+    const __m256i shifted = i == 0   ? _mm256_slli_epi16 (tops, 4)
+                            : i == 1 ? _mm256_slli_epi16 (tops, 2)
+                            : i == 2 ? tops
+                                     : _mm256_srli_epi16 (tops, 2);
+    return _mm256_or_si256 (low, _mm256_and_si256 (shifted, _mm256_set1_epi8 (0x30)));
+  }
+};
+
+} // namespace
+
+void
+linear_q4k (const LinearArgs &args)
+{
+  panel_product<Q4K> (args);
+}
+
+void
+linear_q6k (const LinearArgs &args)
+{
+  panel_product<Q6K> (args);
+}
+
+} // namespace millrace::cpu::avx2
+
+#endif

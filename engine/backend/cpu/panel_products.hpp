@@ -1,0 +1,24 @@
+// The products of panels of one instruction set: data, so that choosing needs no code compiled for it.
+//
+// Every set exists in every build; where the compiler or the architecture lacks it, its entries are null. Contracts in
+// kernels.hpp: the bits are those of the portable kernels.
+#pragma once
+
+#include "engine/backend/cpu/kernels.hpp"
+
+namespace millrace::cpu
+{
+
+struct PanelProducts {
+  void (*q8) (const LinearArgs &) = nullptr;
+  void (*q4) (const LinearArgs &) = nullptr;
+  void (*q4k) (const LinearArgs &) = nullptr;
+  void (*q6k) (const LinearArgs &) = nullptr;
+};
+
+extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VNNI
+extern const PanelProducts kAvx512Panels;  ///< needs those but AVX-VNNI, and AVX-512 F, BW, DQ, VL and VNNI
+extern const PanelProducts kNeonPanels;    ///< every aarch64 machine
+extern const PanelProducts kDotprodPanels; ///< aarch64 with the dot-product instructions
+
+} // namespace millrace::cpu
