@@ -14,6 +14,8 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
+#include <fstream>
 #include <numeric>
 #include <random>
 #include <sstream>
@@ -234,7 +236,7 @@ main (int argc, char **argv)
   int missed = 0;
   try {
     if (wanted == "random")
-      write_random_model (folder, {});
+      write_safetensors_model (folder, named_shape ("qwen3-0.6b"));
     else
       widen (wanted, folder);
     const auto model = Model::open (folder);

@@ -95,7 +95,7 @@ llm_bin_class_init (LlmBinClass *klass)
   g_object_class_install_property (
       object_class, PROP_MODEL,
       g_param_spec_string ("model", "Model",
-                           "Folder with config.json, safetensors and tokenizer.json, or a "
+                           "GGUF file, or folder with config.json, safetensors and tokenizer.json, or a "
                            "name in $MILLRACE_MODEL_PATH; unset: the embedded demo model",
                            nullptr, flags));
   g_object_class_install_property (object_class, PROP_WEIGHTS,

@@ -369,9 +369,10 @@ llm_detokenizer_change_state (GstElement *element, GstStateChange transition)
   if (transition == GST_STATE_CHANGE_NULL_TO_READY && result != GST_STATE_CHANGE_FAILURE) {
     const auto model = millrace::element_model (LLM_ELEMENT (self));
     if (!model->tokenizer) {
-      GST_ELEMENT_ERROR (self, RESOURCE, NOT_FOUND,
-                         ("%s: tokenizer.json: not there", model->directory.c_str ()),
-                         ("text needs the tokenizer: copy it from where the model comes from"));
+      GST_ELEMENT_ERROR (
+          self, RESOURCE, NOT_FOUND, ("%s: there is no tokenizer with this model", model->directory.c_str ()),
+          ("text needs one: copy tokenizer.json from where the model comes from, or take a GGUF file "
+           "with a vocabulary"));
       return GST_STATE_CHANGE_FAILURE;
     }
   }

@@ -114,7 +114,7 @@ llm_element_class_init (LlmElementClass *klass)
       object_class, PROP_MODEL,
       g_param_spec_string (
           "model", "Model",
-          "Folder with config.json, safetensors and tokenizer.json, or a name in "
+          "GGUF file, or folder with config.json, safetensors and tokenizer.json, or a name in "
           "$MILLRACE_MODEL_PATH. One element of a pipeline is enough; unset: asks the others, then "
           "takes the embedded demo model",
           nullptr, flags));

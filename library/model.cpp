@@ -34,6 +34,7 @@ millrace_weights_get_type (void)
                                       {MILLRACE_WEIGHTS_F16, "IEEE half precision", "f16"},
                                       {MILLRACE_WEIGHTS_BF16, "bfloat16", "bf16"},
                                       {MILLRACE_WEIGHTS_INT8, "8-bit integers, a scale per 32", "int8"},
+                                      {MILLRACE_WEIGHTS_INT4, "4-bit integers in blocks of 256", "int4"},
                                       {0, nullptr, nullptr}};
   static const GType type = g_enum_register_static ("MillraceWeights", values);
   return type;
@@ -94,10 +95,12 @@ millrace_model_class_init (MillraceModelClass *klass)
   object_class->finalize = millrace_model_finalize;
   g_object_class_install_property (
       object_class, PROP_PATH,
-      g_param_spec_string ("path", "Path", "Folder it was opened from", nullptr, flags));
+      g_param_spec_string ("path", "Path", "Folder or GGUF file it was opened from", nullptr, flags));
   g_object_class_install_property (
       object_class, PROP_FAMILY,
-      g_param_spec_string ("family", "Family", "Architecture (config.json's model_type)", nullptr, flags));
+      g_param_spec_string ("family", "Family",
+                           "Architecture (config.json's model_type, GGUF's general.architecture)", nullptr,
+                           flags));
   g_object_class_install_property (
       object_class, PROP_VOCABULARY_DIGEST,
       g_param_spec_string ("vocabulary-digest", "Vocabulary digest",
@@ -166,9 +169,9 @@ find_model (const std::string &name)
 
 /**
  * millrace_find_model:
- * @name: a path, or the bare name of a folder in the model path
+ * @name: a path, or the bare name of a folder or file in the model path
  *
- * Finds a model's folder. A bare name that is no file here is looked for in the folders of
+ * Finds a model's folder or file. A bare name that is no file here is looked for in the folders of
  * `$MILLRACE_MODEL_PATH` (colon-separated; default: where Millrace's own models are installed).
  *
  * Returns: (transfer full): the path; @name itself when nothing was found
@@ -182,7 +185,7 @@ millrace_find_model (const char *name)
 
 /**
  * millrace_model_open:
- * @path: a folder with config.json, safetensors and tokenizer.json, or a name for millrace_find_model()
+ * @path: a folder with config.json, safetensors and tokenizer.json, a GGUF file, or a name for millrace_find_model()
  * @weights: how to hold the matrices
  * @threads: lanes of computation, 0 for the usable cores
  * @error: return location for a #GError of %MILLRACE_ERROR
@@ -209,7 +212,7 @@ millrace_model_open (const char *path, MillraceWeights weights, guint threads, G
 /**
  * millrace_model_get_path:
  *
- * Returns: (transfer none): the folder it was opened from
+ * Returns: (transfer none): the folder or file it was opened from
  */
 const char *
 millrace_model_get_path (MillraceModel *self)

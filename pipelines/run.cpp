@@ -66,7 +66,8 @@ command_run (int argc, char **argv)
   const GOptionEntry entries[] = {
       {"model", 'm', 0, G_OPTION_ARG_FILENAME, &options.model,
        "Model folder, or a name in the model path (default: demo)", "PATH"},
-      {"weights", 0, 0, G_OPTION_ARG_STRING, &options.weights, "auto, f32, f16, bf16 or int8", "FORMAT"},
+      {"weights", 0, 0, G_OPTION_ARG_STRING, &options.weights, "auto, f32, f16, bf16, int8 or int4",
+       "FORMAT"},
       {"threads", 't', 0, G_OPTION_ARG_INT, &options.threads, "Threads (default: usable cores)", "N"},
       {"max-tokens", 'n', 0, G_OPTION_ARG_INT, &options.max_tokens,
        "Tokens to generate at most (default: 256)", "N"},

@@ -29,7 +29,7 @@ options ()
   return {
       {"model", 'm', Option::kSource, "model", "Model folder, or a name in the model path (default: demo)",
        "PATH"},
-      {"weights", 0, Option::kSource, "weights", "auto, f32, f16, bf16 or int8", "FORMAT"},
+      {"weights", 0, Option::kSource, "weights", "auto, f32, f16, bf16, int8 or int4", "FORMAT"},
       {"threads", 't', Option::kSource, "threads", "Threads of computation (default: usable cores)", "N"},
       {"address", 'a', Option::kSource, "address",
        "IP address to listen on (default: 127.0.0.1; 0.0.0.0: all)", "IP"},

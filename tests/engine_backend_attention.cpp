@@ -1,8 +1,9 @@
 // labels: unit
 //
-// Attention of every instruction set and KV type: against double precision, with windows of all sizes, and the
-// promises that tiles change no bit, that nothing outside a window is read, and that what is computed with is
-// what kv_storage.hpp says is stored.
+// Attention of every instruction set and KV type: against double precision, with windows of all sizes and contexts of
+// several splits, and the promises that neither tiles nor cuts change a bit, that nothing outside a window is read, and
+// that what is computed with is what kv_storage.hpp says is stored.
+#include "engine/backend/cpu/attention.hpp"
 #include "engine/backend/cpu/kv_storage.hpp"
 #include "engine/backend/cpu/memory.hpp"
 #include "engine/tensor/dtype.hpp"
@@ -92,19 +93,18 @@ struct KvProblem {
     return other;
   }
 
-  // Queries [first, first + ranges.size ()), each with its own range.
-  std::vector<float> run (const KernelTable &table, int first, const std::vector<Range> &ranges) const
+  // Queries [first, first + ranges.size ()), each with its own range; `cuts`: splits that are computed apart.
+  std::vector<float> run (const KernelTable &table, int first, const std::vector<Range> &ranges,
+                          const std::vector<int> &cuts = {}) const
   {
     std::vector<float> out (ranges.size () * static_cast<size_t> (head_dim));
-    const size_t stride = round_up (keys.size (), kKvTokens) + kKvTokens;
-    const auto width = static_cast<size_t> (place.value_width);
-    std::vector<float> scores (kQueryTile * stride, kNaN), sums (kQueryTile * width, kNaN),
-        scratch (kKvTokens * width, kNaN);
     AttentionArgs args{};
+    float *rows[kQueryTile];
+    args.heads = 1;
     args.queries = static_cast<int> (ranges.size ());
     for (int i = 0; i < args.queries; ++i) {
       args.q[i] = queries.data () + (first + i) * head_dim;
-      args.out[i] = out.data () + i * head_dim;
+      rows[i] = out.data () + i * head_dim;
       args.begin[i] = ranges[static_cast<size_t> (i)].begin;
       args.end[i] = ranges[static_cast<size_t> (i)].end;
     }
@@ -116,11 +116,21 @@ struct KvProblem {
     args.key_offset = place.key_offset;
     args.value_offset = place.value_offset;
     args.blocks = blocks.data ();
-    args.scores = scores.data ();
-    args.score_stride = stride;
-    args.values = sums.data ();
-    args.block = scratch.data ();
-    table.attention[static_cast<int> (type)](args);
+    const int splits = count_splits (args.begin[0], args.end[args.queries - 1]);
+    const size_t floats = state_floats (args.queries, args.value_width);
+    std::vector<float> states (static_cast<size_t> (splits) * floats, kNaN), part (floats, kNaN),
+        scratch (attention_scratch (args.queries, head_dim, args.value_width), kNaN);
+    args.states = states.data ();
+    args.scratch = scratch.data ();
+    const AttentionKernel kernel = table.attention[static_cast<int> (type)];
+    if (cuts.empty ()) {
+      attend (kernel, args, rows, part.data ());
+      return out;
+    }
+    for (size_t i = cuts.size (); i-- > 0;) // backwards: no part may need an earlier one
+      attend_splits (kernel, args, std::min (splits, cuts[i]),
+                     i + 1 < cuts.size () ? std::min (splits, cuts[i + 1]) : splits);
+    merge_splits (args, rows);
     return out;
   }
 
@@ -214,18 +224,19 @@ TEST (Attention, has_the_same_bits_for_one_query_and_for_any_tile)
       const KvProblem problem (90, 48, kSeed + 1, type);
       for (int round = 0; round < 60; ++round) {
         const int window = kWindows[pick (0, std::size (kWindows) - 1)];
+        const int count = pick (1, round % 2 ? 16 : kQueryTile);
         std::vector<int> ends;
-        for (int query = 0, end = pick (1, 90); query < kQueryTile; ++query) {
+        for (int query = 0, end = pick (1, 90); query < count; ++query) {
           ends.push_back (end);
           end = std::min (90, end + (pick (0, 3) == 0 ? pick (0, 40) : pick (0, 1)));
         }
         const auto ranges = tile (ends, window);
         const auto together = problem.run (*table, 0, ranges);
-        for (int query = 0; query < kQueryTile; ++query) {
+        for (int query = 0; query < count; ++query) {
           const auto alone = problem.run (*table, query, {ranges[static_cast<size_t> (query)]});
           ASSERT_TRUE (same_bits (alone, std::span (together).subspan (static_cast<size_t> (query) * 48, 48)))
               << described (*table, type, 48, window) << ", query " << query << " at " << ends[query]
-              << " in a tile from " << ends[0] << " to " << ends[3];
+              << " in a tile from " << ends[0] << " to " << ends.back ();
         }
       }
     }
@@ -259,14 +270,75 @@ TEST (Attention, reads_nothing_outside_the_window)
   }
 }
 
+constexpr int kLong = 4 * kAttentionSplit + 700;
+constexpr int kLongWindows[] = {0, 1, 300, 1000, 1024, 1500, 3000};
+
+TEST (Attention, is_that_of_double_precision_over_several_splits)
+{
+  const KvProblem problem (kLong, 48, kSeed + 5);
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const int window : kLongWindows) {
+      for (const auto &ends :
+           {std::vector<int>{255, 256, 257}, {1023, 1024, 1025}, {2047, 2048, 4097, kLong}, {kLong}}) {
+        const auto ranges = tile (ends, window);
+        const auto out = problem.run (*table, 0, ranges);
+        for (size_t query = 0; query < ranges.size (); ++query) {
+          const auto expected = problem.exact (static_cast<int> (query), ranges[query]);
+          for (size_t i = 0; i < 48; ++i)
+            ASSERT_NEAR (out[query * 48 + i], expected[i], 5e-6)
+                << described (*table, problem.type, 48, window) << ", query " << query << " at "
+                << ranges[query].end;
+        }
+      }
+    }
+  }
+}
+
+TEST (Attention, has_the_same_bits_over_several_splits_alone_in_tiles_and_cut)
+{
+  std::mt19937 random (static_cast<uint32_t> (test_seed ()));
+  const auto pick = [&] (int least, int most) {
+    return std::uniform_int_distribution<int> (least, most) (random);
+  };
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const KvType type : kAllTypes) {
+      const KvProblem problem (kLong, 32, kSeed + 6, type);
+      for (int round = 0; round < 12; ++round) {
+        const int window = kLongWindows[pick (0, std::size (kLongWindows) - 1)];
+        // Neighbours, some of them around the end of a split.
+        const int first = pick (0, 1) ? pick (1, kLong - 8) : pick (1, 4) * kAttentionSplit - pick (0, 8);
+        std::vector<int> ends;
+        for (int query = 0; query < pick (1, 20); ++query)
+          ends.push_back (std::min (kLong, first + query / 2));
+        const auto ranges = tile (ends, window);
+        const auto together = problem.run (*table, 0, ranges);
+        std::vector<int> cuts = {0};
+        for (int split = 1; split < 6; ++split) {
+          if (pick (0, 1))
+            cuts.push_back (split);
+        }
+        SCOPED_TRACE (described (*table, type, 32, window) + ", ends from " + std::to_string (first));
+        ASSERT_TRUE (same_bits (problem.run (*table, 0, ranges, cuts), together)) << "cut";
+        for (size_t query = 0; query < ranges.size (); ++query) {
+          const auto alone = problem.run (*table, static_cast<int> (query), {ranges[query]});
+          ASSERT_TRUE (same_bits (alone, std::span (together).subspan (query * 32, 32))) << "query " << query;
+        }
+      }
+    }
+  }
+}
+
+// Bit for bit, but where a kernel applies scales to sums instead of elements.
 TEST (Attention, computes_with_the_floats_that_are_stored)
 {
   for (const KernelTable *table : kernel_tables ()) {
     for (const KvType type : kAllTypes) {
+      const bool scaled = (type == KvType::kQ8 || type == KvType::kK8V4) && table != &kPortableKernels;
       for (const int head_dim : {6, 16, 48, 64, 80}) {
         KvProblem problem (70, head_dim, kSeed + 3, type);
         for (int position = 0; position < 70; ++position) { // down to what is subnormal in float16
-          const float factor = std::array{1.0f, 1e-6f, 1e-3f, 1e4f}[static_cast<size_t> (position % 4)];
+          const float factor =
+              std::array{1.0f, 1e-6f, 1e-3f, scaled ? 0.1f : 1e4f}[static_cast<size_t> (position % 4)];
           auto key = problem.keys[static_cast<size_t> (position)],
                value = problem.values[static_cast<size_t> (position)];
           for (int i = 0; i < head_dim; ++i) {
@@ -278,8 +350,14 @@ TEST (Attention, computes_with_the_floats_that_are_stored)
         const KvProblem floats = problem.expanded ();
         for (const int window : {0, 7, 37}) {
           const auto ranges = tile ({33, 33, 34, 70}, window);
-          EXPECT_TRUE (same_bits (problem.run (*table, 0, ranges), floats.run (*table, 0, ranges)))
-              << described (*table, type, head_dim, window);
+          const auto out = problem.run (*table, 0, ranges), expected = floats.run (*table, 0, ranges);
+          SCOPED_TRACE (described (*table, type, head_dim, window));
+          if (!scaled) {
+            EXPECT_TRUE (same_bits (out, expected));
+            continue;
+          }
+          for (size_t i = 0; i < out.size (); ++i)
+            EXPECT_NEAR (out[i], expected[i], 5e-6) << i;
         }
       }
     }

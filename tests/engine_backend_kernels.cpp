@@ -2,17 +2,21 @@
 //
 // Every kernel of every instruction set against arithmetic in double precision, and the promise that no tile
 // shape changes a bit. Attention: engine_backend_attention.cpp.
+#include "engine/backend/cpu/formats.hpp"
 #include "engine/backend/cpu/kernels.hpp"
 #include "engine/backend/cpu/memory.hpp"
 #include "engine/backend/cpu/weights.hpp"
 #include "engine/tensor/dtype.hpp"
+#include "engine/weights/quantized_blocks.hpp"
 #include "tests/kernel_tables.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
+#include <iostream>
 #include <random>
 #include <vector>
 
@@ -25,47 +29,116 @@ namespace
 
 constexpr uint32_t kSeed = 21;
 
-int
-padded (int count)
+size_t
+index_of (Format format)
 {
-  return static_cast<int> (round_up (static_cast<size_t> (count), kPad));
+  return static_cast<size_t> (format);
 }
 
-// A random matrix in one format with its exact values, and activations for it.
+// What the activations of a product stand for.
+std::vector<float>
+decode (Activations kind, const std::byte *row, int columns)
+{
+  std::vector<float> values (static_cast<size_t> (columns));
+  const int group = kind == Activations::kByte256 ? kSuperBlock : kGroup;
+  const auto *words = reinterpret_cast<const int16_t *> (row);
+  const auto *bytes = reinterpret_cast<const int8_t *> (row);
+  const bool wide = kind == Activations::kWide32;
+  const auto *scales = reinterpret_cast<const float *> (row + columns * (wide ? 2 : 1));
+  constexpr int kPlace[4] = {0, 2, 1, 3};
+  for (int i = 0; i < columns; ++i) {
+    const int q = wide ? words[i - i % 4 + kPlace[i % 4]] : bytes[i];
+    values[static_cast<size_t> (i)] = static_cast<float> (q) * scales[i / group];
+  }
+  return values;
+}
+
+// A random matrix in one format with its exact values, and activations for it as each table wants them.
 struct Problem {
+  struct Input {
+    size_t row_bytes = 0;
+    Memory rows;
+  };
+
   Problem (Format format, int rows, int inputs, int tokens, uint32_t seed)
       : format (format)
       , rows (rows)
-      , columns (padded (inputs))
+      , columns (padded_columns (format, inputs))
       , tokens (tokens)
   {
     std::mt19937 random (seed);
-    row_bytes = cpu::row_bytes (format, columns);
-    weights = Memory (row_bytes * static_cast<size_t> (rows) + 64);
-    x_row_bytes = format == Format::kInt8 ? cpu::row_bytes (format, columns)
-                                          : sizeof (float) * static_cast<size_t> (columns);
-    x = Memory (x_row_bytes * static_cast<size_t> (tokens));
-    for (int row = 0; row < rows; ++row) {
-      const auto values = random_floats (static_cast<size_t> (inputs), random);
-      std::byte *packed = weights.data () + static_cast<size_t> (row) * row_bytes;
-      pack_row (format, values.data (), inputs, columns, packed);
-      auto &expanded = exact_weights.emplace_back (columns);
-      kPortableKernels.expand[static_cast<int> (format)](packed, columns, expanded.data ());
-    }
-    for (int token = 0; token < tokens; ++token) {
-      auto values = random_floats (static_cast<size_t> (inputs), random);
-      values.resize (static_cast<size_t> (columns));
-      std::byte *out = x.data () + static_cast<size_t> (token) * x_row_bytes;
-      if (format == Format::kInt8) {
-        kPortableKernels.quantize_row (values.data (), inputs, columns, out);
-        kPortableKernels.expand[static_cast<int> (format)](out, columns, values.data ());
-      } else {
-        std::memcpy (out, values.data (), x_row_bytes);
+    panel_bytes = cpu::panel_bytes (format, columns);
+    weights = Memory (panel_bytes * static_cast<size_t> ((rows + kPanelRows - 1) / kPanelRows));
+    for (int first = 0; first < rows; first += kPanelRows) {
+      std::vector<std::vector<std::byte>> blocks;
+      std::byte *panel = weights.data () + static_cast<size_t> (first / kPanelRows) * panel_bytes;
+      const int count = std::min (kPanelRows, rows - first);
+      for (int i = 0; i < count; ++i) {
+        auto values = random_floats (static_cast<size_t> (inputs), random);
+        values.resize (static_cast<size_t> (columns));
+        if (is_quantized (format)) {
+          const DTypeBlock block = dtype_block (block_type (format));
+          auto &out = blocks.emplace_back (values.size () / block.elements * block.bytes);
+          quantize_row (block_type (format), values.data (), columns, out.data ());
+        } else {
+          pack_row (format, values.data (), inputs, i, panel);
+        }
       }
-      exact_x.push_back (std::move (values));
+      if (is_quantized (format)) {
+        const std::byte *pointers[kPanelRows];
+        for (size_t i = 0; i < blocks.size (); ++i)
+          pointers[i] = blocks[i].data ();
+        pack_panel (format, pointers, count, columns, panel);
+      }
+      for (int i = 0; i < count; ++i) {
+        auto &expanded = exact_weights.emplace_back (columns);
+        kPortableKernels.expand[index_of (format)](panel, i, columns, expanded.data ());
+        if (is_quantized (format)) {
+          std::vector<float> reference (static_cast<size_t> (columns));
+          dequantize_row (block_type (format), blocks[static_cast<size_t> (i)].data (), columns,
+                          reference.data ());
+          EXPECT_EQ (expanded, reference) << "row " << first + i << " of " << format_name (format);
+        }
+      }
     }
+    std::vector<std::vector<float>> x;
+    for (int token = 0; token < tokens; ++token)
+      x.push_back (random_floats (static_cast<size_t> (inputs), random));
+    for (const KernelTable *table : kernel_tables ())
+      add_input (activations_of (*table, format), x);
     bias = random_floats (static_cast<size_t> (rows), random);
     before = random_floats (static_cast<size_t> (rows * tokens), random);
+  }
+
+  // Every kind stands for the same numbers.
+  void add_input (Activations kind, std::vector<std::vector<float>> values)
+  {
+    Input &input = encoded[static_cast<size_t> (kind)];
+    if (input.row_bytes > 0)
+      return;
+    input.row_bytes = kind == Activations::kFloat ? sizeof (float) * static_cast<size_t> (columns)
+                                                  : activation_bytes (kind, columns);
+    input.rows = Memory (input.row_bytes * values.size ());
+    std::byte *out = input.rows.data ();
+    for (auto &row : values) {
+      if (kind == Activations::kFloat) {
+        row.resize (static_cast<size_t> (columns));
+        std::memcpy (out, row.data (), input.row_bytes);
+      } else {
+        kPortableKernels.quantize[static_cast<size_t> (kind)](row.data (), static_cast<int> (row.size ()),
+                                                              columns, out);
+        row = decode (kind, out, columns);
+      }
+      out += input.row_bytes;
+    }
+    if (exact_x.empty ())
+      exact_x = values;
+    EXPECT_EQ (values, exact_x) << format_name (format) << ", kind " << static_cast<int> (kind);
+  }
+
+  const Input &input_of (const KernelTable &table) const
+  {
+    return encoded[static_cast<size_t> (activations_of (table, format))];
   }
 
   // Tokens [first, first + count) of rows [0, row_count).
@@ -79,11 +152,12 @@ struct Problem {
     std::vector<float> scratch (static_cast<size_t> (columns));
     LinearArgs args;
     args.weights = weights.data ();
-    args.row_bytes = row_bytes;
+    args.panel_bytes = panel_bytes;
     args.rows = row_count;
     args.columns = columns;
-    args.x = x.data () + static_cast<size_t> (first) * x_row_bytes;
-    args.x_row_bytes = x_row_bytes;
+    const Input &input = input_of (table);
+    args.x = input.rows.data () + static_cast<size_t> (first) * input.row_bytes;
+    args.x_row_bytes = input.row_bytes;
     args.tokens = count;
     args.bias = bias.data ();
     args.y = y_rows.data ();
@@ -104,19 +178,33 @@ struct Problem {
 
   Format format;
   int rows, columns, tokens;
-  size_t row_bytes = 0, x_row_bytes = 0;
-  Memory weights, x;
+  size_t panel_bytes = 0;
+  Memory weights;
+  std::array<Input, kActivations> encoded; ///< x, by kind
   std::vector<std::vector<float>> exact_weights, exact_x;
   std::vector<float> bias, before;
 };
 
-constexpr Format kAllFormats[] = {Format::kF32, Format::kF16, Format::kBF16, Format::kInt8};
+constexpr Format kAllFormats[] = {Format::kF32, Format::kF16, Format::kBF16, Format::kQ8,
+                                  Format::kQ4,  Format::kQ4K, Format::kQ6K};
+constexpr Activations kAllActivations[] = {Activations::kWide32, Activations::kByte32, Activations::kByte256};
+
+// Also says which ones the others are about.
+TEST (Kernels, portable_ones_come_first_and_the_best_last)
+{
+  std::cout << "instruction sets:";
+  for (const KernelTable *table : kernel_tables ())
+    std::cout << " " << table->name;
+  std::cout << "\n";
+  EXPECT_EQ (kernel_tables ().front (), &kPortableKernels);
+  EXPECT_EQ (kernel_tables ().back (), kernels_of (CpuOptions::Isa::kAuto));
+}
 
 TEST (Kernels, products_are_those_of_double_precision)
 {
   for (const KernelTable *table : kernel_tables ()) {
     for (const Format format : kAllFormats) {
-      for (const int inputs : {1, 20, 32, 100, 515}) {
+      for (const int inputs : {1, 20, 32, 100, 515, 1024}) {
         const Problem problem (format, 29, inputs, 7, kSeed);
         for (const bool accumulate : {false, true}) {
           const auto y = problem.run (*table, 0, 7, 29, accumulate);
@@ -160,31 +248,95 @@ TEST (Kernels, a_product_has_the_same_bits_in_every_tile)
   }
 }
 
+TEST (Kernels, products_of_panels_have_the_same_bits_on_every_instruction_set)
+{
+  for (const Format format : kAllFormats) {
+    if (!is_quantized (format))
+      continue;
+    for (const int inputs : {32, 300, 1024, 3072}) {
+      const Problem problem (format, 21, inputs, 17, kSeed + 7);
+      const auto expected = problem.run (kPortableKernels, 0, 17, 21, true);
+      for (const KernelTable *table : kernel_tables ())
+        EXPECT_EQ (problem.run (*table, 0, 17, 21, true), expected)
+            << table->name << ", " << format_name (format) << ", " << inputs << " inputs";
+    }
+  }
+}
+
+// The largest integers of weights and activations must not leave the instructions' range.
+TEST (Kernels, products_of_the_largest_integers_are_exact)
+{
+  constexpr int kInputs = 512;
+  for (const Format format : kAllFormats) {
+    if (!is_quantized (format))
+      continue;
+    const DTypeBlock block = dtype_block (block_type (format));
+    for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
+      std::vector<std::byte> row (kInputs / block.elements * block.bytes, std::byte (fill));
+      for (size_t at = 0; at < row.size (); at += block.bytes) { // scales that are numbers: 1
+        const uint16_t one = f32_to_f16 (1);
+        std::memcpy (&row[at + (format == Format::kQ6K ? block.bytes - 2 : 0)], &one, sizeof one);
+        if (format == Format::kQ4K)
+          std::memcpy (&row[at + 2], &one, sizeof one);
+      }
+      Memory panel (panel_bytes (format, kInputs));
+      const std::byte *rows[kPanelRows];
+      std::fill (std::begin (rows), std::end (rows), row.data ());
+      pack_panel (format, rows, kPanelRows, kInputs, panel.data ());
+      std::vector<float> weights (kInputs);
+      dequantize_row (block_type (format), row.data (), kInputs, weights.data ());
+      for (const float value : {127.0f, -127.0f}) {
+        const std::vector<float> x (kInputs, value);
+        double expected = 0;
+        for (const float weight : weights)
+          expected += static_cast<double> (weight) * value;
+        for (const KernelTable *table : kernel_tables ()) {
+          const Activations kind = activations_of (*table, format);
+          Memory input (activation_bytes (kind, kInputs));
+          kPortableKernels.quantize[static_cast<size_t> (kind)](x.data (), kInputs, kInputs, input.data ());
+          float out[kPanelRows] = {};
+          float *y = out;
+          LinearArgs args{};
+          args.weights = panel.data ();
+          args.panel_bytes = panel_bytes (format, kInputs);
+          args.rows = kPanelRows;
+          args.columns = kInputs;
+          args.x = input.data ();
+          args.x_row_bytes = activation_bytes (kind, kInputs);
+          args.tokens = 1;
+          args.y = &y;
+          table->linear[index_of (format)](args);
+          for (const float sum : out)
+            EXPECT_NEAR (sum, expected, std::fabs (expected) * 1e-6)
+                << table->name << ", " << format_name (format) << ", bytes of " << fill;
+        }
+      }
+    }
+  }
+}
+
 TEST (Kernels, expanded_rows_are_the_stored_values)
 {
   std::mt19937 random (kSeed + 2);
   const auto values = random_floats (77, random);
-  const int columns = padded (77);
   for (const KernelTable *table : kernel_tables ()) {
-    for (const Format format : kAllFormats) {
-      Memory row (row_bytes (format, columns));
-      pack_row (format, values.data (), 77, columns, row.data ());
+    for (const Format format : {Format::kF32, Format::kF16, Format::kBF16}) {
+      const int columns = padded_columns (format, 77);
+      Memory panel (panel_bytes (format, columns));
+      pack_row (format, values.data (), 77, 5, panel.data ());
       std::vector<float> out (static_cast<size_t> (columns), 5.0f);
-      table->expand[static_cast<int> (format)](row.data (), columns, out.data ());
+      table->expand[index_of (format)](panel.data (), 5, columns, out.data ());
       for (int i = 0; i < columns; ++i) {
-        const float value = i < 77 ? values[i] : 0.0f;
+        const float value = i < 77 ? values[static_cast<size_t> (i)] : 0.0f;
         switch (format) {
-        case Format::kF32:
-          EXPECT_EQ (out[i], value);
-          break;
         case Format::kF16:
-          EXPECT_EQ (out[i], f16_to_f32 (f32_to_f16 (value)));
+          EXPECT_EQ (out[static_cast<size_t> (i)], f16_to_f32 (f32_to_f16 (value)));
           break;
         case Format::kBF16:
-          EXPECT_EQ (out[i], bf16_to_f32 (f32_to_bf16 (value)));
+          EXPECT_EQ (out[static_cast<size_t> (i)], bf16_to_f32 (f32_to_bf16 (value)));
           break;
-        case Format::kInt8:
-          EXPECT_NEAR (out[i], value, 4.0 / 127 / 2) << "half a step of the largest of its group";
+        default:
+          EXPECT_EQ (out[static_cast<size_t> (i)], value);
           break;
         }
       }
@@ -192,24 +344,56 @@ TEST (Kernels, expanded_rows_are_the_stored_values)
   }
 }
 
-TEST (Kernels, quantization_rounds_to_the_nearest_step_and_zeros_stay_zero)
+TEST (Kernels, activations_round_to_the_nearest_step_and_zeros_stay_zero)
 {
   std::mt19937 random (kSeed + 3);
   for (const KernelTable *table : kernel_tables ()) {
-    for (const int count : {1, 31, 32, 33, 64, 91}) {
-      auto values = random_floats (static_cast<size_t> (count), random);
-      if (count == 64)
-        std::fill (values.begin () + 32, values.end (), 1e-38f); // its inverse would be infinite
-      const int columns = padded (count);
-      Memory row (row_bytes (Format::kInt8, columns));
-      table->quantize_row (values.data (), count, columns, row.data ());
-      const auto *steps = reinterpret_cast<const int8_t *> (row.data ());
-      const auto *scales = reinterpret_cast<const float *> (row.data () + columns);
-      for (int i = 0; i < columns; ++i) {
-        const float value = i < count ? values[static_cast<size_t> (i)] : 0.0f;
-        EXPECT_GE (steps[i], -127);
-        EXPECT_NEAR (steps[i] * scales[i / kGroup], value, scales[i / kGroup] * 0.5001f + 1e-37f)
-            << table->name << ", element " << i << " of " << count;
+    for (const Activations kind : kAllActivations) {
+      const int group = kind == Activations::kByte256 ? kSuperBlock : kGroup;
+      for (const int count : {1, 31, 32, 33, 64, 91, 300}) {
+        auto values = random_floats (static_cast<size_t> (count), random);
+        if (count == 64)
+          std::fill (values.begin () + 32, values.end (), 1e-38f); // its inverse would be infinite
+        const int columns =
+            static_cast<int> (round_up (static_cast<size_t> (count), static_cast<size_t> (group)));
+        const size_t bytes = activation_bytes (kind, columns);
+        Memory row (bytes), expected (bytes);
+        table->quantize[static_cast<size_t> (kind)](values.data (), count, columns, row.data ());
+        kPortableKernels.quantize[static_cast<size_t> (kind)](values.data (), count, columns,
+                                                              expected.data ());
+        EXPECT_EQ (std::memcmp (row.data (), expected.data (), bytes), 0)
+            << table->name << ", kind " << static_cast<int> (kind) << ", " << count << " values";
+        const auto decoded = decode (kind, row.data (), columns);
+        for (int begin = 0; begin < columns; begin += group) {
+          float largest = 0;
+          for (int i = begin; i < std::min (count, begin + group); ++i)
+            largest = std::max (largest, std::fabs (values[static_cast<size_t> (i)]));
+          for (int i = begin; i < begin + group; ++i)
+            EXPECT_NEAR (decoded[static_cast<size_t> (i)], i < count ? values[static_cast<size_t> (i)] : 0.0f,
+                         largest / 127 * 0.5001f + 1e-37f)
+                << table->name << ", kind " << static_cast<int> (kind) << ", element " << i << " of "
+                << count;
+        }
+      }
+    }
+  }
+}
+
+// A number that is none must not turn into one on its way.
+TEST (Kernels, activations_that_are_not_finite_stay_so)
+{
+  for (const KernelTable *table : kernel_tables ()) {
+    for (const float bad : {NAN, INFINITY, -INFINITY}) {
+      for (const Format format : kAllFormats) {
+        if (!is_quantized (format))
+          continue;
+        Problem problem (format, 8, 512, 1, kSeed + 8);
+        std::vector<float> values (512, 0.5f);
+        values[300] = bad;
+        table->quantize[static_cast<size_t> (activations_of (*table, format))](
+            values.data (), 512, 512, problem.input_of (*table).rows.data ());
+        for (const float y : problem.run (*table, 0, 1, 8, false))
+          EXPECT_TRUE (std::isnan (y)) << table->name << ", " << format_name (format) << ", " << bad;
       }
     }
   }

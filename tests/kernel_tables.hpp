@@ -1,12 +1,10 @@
 // What tests of kernels share: the tables this host can run, and random numbers.
 #pragma once
 
-#include "engine/backend/backend.hpp"
-#include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/instruction_sets.hpp"
 
 #include <algorithm>
 #include <random>
-#include <stdexcept>
 #include <vector>
 
 namespace millrace::testing
@@ -15,15 +13,9 @@ namespace millrace::testing
 inline std::vector<const cpu::KernelTable *>
 kernel_tables ()
 {
-  std::vector<const cpu::KernelTable *> tables = {&cpu::kPortableKernels};
-#if defined(__x86_64__) || defined(__i386__)
-  try {
-    create_cpu_backend ({.threads = 1, .isa = CpuOptions::Isa::kAvx2});
-    tables.push_back (&cpu::kAvx2Kernels);
-  } catch (const std::invalid_argument &) {
-    // not on this host: portable alone
-  }
-#endif
+  std::vector<const cpu::KernelTable *> tables;
+  for (const CpuOptions::Isa isa : cpu::host_isas ())
+    tables.push_back (cpu::kernels_of (isa));
   return tables;
 }
 

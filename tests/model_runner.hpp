@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/backend/backend.hpp"
+#include "engine/backend/cpu/instruction_sets.hpp"
 #include "engine/kv/block_pool.hpp"
 #include "engine/model/config.hpp"
 #include "engine/model/decoder.hpp"
@@ -14,7 +15,6 @@
 #include <memory>
 #include <numeric>
 #include <span>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -41,23 +41,16 @@ load_runnable (const std::filesystem::path &folder, WeightFormat weights = Weigh
 }
 
 /// The instruction sets this host can run.
-inline std::vector<CpuOptions::Isa>
-host_isas ()
-{
-  std::vector<CpuOptions::Isa> isas = {CpuOptions::Isa::kPortable};
-  try {
-    create_cpu_backend ({.threads = 1, .isa = CpuOptions::Isa::kAvx2});
-    isas.push_back (CpuOptions::Isa::kAvx2);
-  } catch (const std::invalid_argument &) {
-    // not on this host: portable alone
-  }
-  return isas;
-}
+using cpu::host_isas;
 
 inline const char *
 isa_name (CpuOptions::Isa isa)
 {
-  return isa == CpuOptions::Isa::kPortable ? "portable" : isa == CpuOptions::Isa::kAvx2 ? "avx2" : "auto";
+  for (const cpu::InstructionSet &set : cpu::instruction_sets ()) {
+    if (set.isa == isa)
+      return set.name;
+  }
+  return "auto";
 }
 
 constexpr std::array<KvType, kKvTypes> kAllKvTypes = {KvType::kF32, KvType::kF16, KvType::kBF16, KvType::kQ8,

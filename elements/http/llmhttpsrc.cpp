@@ -245,7 +245,9 @@ open (LlmHttpSrc *self)
   GST_OBJECT_UNLOCK (self);
   const auto model = millrace::element_model (LLM_ELEMENT (self));
   const bool opened = millrace::guarded (GST_ELEMENT (self), [&] {
-    auto name = model->directory.filename ().string ();
+    auto name =
+        (model->directory.extension () == ".gguf" ? model->directory.stem () : model->directory.filename ())
+            .string ();
     if (name.empty ())
       name = model->directory.parent_path ().filename ().string ();
     self->state.service.emplace (millrace::resolve (settings, name), model, *self->pipeline);

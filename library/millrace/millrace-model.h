@@ -17,7 +17,9 @@ G_BEGIN_DECLS
  * @MILLRACE_WEIGHTS_F32: 32-bit floats
  * @MILLRACE_WEIGHTS_F16: IEEE half precision
  * @MILLRACE_WEIGHTS_BF16: bfloat16
- * @MILLRACE_WEIGHTS_INT8: 8-bit integers, one scale per group of 32, quantized while loading
+ * @MILLRACE_WEIGHTS_INT8: 8-bit integers, one scale per group of 32 (GGUF's Q8_0), quantized while loading
+ * @MILLRACE_WEIGHTS_INT4: 4-bit integers in blocks of 256 (GGUF's Q4_K), embedding and head 6 bits (Q6_K), quantized while
+ *   loading; rows that are not made of 256s: Q4_0 and Q8_0
  *
  * How a model's matrices are held in memory.
  */
@@ -27,6 +29,7 @@ typedef enum {
   MILLRACE_WEIGHTS_F16,
   MILLRACE_WEIGHTS_BF16,
   MILLRACE_WEIGHTS_INT8,
+  MILLRACE_WEIGHTS_INT4,
 } MillraceWeights;
 
 GType millrace_weights_get_type (void);

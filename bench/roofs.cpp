@@ -1,0 +1,111 @@
+#include "bench/roofs.hpp"
+
+#include "bench/measure.hpp"
+#include "engine/tensor/thread_pool.hpp"
+
+#include <atomic>
+#include <barrier>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <sys/mman.h>
+#include <thread>
+
+namespace millrace::bench
+{
+
+namespace
+{
+
+constexpr size_t kReadBytes = size_t{256} << 20; ///< far more than any cache
+constexpr size_t kHugePage = size_t{2} << 20;
+constexpr int64_t kRounds = 10'000'000; ///< some 20 ms
+constexpr int kPasses = 25;
+
+uint64_t
+read_portable (const std::byte *data, size_t bytes)
+{
+  uint64_t sums[8] = {};
+  for (size_t i = 0; i < bytes; i += sizeof sums) {
+    uint64_t values[8];
+    std::memcpy (values, data + i, sizeof values);
+    for (size_t lane = 0; lane < 8; lane++)
+      sums[lane] += values[lane];
+  }
+  return sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6] + sums[7];
+}
+
+RoofLoops
+loops ()
+{
+#if defined(__x86_64__) || defined(__i386__)
+  if (__builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma"))
+    return kAvx2RoofLoops;
+#endif
+  return {read_portable, nullptr, nullptr, 0, 0};
+}
+
+std::atomic<uint64_t> kept; ///< results go here, so that they are computed
+
+/// The shortest time, in seconds, in which every thread ran `work (thread)` once.
+double
+best_seconds (int threads, FunctionRef<uint64_t (int thread)> work)
+{
+  std::barrier all (threads);
+  double best = 0;
+  const auto run = [&] (int thread) {
+    for (int pass = 0; pass < kPasses; pass++) {
+      all.arrive_and_wait ();
+      const auto begin = std::chrono::steady_clock::now ();
+      kept += work (thread);
+      all.arrive_and_wait ();
+      const double seconds = seconds_since (begin);
+      if (thread == 0 && (pass == 0 || seconds < best))
+        best = seconds;
+    }
+  };
+  std::vector<std::jthread> others;
+  for (int thread = 1; thread < threads; thread++)
+    others.emplace_back (run, thread);
+  run (0);
+  others.clear ();
+  return best;
+}
+
+struct Free {
+  void operator() (std::byte *data) const { std::free (data); }
+};
+
+} // namespace
+
+Roofs
+measure_roofs (int threads)
+{
+  const RoofLoops best = loops ();
+  Roofs roofs{.threads = threads};
+  const auto count = static_cast<double> (threads);
+  if (best.int8) {
+    const double seconds = best_seconds (threads, [&] (int) { return best.int8 (kRounds); });
+    roofs.int8_gmac_per_s = count * static_cast<double> (kRounds) * best.int8_macs / seconds / 1e9;
+  }
+  if (best.float32) {
+    const double seconds = best_seconds (threads, [&] (int) { return best.float32 (kRounds); });
+    roofs.float32_gmac_per_s = count * static_cast<double> (kRounds) * best.float32_macs / seconds / 1e9;
+  }
+
+  const size_t bytes = kReadBytes * static_cast<size_t> (threads);
+  const std::unique_ptr<std::byte, Free> data (
+      static_cast<std::byte *> (std::aligned_alloc (kHugePage, bytes)));
+  if (!data)
+    throw std::bad_alloc ();
+  madvise (data.get (), bytes, MADV_HUGEPAGE);
+  std::memset (data.get (), 1, bytes);
+  const double seconds = best_seconds (threads, [&] (int thread) {
+    return best.read (data.get () + kReadBytes * static_cast<size_t> (thread), kReadBytes);
+  });
+  roofs.read_gb_per_s = static_cast<double> (bytes) / seconds / 1e9;
+  return roofs;
+}
+
+} // namespace millrace::bench

@@ -1,0 +1,35 @@
+// What this machine can do at most, measured with all threads at once: what benchmarks are held against.
+//
+// Virtual machines promise little: figures are the best of several passes, each between two barriers, and hold for the
+// clock of that moment.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace millrace::bench
+{
+
+struct Roofs {
+  int threads = 0;
+  double read_gb_per_s = 0;      ///< memory read in order, 10⁹ bytes
+  double int8_gmac_per_s = 0;    ///< 10⁹ multiply-adds of 8-bit integers into 16 bits; 0: no AVX2
+  double float32_gmac_per_s = 0; ///< 10⁹ fused multiply-adds of float32; 0: no AVX2
+};
+
+/// Takes a second or two and 256 MiB for each thread. Throws std::bad_alloc.
+Roofs measure_roofs (int threads);
+
+/// One thread's loops. Reads `bytes` (a multiple of 4096) and returns something of what it read.
+struct RoofLoops {
+  uint64_t (*read) (const std::byte *data, size_t bytes);
+  uint64_t (*int8) (int64_t rounds);    ///< null: not measured
+  uint64_t (*float32) (int64_t rounds); ///< null: not measured
+  int int8_macs, float32_macs;          ///< of one round
+};
+
+#if defined(__x86_64__) || defined(__i386__)
+extern const RoofLoops kAvx2RoofLoops;
+#endif
+
+} // namespace millrace::bench
