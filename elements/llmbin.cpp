@@ -30,9 +30,9 @@ struct LlmBinClass {
 
 G_DEFINE_TYPE (LlmBin, llm_bin, GST_TYPE_BIN)
 
-enum { PROP_0, PROP_MODEL, PROP_WEIGHTS, PROP_THREADS };
+enum { PROP_0, PROP_MODEL, PROP_WEIGHTS, PROP_THREADS, PROP_WEIGHT_CACHE, PROP_LOCK_MEMORY };
 
-// The tokenizer owns the model: its three properties are the bin's.
+// The tokenizer owns the model: its properties are the bin's.
 static void
 llm_bin_set_property (GObject *object, guint, const GValue *value, GParamSpec *spec)
 {
@@ -106,6 +106,17 @@ llm_bin_class_init (LlmBinClass *klass)
                                    g_param_spec_uint ("threads", "Threads",
                                                       "Threads of computation; 0: the usable cores", 0, 1024,
                                                       0, flags));
+  g_object_class_install_property (
+      object_class, PROP_WEIGHT_CACHE,
+      g_param_spec_string ("weight-cache", "Weight cache",
+                           "Folder where packed weights are kept, so that the next start maps them; "
+                           "\"model\": the model's own folder; unset: none are kept",
+                           nullptr, flags));
+  g_object_class_install_property (
+      object_class, PROP_LOCK_MEMORY,
+      g_param_spec_boolean ("lock-memory", "Lock memory",
+                            "Keep the weights in RAM; an error when RLIMIT_MEMLOCK does not allow it", FALSE,
+                            flags));
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);
   gst_element_class_set_static_metadata (element_class, "LLM generator", "Filter/LLM/Bin",

@@ -8,7 +8,7 @@ struct LlmElementPrivate {
 
 G_DEFINE_ABSTRACT_TYPE_WITH_PRIVATE (LlmElement, llm_element, GST_TYPE_ELEMENT)
 
-enum { PROP_0, PROP_MODEL, PROP_WEIGHTS, PROP_THREADS };
+enum { PROP_0, PROP_MODEL, PROP_WEIGHTS, PROP_THREADS, PROP_WEIGHT_CACHE, PROP_LOCK_MEMORY };
 
 static millrace::ModelHolder &
 holder_of (LlmElement *self)
@@ -33,6 +33,14 @@ llm_element_set_property (GObject *object, guint id, const GValue *value, GParam
   case PROP_THREADS:
     holder.threads = g_value_get_uint (value);
     break;
+  case PROP_WEIGHT_CACHE: {
+    const char *folder = g_value_get_string (value);
+    holder.weight_cache = folder ? folder : "";
+    break;
+  }
+  case PROP_LOCK_MEMORY:
+    holder.lock_memory = g_value_get_boolean (value);
+    break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
   }
@@ -53,6 +61,12 @@ llm_element_get_property (GObject *object, guint id, GValue *value, GParamSpec *
     break;
   case PROP_THREADS:
     g_value_set_uint (value, holder.threads);
+    break;
+  case PROP_WEIGHT_CACHE:
+    g_value_set_string (value, holder.weight_cache.empty () ? nullptr : holder.weight_cache.c_str ());
+    break;
+  case PROP_LOCK_MEMORY:
+    g_value_set_boolean (value, holder.lock_memory);
     break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
@@ -127,6 +141,19 @@ llm_element_class_init (LlmElementClass *klass)
       g_param_spec_uint ("threads", "Threads",
                          "Threads of computation for the model this element opens; 0: the usable cores", 0,
                          1024, 0, flags));
+  g_object_class_install_property (
+      object_class, PROP_WEIGHT_CACHE,
+      g_param_spec_string (
+          "weight-cache", "Weight cache",
+          "Folder where the packed weights of the model this element opens are kept, so that "
+          "the next start maps them; \"model\": the model's own folder; unset: none are kept",
+          nullptr, flags));
+  g_object_class_install_property (
+      object_class, PROP_LOCK_MEMORY,
+      g_param_spec_boolean ("lock-memory", "Lock memory",
+                            "Keep the weights of the model this element opens in RAM; an error when "
+                            "RLIMIT_MEMLOCK does not allow it",
+                            FALSE, flags));
   gst_type_mark_as_plugin_api (MILLRACE_TYPE_WEIGHTS, static_cast<GstPluginAPIFlags> (0));
   gst_type_mark_as_plugin_api (LLM_TYPE_ELEMENT, static_cast<GstPluginAPIFlags> (0));
 }

@@ -165,6 +165,17 @@ find_model (const std::string &name)
   return given;
 }
 
+MillraceModel *
+open_model (const std::string &name, const ModelOptions &options, GError **error)
+{
+  try {
+    return wrap_model (Model::open (find_model (name), options));
+  } catch (const std::exception &problem) {
+    g_set_error (error, MILLRACE_ERROR, MILLRACE_ERROR_LOAD, "%s", problem.what ());
+    return nullptr;
+  }
+}
+
 } // namespace millrace
 
 /**
@@ -198,15 +209,37 @@ MillraceModel *
 millrace_model_open (const char *path, MillraceWeights weights, guint threads, GError **error)
 {
   g_return_val_if_fail (path, nullptr);
-  try {
-    millrace::ModelOptions options;
-    options.weights = static_cast<millrace::WeightFormat> (weights);
-    options.cpu.threads = static_cast<int> (MIN (threads, 1024u));
-    return millrace::wrap_model (millrace::Model::open (millrace::find_model (path), options));
-  } catch (const std::exception &problem) {
-    g_set_error (error, MILLRACE_ERROR, MILLRACE_ERROR_LOAD, "%s", problem.what ());
-    return nullptr;
-  }
+  return millrace_model_open_full (path, weights, threads, nullptr, FALSE, error);
+}
+
+/**
+ * millrace_model_open_full:
+ * @path: a folder with config.json, safetensors and tokenizer.json, a GGUF file, or a name for millrace_find_model()
+ * @weights: how to hold the matrices
+ * @threads: lanes of computation, 0 for the usable cores
+ * @weight_cache: (nullable): folder where packed weights are kept for the next start, `model` for the model's own
+ *   folder, %NULL for none. Trouble with it is logged and costs only the saving.
+ * @lock_memory: keep the weights in RAM; an error when the process may not lock so much
+ * @error: return location for a #GError of %MILLRACE_ERROR
+ *
+ * Opens a model; blocks while it loads. Any thread.
+ *
+ * Returns: (transfer full) (nullable): the model, or %NULL on error
+ */
+MillraceModel *
+millrace_model_open_full (const char *path, MillraceWeights weights, guint threads, const char *weight_cache,
+                          gboolean lock_memory, GError **error)
+{
+  g_return_val_if_fail (path, nullptr);
+  millrace::ModelOptions options;
+  options.weights = static_cast<millrace::WeightFormat> (weights);
+  options.cpu.threads = static_cast<int> (MIN (threads, 1024u));
+  options.weight_cache = weight_cache ? weight_cache : "";
+  options.lock_memory = lock_memory != FALSE;
+  MillraceModel *self = millrace::open_model (path, options, error);
+  if (const std::string warning = self ? self->model->compiled->load_warning () : ""; !warning.empty ())
+    GST_WARNING_OBJECT (self, "%s", warning.c_str ());
+  return self;
 }
 
 /**

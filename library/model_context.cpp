@@ -1,5 +1,7 @@
 #include "library/model_context.hpp"
 
+#include "library/model.hpp"
+
 GST_DEBUG_CATEGORY_STATIC (llm_context_debug);
 #define GST_CAT_DEFAULT llm_context_debug
 
@@ -33,14 +35,26 @@ drop_model (ModelHolder &holder)
   holder.model = nullptr;
 }
 
+static ModelOptions
+options_of (GstElement *element, const ModelHolder &holder)
+{
+  ModelOptions options;
+  GST_OBJECT_LOCK (element);
+  options.weights = static_cast<WeightFormat> (holder.weights);
+  options.cpu.threads = static_cast<int> (holder.threads);
+  options.weight_cache = holder.weight_cache;
+  options.lock_memory = holder.lock_memory;
+  GST_OBJECT_UNLOCK (element);
+  return options;
+}
+
 static bool
-open_into (GstElement *element, ModelHolder &holder, const std::string &path, MillraceWeights weights,
-           guint threads)
+open_into (GstElement *element, ModelHolder &holder, const std::string &path)
 {
   // Not under holder.mutex: opening takes long and posts messages. Two askers at once are possible only
   // before the pipeline runs; the first to finish wins.
   GError *error = nullptr;
-  auto model = Ref<MillraceModel>::adopt (millrace_model_open (path.c_str (), weights, threads, &error));
+  auto model = Ref<MillraceModel>::adopt (open_model (path, options_of (element, holder), &error));
   if (!model) {
     GST_ELEMENT_ERROR (element, RESOURCE, NOT_FOUND, ("%s", error->message), ("model=%s", path.c_str ()));
     g_clear_error (&error);
@@ -52,6 +66,8 @@ open_into (GstElement *element, ModelHolder &holder, const std::string &path, Mi
       holder.model = std::move (model);
     model = holder.model;
   }
+  if (const std::string warning = engine_model (model.get ())->compiled->load_warning (); !warning.empty ())
+    GST_ELEMENT_WARNING (element, RESOURCE, WRITE, ("%s", warning.c_str ()), ("model=%s", path.c_str ()));
   g_autofree char *description = millrace_model_describe (model.get ());
   GST_INFO_OBJECT (element, "opened %s: %s", path.c_str (), description);
   auto context = Ref<GstContext>::adopt (millrace_model_to_context (model.get ()));
@@ -64,11 +80,9 @@ open_own (GstElement *element, ModelHolder &holder, bool &has_path)
 {
   GST_OBJECT_LOCK (element);
   const std::string path = holder.path;
-  const MillraceWeights weights = holder.weights;
-  const guint threads = holder.threads;
   GST_OBJECT_UNLOCK (element);
   has_path = !path.empty ();
-  return has_path && open_into (element, holder, path, weights, threads);
+  return has_path && open_into (element, holder, path);
 }
 
 // True when a neighbour answered; `failed` when one has a model that does not open.
@@ -125,12 +139,8 @@ ensure_model (GstElement *element, ModelHolder &holder)
   if (current_model (holder))
     return true;
 
-  GST_OBJECT_LOCK (element);
-  const MillraceWeights weights = holder.weights;
-  const guint threads = holder.threads;
-  GST_OBJECT_UNLOCK (element);
   g_autofree char *path = millrace_find_model (kDefaultModel);
-  return open_into (element, holder, path, weights, threads);
+  return open_into (element, holder, path);
 }
 
 void

@@ -21,6 +21,8 @@ struct ModelHolder {
   std::string path;
   MillraceWeights weights = MILLRACE_WEIGHTS_AUTO;
   guint threads = 0;
+  std::string weight_cache;
+  bool lock_memory = false;
 
   std::mutex mutex;
   Ref<MillraceModel> model;

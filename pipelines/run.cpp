@@ -17,12 +17,13 @@ namespace
 struct RunOptions {
   char *model = nullptr;
   char *weights = nullptr;
+  char *weight_cache = nullptr;
   int threads = 0;
   int max_tokens = 256;
   double temperature = 0;
   gint64 seed = 0;
   char *system = nullptr;
-  gboolean chat = FALSE, jsonl = FALSE, print_pipeline = FALSE, stats = FALSE;
+  gboolean lock_memory = FALSE, chat = FALSE, jsonl = FALSE, print_pipeline = FALSE, stats = FALSE;
 };
 
 std::string
@@ -35,6 +36,10 @@ pipeline_string (const RunOptions &options)
     text += " weights=" + quoted_value (options.weights);
   if (options.threads)
     text += " threads=" + std::to_string (options.threads);
+  if (options.weight_cache)
+    text += " weight-cache=" + quoted_value (options.weight_cache);
+  if (options.lock_memory)
+    text += " lock-memory=true";
   text += " prompt::max-tokens=" + std::to_string (options.max_tokens);
   if (options.temperature != 0)
     text += " prompt::temperature=" + number_value (options.temperature) +
@@ -69,6 +74,9 @@ command_run (int argc, char **argv)
       {"weights", 0, 0, G_OPTION_ARG_STRING, &options.weights, "auto, f32, f16, bf16, int8 or int4",
        "FORMAT"},
       {"threads", 't', 0, G_OPTION_ARG_INT, &options.threads, "Threads (default: usable cores)", "N"},
+      {"weight-cache", 0, 0, G_OPTION_ARG_FILENAME, &options.weight_cache,
+       "Keep packed weights there for the next start; model: beside the model", "FOLDER"},
+      {"lock-memory", 0, 0, G_OPTION_ARG_NONE, &options.lock_memory, "Keep the weights in RAM", nullptr},
       {"max-tokens", 'n', 0, G_OPTION_ARG_INT, &options.max_tokens,
        "Tokens to generate at most (default: 256)", "N"},
       {"temperature", 0, 0, G_OPTION_ARG_DOUBLE, &options.temperature, "0: greedy (default)", "T"},
@@ -106,6 +114,7 @@ command_run (int argc, char **argv)
   }
   g_free (options.model);
   g_free (options.weights);
+  g_free (options.weight_cache);
   g_free (options.system);
   return result;
 }

@@ -31,6 +31,8 @@ options ()
        "PATH"},
       {"weights", 0, Option::kSource, "weights", "auto, f32, f16, bf16, int8 or int4", "FORMAT"},
       {"threads", 't', Option::kSource, "threads", "Threads of computation (default: usable cores)", "N"},
+      {"weight-cache", 0, Option::kSource, "weight-cache",
+       "Keep packed weights there for the next start; model: beside the model", "FOLDER"},
       {"address", 'a', Option::kSource, "address",
        "IP address to listen on (default: 127.0.0.1; 0.0.0.0: all)", "IP"},
       {"port", 'p', Option::kSource, "port", "TCP port (default: 8080; 0: any)", "PORT"},
@@ -69,7 +71,7 @@ options ()
 }
 
 std::string
-pipeline_string (const std::vector<Option> &all, bool quiet, bool log_bodies)
+pipeline_string (const std::vector<Option> &all, bool quiet, bool log_bodies, bool lock_memory)
 {
   std::string source, prompt = " model-defaults=true", scheduler = " when-full=reject";
   bool has_max_tokens = false;
@@ -84,6 +86,8 @@ pipeline_string (const std::vector<Option> &all, bool quiet, bool log_bodies)
   }
   if (!has_max_tokens)
     prompt += " max-tokens=0";
+  if (lock_memory)
+    source += " lock-memory=true";
   if (!quiet)
     source += " log-requests=true";
   if (log_bodies)
@@ -116,7 +120,7 @@ int
 command_serve (int argc, char **argv)
 {
   auto all = options ();
-  gboolean print = FALSE, quiet = FALSE, log_bodies = FALSE;
+  gboolean print = FALSE, quiet = FALSE, log_bodies = FALSE, lock_memory = FALSE;
   int drain_timeout_s = 30;
   std::vector<GOptionEntry> entries;
   for (auto &option : all)
@@ -124,6 +128,8 @@ command_serve (int argc, char **argv)
         {option.name, option.letter, 0, G_OPTION_ARG_STRING, &option.value, option.help, option.argument});
   entries.push_back ({"drain-timeout", 0, 0, G_OPTION_ARG_INT, &drain_timeout_s,
                       "Seconds that running requests have after SIGTERM (default: 30)", "S"});
+  entries.push_back (
+      {"lock-memory", 0, 0, G_OPTION_ARG_NONE, &lock_memory, "Keep the weights in RAM", nullptr});
   entries.push_back ({"quiet", 'q', 0, G_OPTION_ARG_NONE, &quiet, "No line for each request", nullptr});
   entries.push_back (
       {"log-bodies", 0, 0, G_OPTION_ARG_NONE, &log_bodies, "Prompts and all in those lines", nullptr});
@@ -141,7 +147,7 @@ command_serve (int argc, char **argv)
     std::fprintf (stderr, "error: %s\n", error ? error->message : "millrace serve takes options only");
     g_clear_error (&error);
   } else {
-    const std::string text = pipeline_string (all, quiet, log_bodies);
+    const std::string text = pipeline_string (all, quiet, log_bodies, lock_memory);
     if (print) {
       std::printf ("%s\n", text.c_str ());
       result = 0;

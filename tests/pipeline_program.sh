@@ -20,6 +20,19 @@ for options in "-n 12" "-n 12 --temperature 0.7 --seed 3" "-n 12 --chat --system
   [ -s "$work/program" ] || fail "$options: no text"
 done
 
+weights=(millrace run -m demo-draft -n 8 --weights int4 --weight-cache "$work/weights")
+"${weights[@]}" --print-pipeline | grep -q "weight-cache=\"$work/weights\"" || fail "weight-cache in the pipeline"
+for start in first second; do
+  "${weights[@]}" "def area(r):" >"$work/$start" 2>"$work/err" && [ ! -s "$work/err" ] ||
+    fail "$start start with a weight cache: $(cat "$work/err")"
+done
+cmp "$work/first" "$work/second" || fail "other text with packed weights from disk"
+truncate -s -1 "$work"/weights/demo-draft-*.packed
+"${weights[@]}" "def area(r):" >"$work/third" 2>"$work/err" || fail "damaged weight cache: $(cat "$work/err")"
+grep -q "warning: .*too short.*packed again" "$work/err" || fail "no warning of a damaged file: $(cat "$work/err")"
+cmp "$work/first" "$work/third" || fail "other text after a damaged file"
+millrace run --lock-memory --print-pipeline | grep -q "lock-memory=true" || fail "lock-memory in the pipeline"
+
 printf '{"id":"a","prompt":"import os","max_tokens":2}\n' | millrace run --jsonl - | grep -q '"id":"a"' || fail jsonl
 printf 'import os' | millrace run -n 2 - >/dev/null || fail stdin
 

@@ -14,6 +14,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
@@ -124,7 +125,12 @@ public:
   /// weights and the kernels' name. Reads all weights; computed once, by the first caller. Any thread.
   virtual std::string kv_identity () const = 0;
   virtual size_t weight_bytes () const = 0;
+  /// Reads all weights once by all threads and does nothing else: a step with one token cannot take less time. For
+  /// benchmarks; the result means nothing.
+  virtual uint64_t read_weights () const { return 0; }
   virtual std::string description () const = 0; ///< "cpu avx2+fma, bf16 weights, 2 threads"
+  /// What went wrong while loading but did not keep the model from running, for the user; empty mostly.
+  virtual std::string load_warning () const { return {}; }
   /// Throws std::bad_alloc when the memory is not there, std::invalid_argument for counts below 1.
   virtual std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const = 0;
 };
@@ -136,18 +142,22 @@ enum class WeightFormat : uint8_t {
   kBF16,
   // Norms and biases stay F32.
   kInt8, ///< 8 bits, symmetric, one float16 scale per group of 32 along the input (GGUF's Q8_0)
-  kInt4, ///< GGUF's Q4_K, embedding and head Q6_K; rows that are not made of 256s: Q4_0 and Q8_0
+  kInt4, ///< GGUF's Q4_K; embedding, head and values Q6_K; rows that are not made of 256s: Q4_0 and Q8_0
 };
 
 struct CompileOptions {
   WeightFormat weights = WeightFormat::kAuto;
+  /// A folder, made when it is missing, where packed weights are kept, so that the next compile () only maps them; empty:
+  /// nothing is kept. Trouble with it costs time, and is told by CompiledModel::load_warning ().
+  std::filesystem::path weight_cache{};
+  bool lock_memory = false; ///< weights stay in RAM: mlock(2)
 };
 
 class Backend
 {
 public:
   virtual ~Backend () = default;
-  /// Throws LoadError for missing or misshapen tensors.
+  /// Throws LoadError for missing or misshapen tensors, and when memory cannot be locked.
   virtual std::unique_ptr<CompiledModel> compile (const Program &program, const WeightFiles &files,
                                                   const CompileOptions &options) const = 0;
 };

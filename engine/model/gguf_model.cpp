@@ -112,10 +112,8 @@ open_gguf_model (const fs::path &file, const ModelOptions &options)
   if (fields.has (kTemplate))
     model->chat_template = compile_chat_template (fields.text (kTemplate), file, kTemplate);
 
-  CompileOptions compile_options;
-  compile_options.weights = options.weights;
-  model->compiled =
-      create_cpu_backend (options.cpu)->compile (build_program (model->spec), weights, compile_options);
+  model->compiled = create_cpu_backend (options.cpu)
+                        ->compile (build_program (model->spec), weights, compile_options (options, file));
   return model;
 }
 

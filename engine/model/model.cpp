@@ -24,6 +24,7 @@ namespace
 {
 
 constexpr size_t kMaxTextFileBytes = 64u << 20;
+constexpr const char *kBesideModel = "model"; ///< for ModelOptions::weight_cache
 constexpr const char *kFolderContents =
     "a model folder holds config.json, model.safetensors (or model.safetensors.index.json and its shards), "
     "and usually tokenizer.json, tokenizer_config.json and generation_config.json; a model in one file is a "
@@ -198,6 +199,21 @@ gguf_file_of (const fs::path &path)
 
 } // namespace
 
+CompileOptions
+compile_options (const ModelOptions &options, const fs::path &model)
+{
+  CompileOptions result;
+  result.weights = options.weights;
+  result.lock_memory = options.lock_memory;
+  result.weight_cache = options.weight_cache;
+  if (options.weight_cache == kBesideModel) {
+    std::error_code error;
+    const fs::path folder = fs::is_directory (model, error) ? model : model.parent_path ();
+    result.weight_cache = folder.empty () ? "." : folder;
+  }
+  return result;
+}
+
 std::shared_ptr<const ChatTemplate>
 compile_chat_template (std::string_view source, const fs::path &file, const char *field)
 {
@@ -228,10 +244,8 @@ Model::open (const fs::path &directory, const ModelOptions &options)
   model->tokenizer = load_tokenizer (directory / "tokenizer.json", model->spec.vocab);
 
   const WeightFiles files = WeightFiles::open (directory);
-  CompileOptions compile_options;
-  compile_options.weights = options.weights;
-  model->compiled =
-      create_cpu_backend (options.cpu)->compile (build_program (model->spec), files, compile_options);
+  model->compiled = create_cpu_backend (options.cpu)
+                        ->compile (build_program (model->spec), files, compile_options (options, directory));
   return model;
 }
 

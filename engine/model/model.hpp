@@ -18,6 +18,9 @@ namespace millrace
 struct ModelOptions {
   WeightFormat weights = WeightFormat::kAuto;
   CpuOptions cpu;
+  /// A folder for packed weights, see CompileOptions; "model": the folder that the model lies in.
+  std::filesystem::path weight_cache{};
+  bool lock_memory = false;
 };
 
 struct Model {

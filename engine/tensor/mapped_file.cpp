@@ -65,6 +65,8 @@ MappedFile::MappedFile (const std::filesystem::path &path)
     throw LoadError (path, "", "cannot be examined: " + reason (errno));
   if (!S_ISREG (info.st_mode))
     throw LoadError (path, "", "is not a regular file; give the path of a file");
+  modified_ns_ = info.st_mtim.tv_sec * INT64_C (1000000000) + info.st_mtim.tv_nsec;
+  permissions_ = info.st_mode & 0777;
   if (info.st_size == 0)
     return;
   if (static_cast<uint64_t> (info.st_size) > SIZE_MAX)
@@ -79,6 +81,8 @@ MappedFile::MappedFile (const std::filesystem::path &path)
 MappedFile::MappedFile (MappedFile &&other) noexcept
     : path_ (std::move (other.path_))
     , bytes_ (std::exchange (other.bytes_, {}))
+    , modified_ns_ (other.modified_ns_)
+    , permissions_ (other.permissions_)
 {
 }
 
@@ -89,6 +93,8 @@ MappedFile::operator= (MappedFile &&other) noexcept
     unmap (bytes_);
     path_ = std::move (other.path_);
     bytes_ = std::exchange (other.bytes_, {});
+    modified_ns_ = other.modified_ns_;
+    permissions_ = other.permissions_;
   }
   return *this;
 }

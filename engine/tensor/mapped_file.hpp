@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <span>
 
@@ -22,6 +23,9 @@ public:
 
   const std::filesystem::path &path () const { return path_; }
   std::span<const std::byte> bytes () const { return bytes_; }
+  /// When its contents last changed, and who may read it, when it was opened.
+  int64_t modified_ns () const { return modified_ns_; }
+  uint32_t permissions () const { return permissions_; } ///< the bits of chmod ()
 
   /// Takes the whole pages within `part` of some mapped file out of this process's memory; reading them again brings them
   /// back. For big parts that have been used up.
@@ -30,6 +34,8 @@ public:
 private:
   std::filesystem::path path_;
   std::span<const std::byte> bytes_;
+  int64_t modified_ns_ = 0;
+  uint32_t permissions_ = 0;
 };
 
 } // namespace millrace

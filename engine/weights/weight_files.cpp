@@ -81,6 +81,13 @@ WeightFiles::require (std::string_view name, const Shape &shape) const
   return *tensor;
 }
 
+std::span<const std::byte>
+WeightFiles::mapping_of (std::string_view name) const
+{
+  const auto found = file_index_.find (name);
+  return found == file_index_.end () ? std::span<const std::byte> () : files_[found->second].bytes ();
+}
+
 fs::path
 WeightFiles::file_of (std::string_view name) const
 {

@@ -10,6 +10,7 @@
 
 #include <filesystem>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -39,6 +40,12 @@ public:
   bool contains (std::string_view name) const { return file_index_.contains (name); }
   /// The file that holds a tensor (for error messages), or what was opened when there is none.
   std::filesystem::path file_of (std::string_view name) const;
+  /// The mapping that a tensor's data lie in; empty when there is no such tensor.
+  std::span<const std::byte> mapping_of (std::string_view name) const;
+  /// What was opened: a folder or a file.
+  const std::filesystem::path &path () const { return path_; }
+  /// In the order of opening: equal for equal checkpoints.
+  const std::vector<MappedFile> &files () const { return files_; }
 
   const std::map<std::string, TensorView, std::less<>> &tensors () const { return tensors_; }
 

@@ -18,7 +18,7 @@ G_BEGIN_DECLS
  * @MILLRACE_WEIGHTS_F16: IEEE half precision
  * @MILLRACE_WEIGHTS_BF16: bfloat16
  * @MILLRACE_WEIGHTS_INT8: 8-bit integers, one scale per group of 32 (GGUF's Q8_0), quantized while loading
- * @MILLRACE_WEIGHTS_INT4: 4-bit integers in blocks of 256 (GGUF's Q4_K), embedding and head 6 bits (Q6_K), quantized while
+ * @MILLRACE_WEIGHTS_INT4: 4-bit integers in blocks of 256 (GGUF's Q4_K), embedding, head and values 6 bits (Q6_K), quantized while
  *   loading; rows that are not made of 256s: Q4_0 and Q8_0
  *
  * How a model's matrices are held in memory.
@@ -39,6 +39,8 @@ GType millrace_weights_get_type (void);
 G_DECLARE_FINAL_TYPE (MillraceModel, millrace_model, MILLRACE, MODEL, GObject)
 
 MillraceModel *millrace_model_open (const char *path, MillraceWeights weights, guint threads, GError **error);
+MillraceModel *millrace_model_open_full (const char *path, MillraceWeights weights, guint threads, const char *weight_cache,
+                                         gboolean lock_memory, GError **error);
 const char *millrace_model_get_path (MillraceModel *self);
 const char *millrace_model_get_vocabulary_digest (MillraceModel *self);
 char *millrace_model_describe (MillraceModel *self);

@@ -7,8 +7,10 @@
 #include "engine/backend/cpu/context.hpp"
 #include "engine/backend/cpu/instruction_sets.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
+#include <numeric>
 #include <stdexcept>
 #include <string_view>
 
@@ -18,12 +20,13 @@ namespace millrace
 namespace cpu
 {
 
-CompiledProgram::CompiledProgram (const Program &program, const WeightFiles &files, WeightFormat format,
-                                  const KernelTable &kernels, std::shared_ptr<ThreadPool> pool)
+CompiledProgram::CompiledProgram (const Program &program, const WeightFiles &files,
+                                  const CompileOptions &options, const KernelTable &kernels,
+                                  std::shared_ptr<ThreadPool> pool)
     : program (program)
     , kernels (kernels)
     , pool (std::move (pool))
-    , weights (program, files, format, *this->pool)
+    , weights (program, files, options, *this->pool)
 {
   for (int type = 0; type < kKvTypes; ++type)
     kv[static_cast<size_t> (type)] = plan_kv (program, static_cast<KvType> (type));
@@ -49,6 +52,22 @@ public:
   }
 
   size_t weight_bytes () const override { return compiled_->weights.bytes (); }
+
+  std::string load_warning () const override { return compiled_->weights.warning (); }
+
+  uint64_t read_weights () const override
+  {
+    constexpr size_t kPartBytes = size_t{256} << 10;
+    const auto data = compiled_->weights.data ();
+    std::vector<uint64_t> sums (static_cast<size_t> (compiled_->pool->size ()));
+    compiled_->pool->run (static_cast<int> ((data.size () + kPartBytes - 1) / kPartBytes),
+                          [&] (int part, int lane) {
+                            const auto some = data.subspan (static_cast<size_t> (part) * kPartBytes);
+                            sums[static_cast<size_t> (lane)] +=
+                                compiled_->kernels.read (some.data (), std::min (kPartBytes, some.size ()));
+                          });
+    return std::accumulate (sums.begin (), sums.end (), uint64_t{0});
+  }
 
   std::string description () const override
   {
@@ -88,7 +107,7 @@ public:
                                           const CompileOptions &options) const override
   {
     return std::make_unique<Model> (
-        std::make_shared<const CompiledProgram> (program, files, options.weights, kernels_, pool_));
+        std::make_shared<const CompiledProgram> (program, files, options, kernels_, pool_));
   }
 
 private:

@@ -13,7 +13,7 @@ namespace millrace::cpu
 
 /// Immutable.
 struct CompiledProgram {
-  CompiledProgram (const Program &program, const WeightFiles &files, WeightFormat format,
+  CompiledProgram (const Program &program, const WeightFiles &files, const CompileOptions &options,
                    const KernelTable &kernels, std::shared_ptr<ThreadPool> pool);
 
   Program program;

@@ -3,6 +3,7 @@
 #include "engine/backend/cpu/memory.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 namespace millrace::cpu
@@ -44,17 +45,26 @@ store_word (std::byte *out, uint32_t word)
   std::memcpy (out, &word, sizeof word);
 }
 
-void
-store_half (std::byte *out, size_t index, uint16_t value)
+size_t
+float_bytes (Format format)
 {
-  std::memcpy (out + 2 * index, &value, sizeof value);
+  return format == Format::kF32 ? sizeof (float) : sizeof (uint16_t);
 }
 
-// Where element i of a run of BF16 is stored: see Format.
-size_t
-bf16_index (int i)
+/// `count` (1 … kRun) stored floats → a row's run; what is missing of it stays or becomes 0. BF16: element i beside i + 8, see Format.
+inline void
+store_run (Format format, const void *elements, int count, std::byte *out)
 {
-  return static_cast<size_t> (i < kRun / 2 ? 2 * i : 2 * (i - kRun / 2) + 1);
+  if (format != Format::kBF16) {
+    std::memcpy (out, elements, static_cast<size_t> (count) * float_bytes (format));
+    return;
+  }
+  uint16_t halves[kRun] = {};
+  std::memcpy (halves, elements, static_cast<size_t> (count) * sizeof (uint16_t));
+  uint32_t words[kRun / 2];
+  for (int i = 0; i < kRun / 2; ++i)
+    words[i] = halves[i] | static_cast<uint32_t> (halves[i + kRun / 2]) << 16;
+  std::memcpy (out, words, sizeof words);
 }
 
 size_t
@@ -227,19 +237,41 @@ activation_bytes (Activations kind, int columns)
 void
 pack_row (Format format, const float *values, int count, int row, std::byte *panel)
 {
-  for (int i = 0; i < count; ++i) {
-    const auto begin = static_cast<size_t> ((i / kRun * kPanelRows + row) * kRun);
-    switch (format) {
-    case Format::kF16:
-      store_half (panel, begin + static_cast<size_t> (i % kRun), f32_to_f16 (values[i]));
-      break;
-    case Format::kBF16:
-      store_half (panel, begin + bf16_index (i % kRun), f32_to_bf16 (values[i]));
-      break;
-    default:
-      std::memcpy (panel + sizeof (float) * (begin + static_cast<size_t> (i % kRun)), values + i,
-                   sizeof (float));
-      break;
+  const size_t run_bytes = float_bytes (format) * kRun;
+  std::byte *out = panel + static_cast<size_t> (row) * run_bytes;
+  for (int begin = 0; begin < count; begin += kRun, out += kPanelRows * run_bytes) {
+    const int size = std::min (kRun, count - begin);
+    if (format == Format::kF32) {
+      store_run (format, values + begin, size, out);
+      continue;
+    }
+    uint16_t halves[kRun];
+    for (int i = 0; i < size; ++i)
+      halves[i] = format == Format::kF16 ? f32_to_f16 (values[begin + i]) : f32_to_bf16 (values[begin + i]);
+    store_run (format, halves, size, out);
+  }
+}
+
+bool
+same_floats (Format format, DType dtype)
+{
+  return (format == Format::kF32 && dtype == DType::kF32) ||
+         (format == Format::kF16 && dtype == DType::kF16) ||
+         (format == Format::kBF16 && dtype == DType::kBF16);
+}
+
+void
+pack_floats (Format format, const std::byte *const *rows, int row_count, int count, std::byte *panel)
+{
+  const size_t element = float_bytes (format), run_bytes = element * kRun;
+  for (int begin = 0; begin < count; begin += kRun, panel += kPanelRows * run_bytes) {
+    const size_t at = static_cast<size_t> (begin) * element;
+    for (int row = 0; row < row_count; ++row) {
+      std::byte *out = panel + static_cast<size_t> (row) * run_bytes;
+      if (count - begin >= kRun)
+        store_run (format, rows[row] + at, kRun, out);
+      else
+        store_run (format, rows[row] + at, count - begin, out);
     }
   }
 }

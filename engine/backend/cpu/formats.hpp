@@ -8,9 +8,14 @@
 #include "engine/tensor/dtype.hpp"
 
 #include <cstddef>
+#include <cstdint>
 
 namespace millrace::cpu
 {
+
+/// Raised whenever the bytes change that equal files become: by panels, by the quantizers, by the order of weights in
+/// memory. Packed weights are kept on disk (weight_cache.hpp).
+constexpr uint32_t kLayoutVersion = 1;
 
 /// Not floats: integers and scales.
 bool is_quantized (Format format);
@@ -26,6 +31,11 @@ const char *format_name (Format format);
 
 /// `count` floats → row `row` of a panel of floats.
 void pack_row (Format format, const float *values, int count, int row, std::byte *panel);
+
+/// Whether rows of such elements can be given to pack_floats ().
+bool same_floats (Format format, DType dtype);
+/// `row_count` (1 … kPanelRows) rows of `count` floats that are stored as the format has them → a panel, bit by bit.
+void pack_floats (Format format, const std::byte *const *rows, int row_count, int count, std::byte *panel);
 
 /// The block type that has the elements of a quantized format, and whose rows pack_panel () takes.
 DType block_type (Format format);

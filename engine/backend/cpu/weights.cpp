@@ -1,16 +1,17 @@
 #include "engine/backend/cpu/weights.hpp"
 
 #include "engine/backend/cpu/formats.hpp"
+#include "engine/backend/cpu/packing.hpp"
+#include "engine/backend/cpu/weight_cache.hpp"
 #include "engine/error.hpp"
-#include "engine/tensor/dtype.hpp"
-#include "engine/tensor/mapped_file.hpp"
-#include "engine/weights/quantized_blocks.hpp"
-#include "engine/weights/safetensors.hpp"
+#include "engine/weights/weight_files.hpp"
 
-#include <algorithm>
-#include <cstring>
-#include <limits>
+#include <cerrno>
+#include <new>
 #include <set>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <system_error>
 
 namespace millrace::cpu
 {
@@ -19,8 +20,6 @@ namespace
 {
 
 constexpr size_t kLine = 64;
-constexpr int kPackRows = 64; ///< rows of one part of the work of packing: whole panels
-static_assert (kPackRows % kPanelRows == 0);
 
 bool
 is_float (DType dtype)
@@ -49,9 +48,9 @@ stored_format (DType dtype)
   }
 }
 
-/// `edge`: embedding or head, whose errors no later layer evens out.
+/// `sensitive`: see sensitive_weights ().
 Format
-chosen_format (WeightFormat wanted, DType stored, int inputs, bool edge)
+chosen_format (WeightFormat wanted, DType stored, int inputs, bool sensitive)
 {
   switch (wanted) {
   case WeightFormat::kF32:
@@ -66,147 +65,69 @@ chosen_format (WeightFormat wanted, DType stored, int inputs, bool edge)
     if (stored == DType::kQ4_0 || stored == DType::kQ4K)
       break;
     if (inputs % kSuperBlock == 0)
-      return edge ? Format::kQ6K : Format::kQ4K;
-    return edge ? Format::kQ8 : Format::kQ4;
+      return sensitive ? Format::kQ6K : Format::kQ4K;
+    return sensitive ? Format::kQ8 : Format::kQ4;
   case WeightFormat::kAuto:
     break;
   }
   return stored_format (stored);
 }
 
-template <typename T>
-T
-read (const std::byte *data, size_t index)
-{
-  T value;
-  std::memcpy (&value, data + index * sizeof (T), sizeof (T)); // tensors in files need not be aligned
-  return value;
-}
-
-/// Elements [first, first + count), which are whole blocks.
-void
-read_floats (const TensorView &tensor, size_t first, int count, float *out)
-{
-  const DTypeBlock block = dtype_block (tensor.dtype);
-  const std::byte *data = tensor.data.data () + first / block.elements * block.bytes;
-  if (is_block_type (tensor.dtype)) {
-    dequantize_row (tensor.dtype, data, count, out);
-    return;
-  }
-  for (int i = 0; i < count; ++i) {
-    switch (tensor.dtype) {
-    case DType::kBF16:
-      out[i] = bf16_to_f32 (read<uint16_t> (data, static_cast<size_t> (i)));
-      break;
-    case DType::kF16:
-      out[i] = f16_to_f32 (read<uint16_t> (data, static_cast<size_t> (i)));
-      break;
-    default:
-      out[i] = read<float> (data, static_cast<size_t> (i));
-      break;
-    }
-  }
-}
-
-/// Which of the file's outputs is output `index`: see WeightRef::paired.
-int
-file_row (int index, int paired)
-{
-  if (paired == 0)
-    return index;
-  const int half = paired / 2, in_head = index % paired;
-  return index - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
-}
-
-/// Packs rows of one matrix. Each thread has its own; packing allocates nothing.
-class RowPacker
-{
-public:
-  RowPacker (const TensorView &tensor, const PackedWeight &weight, int paired)
-      : tensor_ (tensor)
-      , weight_ (weight)
-      , paired_ (paired)
-      , direct_ (is_quantized (weight.format) && tensor.dtype == block_type (weight.format))
-  {
-    if (!direct_)
-      values_.resize (static_cast<size_t> (weight.columns));
-    if (is_quantized (weight.format) && !direct_)
-      blocks_.resize (block_row_bytes () * kPanelRows);
-  }
-
-  void pack (int begin, int end, std::byte *data)
-  {
-    for (int row = begin; row < end; row += kPanelRows) {
-      std::byte *panel = data + static_cast<size_t> (row / kPanelRows) * weight_.panel_bytes;
-      const int count = std::min (kPanelRows, end - row);
-      const std::byte *rows[kPanelRows];
-      for (int i = 0; i < count; ++i) {
-        if (is_quantized (weight_.format)) {
-          rows[i] = blocks_of_row (row + i, i);
-        } else {
-          read_row (row + i);
-          pack_row (weight_.format, values_.data (), weight_.inputs, i, panel);
-        }
-      }
-      if (is_quantized (weight_.format))
-        pack_panel (weight_.format, rows, count, weight_.columns, panel);
-    }
-  }
-
-private:
-  size_t block_row_bytes () const
-  {
-    const DTypeBlock block = dtype_block (block_type (weight_.format));
-    return static_cast<size_t> (weight_.columns) / block.elements * block.bytes;
-  }
-
-  void read_row (int row)
-  {
-    const auto first = static_cast<size_t> (file_row (row, paired_)) * static_cast<size_t> (weight_.inputs);
-    read_floats (tensor_, first, weight_.inputs, values_.data ());
-  }
-
-  const std::byte *blocks_of_row (int row, int slot)
-  {
-    const size_t bytes = block_row_bytes ();
-    if (direct_)
-      return tensor_.data.data () + static_cast<size_t> (file_row (row, paired_)) * bytes;
-    read_row (row);
-    std::byte *out = blocks_.data () + static_cast<size_t> (slot) * bytes;
-    quantize_row (block_type (weight_.format), values_.data (), weight_.columns, out);
-    return out;
-  }
-
-  const TensorView &tensor_;
-  const PackedWeight &weight_;
-  int paired_;
-  bool direct_;               ///< the file has the blocks that panels are made of
-  std::vector<float> values_; ///< a row with its padding
-  std::vector<std::byte> blocks_;
-};
-
+/// Embedding and head, whose errors no later layer evens out, and the matrices that make values: of all others in 4 bits
+/// these cost the most (docs/performance.md).
 std::set<WeightId>
-edge_weights (const Program &program)
+sensitive_weights (const Program &program)
 {
   std::set<WeightId> ids;
+  std::set<BufferId> values;
   for (const Op &op : program.ops) {
     if (const auto *embed = std::get_if<EmbedOp> (&op))
       ids.insert (embed->weight);
     if (const auto *head = std::get_if<HeadOp> (&op))
       ids.insert (head->weight);
+    if (const auto *append = std::get_if<KvAppendOp> (&op))
+      values.insert (append->v);
+  }
+  for (const Op &op : program.ops) {
+    if (const auto *linear = std::get_if<LinearOp> (&op)) {
+      for (const LinearOp::Projection &projection : linear->projections) {
+        if (values.contains (projection.out))
+          ids.insert (projection.weight);
+      }
+    }
   }
   return ids;
 }
 
 } // namespace
 
-PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, WeightFormat format,
+PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, const CompileOptions &options,
                               ThreadPool &pool)
 {
-  const std::set<WeightId> edges = edge_weights (program);
+  const std::vector<const TensorView *> tensors = plan (program, files, options.weights);
+  std::optional<WeightCache> cache;
+  if (!options.weight_cache.empty () && bytes_ > 0) {
+    cache.emplace (options.weight_cache, program, files, weights_, bytes_);
+    mapped_ = cache->open (warning_);
+  }
+  if (mapped_) {
+    data_ = cache->data (*mapped_);
+    place ();
+  } else {
+    pack (program, files, tensors, pool);
+    if (cache)
+      cache->save ({data_, bytes_}, warning_);
+  }
+  if (options.lock_memory)
+    lock (files);
+}
+
+/// Where everything will be; the tensors that it is made of.
+std::vector<const TensorView *>
+PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFormat format)
+{
+  const std::set<WeightId> sensitive = sensitive_weights (program);
   std::vector<const TensorView *> tensors;
-  std::vector<size_t> offsets;
-  size_t total = 0;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = files.require (ref.name, ref.shape ());
     if (!is_float (tensor.dtype) && !(is_block_type (tensor.dtype) && ref.is_matrix ()))
@@ -218,10 +139,11 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
     PackedWeight weight;
     weight.outputs = ref.outputs;
     weight.inputs = ref.inputs;
+    weight.offset = bytes_;
     size_t bytes = 0;
     if (ref.is_matrix ()) {
-      const bool edge = edges.contains (static_cast<WeightId> (weights_.size ()));
-      weight.format = chosen_format (format, tensor.dtype, ref.inputs, edge);
+      const bool is_sensitive = sensitive.contains (static_cast<WeightId> (weights_.size ()));
+      weight.format = chosen_format (format, tensor.dtype, ref.inputs, is_sensitive);
       weight.columns = padded_columns (weight.format, ref.inputs);
       weight.panel_bytes = panel_bytes (weight.format, weight.columns);
       const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;
@@ -230,32 +152,51 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
       bytes = round_up (sizeof (float) * static_cast<size_t> (ref.outputs), kLine);
     }
     tensors.push_back (&tensor);
-    offsets.push_back (total);
     weights_.push_back (weight);
-    if (__builtin_add_overflow (total, bytes, &total))
+    if (__builtin_add_overflow (bytes_, bytes, &bytes_))
       throw std::bad_alloc ();
   }
+  return tensors;
+}
 
-  memory_ = Memory (total, Memory::Pages::kHuge);
-  for (size_t i = 0; i < weights_.size (); ++i) {
-    PackedWeight &weight = weights_[i];
-    const TensorView &tensor = *tensors[i];
-    const int paired = program.weights[i].paired;
-    std::byte *out = memory_.data () + offsets[i];
-    weight.data = out;
-    if (weight.columns == 0) {
-      for (int row = 0; row < weight.outputs; ++row)
-        read_floats (tensor, static_cast<size_t> (file_row (row, paired)), 1,
-                     reinterpret_cast<float *> (out) + row);
-      continue;
-    }
-    std::vector<RowPacker> packers (static_cast<size_t> (pool.size ()), RowPacker (tensor, weight, paired));
-    pool.run ((weight.outputs + kPackRows - 1) / kPackRows, [&] (int part, int lane) {
-      packers[static_cast<size_t> (lane)].pack (part * kPackRows,
-                                                std::min (weight.outputs, (part + 1) * kPackRows), out);
-    });
-    MappedFile::release_pages (tensor.data);
-  }
+void
+PackedWeights::pack (const Program &program, const WeightFiles &files,
+                     std::span<const TensorView *const> tensors, ThreadPool &pool)
+{
+  memory_ = Memory (bytes_, Memory::Pages::kHuge);
+  data_ = memory_.data ();
+  place ();
+  std::vector<PackingJob> jobs;
+  for (size_t i = 0; i < weights_.size (); ++i)
+    jobs.push_back ({tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
+                     program.weights[i].paired, memory_.data () + weights_[i].offset});
+  pack_weights (jobs, pool);
+}
+
+void
+PackedWeights::place ()
+{
+  for (PackedWeight &weight : weights_)
+    weight.data = data_ + weight.offset;
+}
+
+/// The kernel reads what is not in memory yet, and unlocks when the mapping goes.
+void
+PackedWeights::lock (const WeightFiles &files) const
+{
+  if (bytes_ == 0 || mlock (data_, bytes_) == 0)
+    return;
+  const int error = errno;
+  rlimit limit = {};
+  getrlimit (RLIMIT_MEMLOCK, &limit);
+  const std::string allowed = limit.rlim_cur == RLIM_INFINITY
+                                  ? "any amount of memory"
+                                  : std::to_string (limit.rlim_cur >> 10) + " KiB of memory in all";
+  throw LoadError (files.path (), "",
+                   "the weights, " + std::to_string (bytes_ >> 10) + " KiB, cannot be locked into memory: " +
+                       std::generic_category ().message (error) + "; this process may lock " + allowed +
+                       " (RLIMIT_MEMLOCK): raise that (ulimit -l, LimitMEMLOCK= of a systemd unit) or leave "
+                       "lock-memory off");
 }
 
 std::string

@@ -1,4 +1,5 @@
-// A program's weights in the CPU's layout: one block of memory, matrices on 64 bytes.
+// A program's weights in the CPU's layout: one block of memory, or a file of such a block (weight_cache.hpp), matrices on
+// 64 bytes.
 //
 // Matrices are stored in panels as Format says, rows padded with zeros to kPad elements and panels with zero rows; vectors
 // (norms, biases) as floats. Immutable after loading.
@@ -7,9 +8,12 @@
 #include "engine/backend/backend.hpp"
 #include "engine/backend/cpu/kernels.hpp"
 #include "engine/backend/cpu/memory.hpp"
+#include "engine/tensor/mapped_file.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace millrace::cpu
@@ -21,6 +25,7 @@ struct PackedWeight {
   int inputs = 0;  ///< of a vector: 0
   int columns = 0; ///< inputs, padded
   size_t panel_bytes = 0;
+  size_t offset = 0; ///< of `data` in PackedWeights::data ()
   const std::byte *data = nullptr;
 
   /// The panel that holds output `index`.
@@ -34,18 +39,33 @@ struct PackedWeight {
 class PackedWeights
 {
 public:
-  /// Throws LoadError for a tensor that is missing, misshapen or of a type that cannot be used.
-  PackedWeights (const Program &program, const WeightFiles &files, WeightFormat format, ThreadPool &pool);
+  /// Throws LoadError for a tensor that is missing, misshapen or of a type that cannot be used, and when memory that is
+  /// to be locked cannot be.
+  PackedWeights (const Program &program, const WeightFiles &files, const CompileOptions &options,
+                 ThreadPool &pool);
 
   const PackedWeight &operator[] (WeightId id) const { return weights_[static_cast<size_t> (id)]; }
-  size_t bytes () const { return memory_.size (); }
-  std::span<const std::byte> data () const { return {memory_.data (), memory_.size ()}; }
+  size_t bytes () const { return bytes_; }
+  std::span<const std::byte> data () const { return {data_, bytes_}; }
+  /// What went wrong with the cache, for the user; empty mostly.
+  const std::string &warning () const { return warning_; }
   /// "bf16", "mixed": the formats of the matrices.
   std::string description () const;
 
 private:
-  Memory memory_;
+  std::vector<const TensorView *> plan (const Program &program, const WeightFiles &files,
+                                        WeightFormat format);
+  void pack (const Program &program, const WeightFiles &files, std::span<const TensorView *const> tensors,
+             ThreadPool &pool);
+  void place ();
+  void lock (const WeightFiles &files) const;
+
+  Memory memory_; ///< or:
+  std::optional<MappedFile> mapped_;
+  const std::byte *data_ = nullptr; ///< in one of them
+  size_t bytes_ = 0;
   std::vector<PackedWeight> weights_;
+  std::string warning_;
 };
 
 } // namespace millrace::cpu

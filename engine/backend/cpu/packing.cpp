@@ -1,0 +1,181 @@
+// Packing is bound by memory where the file's elements are those of the format: they are moved, never computed with.
+//
+// The work is cut into parts of about kPartBytes of the file, over all tensors, so that threads meet once, at the end.
+// Which thread gets a part is a matter of chance, as it is which thread multiplies by it later: on a machine with
+// several nodes of memory the pages are spread over the nodes of the threads, which is the best there is then.
+#include "engine/backend/cpu/packing.hpp"
+
+#include "engine/backend/cpu/formats.hpp"
+#include "engine/tensor/mapped_file.hpp"
+#include "engine/weights/quantized_blocks.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace millrace::cpu
+{
+
+namespace
+{
+
+constexpr size_t kPartBytes = size_t{1} << 20;
+/// The kernel maps pages around the one that is asked for: 64 KiB, or as many as it keeps in one piece.
+constexpr size_t kFaultAround = size_t{2} << 20;
+
+/// Which of the file's outputs is output `index`: see WeightRef::paired.
+int
+file_row (int index, int paired)
+{
+  if (paired == 0)
+    return index;
+  const int half = paired / 2, in_head = index % paired;
+  return index - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+}
+
+size_t
+stored_bytes (DType dtype, int count)
+{
+  const DTypeBlock block = dtype_block (dtype);
+  return static_cast<size_t> (count) / block.elements * block.bytes;
+}
+
+void
+read_floats (DType dtype, const std::byte *data, int count, float *out)
+{
+  if (is_block_type (dtype)) {
+    dequantize_row (dtype, data, count, out);
+  } else if (dtype == DType::kF32) {
+    std::memcpy (out, data, static_cast<size_t> (count) * sizeof (float));
+  } else {
+    const bool wide = dtype == DType::kBF16;
+    for (int i = 0; i < count; ++i, data += sizeof (uint16_t)) {
+      uint16_t half;
+      std::memcpy (&half, data, sizeof half); // tensors in files need not be aligned
+      out[i] = wide ? bf16_to_f32 (half) : f16_to_f32 (half);
+    }
+  }
+}
+
+/// Each thread has its own; packing allocates nothing.
+class Packer
+{
+public:
+  explicit Packer (std::span<const PackingJob> jobs)
+  {
+    size_t columns = 0, bytes = 0;
+    for (const PackingJob &job : jobs) {
+      const PackedWeight &weight = *job.weight;
+      columns = std::max (columns, static_cast<size_t> (weight.columns));
+      if (weight.columns > 0 && is_quantized (weight.format))
+        bytes = std::max (bytes, stored_bytes (block_type (weight.format), weight.columns));
+    }
+    values_.resize (columns);
+    blocks_.resize (bytes * kPanelRows);
+  }
+
+  /// Outputs [begin, end); begin is a panel's first.
+  void pack (const PackingJob &job, int begin, int end)
+  {
+    const PackedWeight &weight = *job.weight;
+    if (weight.columns == 0) {
+      for (int row = begin; row < end; ++row)
+        read_floats (job.tensor->dtype, file_data (job, row), 1, reinterpret_cast<float *> (job.out) + row);
+      return;
+    }
+    for (int row = begin; row < end; row += kPanelRows)
+      pack_rows (job, row, std::min (kPanelRows, end - row),
+                 job.out + static_cast<size_t> (row / kPanelRows) * weight.panel_bytes);
+  }
+
+private:
+  static const std::byte *file_data (const PackingJob &job, int row)
+  {
+    const int width = job.weight->columns == 0 ? 1 : job.weight->inputs;
+    return job.tensor->data.data () +
+           static_cast<size_t> (file_row (row, job.paired)) * stored_bytes (job.tensor->dtype, width);
+  }
+
+  void pack_rows (const PackingJob &job, int row, int count, std::byte *panel)
+  {
+    const PackedWeight &weight = *job.weight;
+    const DType dtype = job.tensor->dtype;
+    const bool quantized = is_quantized (weight.format);
+    const bool direct = quantized ? dtype == block_type (weight.format) : same_floats (weight.format, dtype);
+    const std::byte *rows[kPanelRows];
+    for (int i = 0; i < count; ++i) {
+      rows[i] = file_data (job, row + i);
+      if (direct)
+        continue;
+      read_floats (dtype, rows[i], weight.inputs, values_.data ());
+      if (!quantized) {
+        pack_row (weight.format, values_.data (), weight.inputs, i, panel);
+        continue;
+      }
+      std::fill (values_.begin () + weight.inputs, values_.begin () + weight.columns, 0.0f);
+      const DType type = block_type (weight.format);
+      std::byte *blocks = blocks_.data () + static_cast<size_t> (i) * stored_bytes (type, weight.columns);
+      quantize_row (type, values_.data (), weight.columns, blocks);
+      rows[i] = blocks;
+    }
+    if (quantized)
+      pack_panel (weight.format, rows, count, weight.columns, panel);
+    else if (direct)
+      pack_floats (weight.format, rows, count, weight.inputs, panel);
+  }
+
+  std::vector<float> values_; ///< a row with its padding
+  std::vector<std::byte> blocks_;
+};
+
+struct Part {
+  const PackingJob *job;
+  int begin, end;
+};
+
+std::vector<Part>
+cut (std::span<const PackingJob> jobs)
+{
+  std::vector<Part> parts;
+  for (const PackingJob &job : jobs) {
+    const auto outputs = static_cast<size_t> (job.weight->outputs);
+    if (outputs == 0)
+      continue;
+    const size_t row_bytes = std::max (size_t{1}, job.tensor->data.size () / outputs);
+    const size_t rows = std::max (size_t{1}, kPartBytes / row_bytes / kPanelRows) * kPanelRows;
+    for (size_t begin = 0; begin < outputs; begin += rows)
+      parts.push_back ({&job, static_cast<int> (begin), static_cast<int> (std::min (outputs, begin + rows))});
+  }
+  return parts;
+}
+
+/// What lies around a part goes too: it has been mapped along with it, and whoever still needs it gets it back.
+void
+release (const Part &part)
+{
+  const std::span<const std::byte> file = part.job->file, data = part.job->tensor->data;
+  const size_t row_bytes = data.size () / static_cast<size_t> (part.job->weight->outputs);
+  const auto tensor_at = static_cast<size_t> (data.data () - file.data ());
+  const size_t begin = tensor_at + static_cast<size_t> (part.begin) * row_bytes;
+  const size_t end = tensor_at + static_cast<size_t> (part.end) * row_bytes;
+  const size_t first = begin > kFaultAround ? begin - kFaultAround : 0;
+  MappedFile::release_pages (file.subspan (first, std::min (file.size (), end + kFaultAround) - first));
+}
+
+} // namespace
+
+void
+pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool)
+{
+  const std::vector<Part> parts = cut (jobs);
+  std::vector<Packer> packers (static_cast<size_t> (pool.size ()), Packer (jobs));
+  pool.run (static_cast<int> (parts.size ()), [&] (int index, int lane) {
+    const Part &part = parts[static_cast<size_t> (index)];
+    packers[static_cast<size_t> (lane)].pack (*part.job, part.begin, part.end);
+    release (part);
+  });
+  for (const PackingJob &job : jobs) // of outputs that are paired, some were read with other parts
+    MappedFile::release_pages (job.tensor->data);
+}
+
+} // namespace millrace::cpu

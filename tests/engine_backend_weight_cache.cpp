@@ -1,0 +1,568 @@
+// labels: unit
+// timeout: 300
+// Packed weights on disk: the same bits with them and without, and whatever stands in their file is refused or right.
+#include "engine/backend/backend.hpp"
+#include "engine/error.hpp"
+#include "engine/weights/weight_files.hpp"
+#include "tests/sanitized.hpp"
+#include "tests/synthetic_model.hpp"
+#include "tests/test_paths.hpp"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <fcntl.h>
+#include <fstream>
+#include <functional>
+#include <linux/capability.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <thread>
+#include <unistd.h>
+
+using namespace millrace;
+using namespace millrace::testing;
+namespace fs = std::filesystem;
+
+namespace
+{
+
+constexpr size_t kPage = 4096;
+constexpr int kInputs = 256, kOutputs = 37; // whole super-blocks; a panel that is not full
+
+// All a model needs, and a matrix that is larger than a part of the work of packing.
+Program
+program ()
+{
+  Program program;
+  program.vocab = 300;
+  program.hidden = kInputs;
+  program.max_positions = 64;
+  program.weights = {{"embedding", 300, kInputs},
+                     {"norm", kInputs, 0},
+                     {"narrow", kOutputs, kInputs},
+                     {"wide", kInputs, kOutputs},
+                     {"paired", kInputs, kInputs, 64}};
+  program.buffers = {{kInputs}, {kInputs}, {kInputs}, {kInputs, BufferRef::Rows::kOutput}};
+  program.kv_layers = {{1, 4}};
+  program.ops = {EmbedOp{0, 0},
+                 RmsNormOp{0, 1, 1, 1e-6f},
+                 LinearOp{1, {{2, kNone, 2, false}}},
+                 LinearOp{2, {{3, kNone, 0, true}}},
+                 LinearOp{1, {{4, kNone, 0, true}}},
+                 SelectOp{0, 3},
+                 HiddenOp{3},
+                 HeadOp{3, 0}};
+  return program;
+}
+
+std::vector<SyntheticTensor>
+tensors (DType dtype, uint32_t seed)
+{
+  std::mt19937 random (seed);
+  std::normal_distribution<float> normal;
+  std::vector<SyntheticTensor> result;
+  for (const WeightRef &ref : program ().weights) {
+    SyntheticTensor tensor{ref.name, ref.shape (), ref.is_matrix () ? dtype : DType::kF32, {}};
+    for (int i = 0; i < ref.outputs * std::max (1, ref.inputs); ++i)
+      tensor.values.push_back (normal (random));
+    result.push_back (std::move (tensor));
+  }
+  return result;
+}
+
+std::string
+bytes_of (const fs::path &path)
+{
+  std::string bytes (fs::file_size (path), '\0');
+  std::ifstream (path, std::ios::binary).read (bytes.data (), static_cast<std::streamsize> (bytes.size ()));
+  return bytes;
+}
+
+/// In place, and the file's time of change with it.
+void
+change (const fs::path &path, const std::function<void (int file)> &how)
+{
+  struct stat info;
+  ASSERT_EQ (stat (path.c_str (), &info), 0);
+  const int file = open (path.c_str (), O_WRONLY | O_CLOEXEC);
+  ASSERT_GE (file, 0);
+  how (file);
+  const timespec times[2] = {info.st_atim, info.st_mtim};
+  EXPECT_EQ (futimens (file, times), 0);
+  close (file);
+}
+
+class WeightCacheTest : public ::testing::Test
+{
+protected:
+  WeightCacheTest () { write_checkpoint (DType::kF32, 1); }
+
+  void write_checkpoint (DType dtype, uint32_t seed)
+  {
+    fs::create_directory (checkpoint ());
+    write_safetensors (checkpoint () / "model.safetensors", tensors (dtype, seed));
+  }
+
+  fs::path checkpoint () const { return folder_.path () / "tiny"; }
+  fs::path cache () const { return folder_.path () / "cache"; }
+
+  std::unique_ptr<CompiledModel> compile (const fs::path &cache, WeightFormat format = WeightFormat::kAuto)
+  {
+    return create_cpu_backend ({.threads = 2})
+        ->compile (program (), WeightFiles::open (checkpoint ()), {format, cache, false});
+  }
+
+  /// Logits, and the digest of all weights.
+  static std::string result_of (const CompiledModel &model)
+  {
+    const auto context = model.create_context ({.kv_blocks = {1}, .max_tokens = 4});
+    const std::vector<TokenId> ids = {3, 0, 299};
+    const std::vector<BlockId> blocks = {0};
+    std::vector<float> logits (3 * 300);
+    const Slice slice = {.tokens = ids, .blocks = {blocks}, .scored = 3, .logits = logits.data ()};
+    context->forward ({&slice, 1});
+    return model.kv_identity () +
+           std::string (reinterpret_cast<const char *> (logits.data ()), logits.size () * sizeof (float));
+  }
+
+  std::vector<fs::path> files (const std::string &suffix = ".packed") const
+  {
+    std::vector<fs::path> found;
+    std::error_code error;
+    for (const auto &entry : fs::directory_iterator (cache (), error)) {
+      if (entry.path ().extension () == suffix)
+        found.push_back (entry.path ());
+    }
+    return found;
+  }
+
+  /// The only one, of a whole compile ().
+  fs::path fill ()
+  {
+    EXPECT_EQ (compile (cache ())->load_warning (), "");
+    EXPECT_EQ (files ().size (), 1u);
+    return files ().at (0);
+  }
+
+  /// Puts `bytes` in the file's place, with its time of change, and expects that they are refused and told of.
+  void expect_refused (const fs::path &path, const std::string &bytes, const std::string &what)
+  {
+    struct stat info;
+    ASSERT_EQ (stat (path.c_str (), &info), 0);
+    fs::remove (path);
+    write_file (path, bytes);
+    const timespec times[2] = {info.st_atim, info.st_mtim};
+    ASSERT_EQ (utimensat (AT_FDCWD, path.c_str (), times, 0), 0);
+
+    rlimit before;
+    getrlimit (RLIMIT_FSIZE, &before);
+    const rlimit none = {0, before.rlim_max}; // a new file would cost a thousand times what is tested
+    setrlimit (RLIMIT_FSIZE, &none);
+    const auto model = compile (cache ());
+    setrlimit (RLIMIT_FSIZE, &before);
+    ASSERT_NE (model->load_warning ().find ("packed again; "), std::string::npos)
+        << what << ": \"" << model->load_warning () << "\"";
+    ASSERT_EQ (result_of (*model), expected ()) << what;
+  }
+
+  const std::string &expected ()
+  {
+    if (expected_.empty ())
+      expected_ = result_of (*compile ({}));
+    return expected_;
+  }
+
+  TemporaryFolder folder_;
+  std::string expected_;
+};
+
+TEST_F (WeightCacheTest, every_format_gives_the_same_bits_with_it_and_without)
+{
+  for (const DType dtype : {DType::kF32, DType::kF16, DType::kBF16}) {
+    write_checkpoint (dtype, 2);
+    for (const WeightFormat format : {WeightFormat::kAuto, WeightFormat::kF32, WeightFormat::kF16,
+                                      WeightFormat::kBF16, WeightFormat::kInt8, WeightFormat::kInt4}) {
+      SCOPED_TRACE (std::string (dtype_name (dtype)) + " " + std::to_string (static_cast<int> (format)));
+      fs::remove_all (cache ());
+      const std::string plain = result_of (*compile ({}, format));
+      EXPECT_TRUE (files ().empty ());
+      const auto first = compile (cache (), format);
+      EXPECT_EQ (first->load_warning (), "");
+      EXPECT_EQ (result_of (*first), plain);
+      ASSERT_EQ (files ().size (), 1u);
+      EXPECT_TRUE (files ()[0].filename ().string ().starts_with ("tiny-")) << files ()[0];
+      const auto written = fs::last_write_time (files ()[0]);
+
+      const auto second = compile (cache (), format);
+      EXPECT_EQ (second->load_warning (), "");
+      EXPECT_EQ (second->weight_bytes (), first->weight_bytes ());
+      EXPECT_EQ (second->description (), first->description ());
+      EXPECT_EQ (result_of (*second), plain);
+      EXPECT_EQ (fs::last_write_time (files ()[0]), written) << "written again";
+      EXPECT_TRUE (files (".tmp").empty ());
+    }
+  }
+}
+
+TEST_F (WeightCacheTest, a_second_start_maps_the_file_and_reads_no_more_of_it_than_its_header)
+{
+  const fs::path path = fill ();
+  const std::string data = bytes_of (path);
+  change (path, [&] (int file) {
+    const char other = static_cast<char> (~data.back ());
+    EXPECT_EQ (pwrite (file, &other, 1, static_cast<off_t> (data.size () - 65)), 1);
+  });
+  const auto model = compile (cache ());
+  EXPECT_EQ (model->load_warning (), "");
+  EXPECT_NE (result_of (*model), expected ()) << "the file is not what was used";
+}
+
+TEST_F (WeightCacheTest, a_file_that_somebody_has_touched_is_read_and_compared)
+{
+  const fs::path path = fill ();
+  fs::last_write_time (path, fs::file_time_type::clock::now ());
+  const auto touched = compile (cache ());
+  EXPECT_EQ (touched->load_warning (), "");
+  EXPECT_EQ (result_of (*touched), expected ());
+
+  std::string bytes = bytes_of (path);
+  bytes[bytes.size () / 2] ^= 4;
+  write_file (path, bytes);
+  const auto damaged = compile (cache ());
+  EXPECT_NE (damaged->load_warning ().find ("damaged"), std::string::npos) << damaged->load_warning ();
+  EXPECT_EQ (result_of (*damaged), expected ());
+  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced";
+}
+
+TEST_F (WeightCacheTest, every_flipped_bit_of_the_header_is_refused)
+{
+  const fs::path path = fill ();
+  const std::string sound = bytes_of (path);
+  // Beyond the digest at its end the header is zeros.
+  const size_t header = 72 + program ().weights.size () * 24 + 16;
+  const size_t step = kSanitized ? 7 : 1;
+  for (size_t bit = 0; bit < header * 8; bit += step) {
+    std::string flipped = sound;
+    flipped[bit / 8] = static_cast<char> (flipped[bit / 8] ^ 1 << bit % 8);
+    expect_refused (path, flipped, "bit " + std::to_string (bit));
+    if (HasFatalFailure ())
+      return;
+  }
+  EXPECT_NE (compile (cache ())->load_warning (), "");
+  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced by a sound one";
+  for (const size_t at : {header, kPage - 1}) {
+    std::string flipped = sound;
+    flipped[at] ^= 1;
+    expect_refused (path, flipped, "byte " + std::to_string (at));
+  }
+}
+
+TEST_F (WeightCacheTest, every_other_length_is_refused)
+{
+  const fs::path path = fill ();
+  const std::string sound = bytes_of (path);
+  std::vector<size_t> lengths = {
+      sound.size () - 1, sound.size () - 64, sound.size () - kPage, kPage + 1, kPage,
+      kPage - 1,         sound.size () + 1,  sound.size () + kPage};
+  for (size_t length = 0; length < 72 + program ().weights.size () * 24 + 16 + 2;
+       length += kSanitized ? 5 : 1)
+    lengths.push_back (length);
+  for (size_t length = kPage; length < sound.size (); length += sound.size () / 50)
+    lengths.push_back (length);
+  for (const size_t length : lengths) {
+    std::string bytes = sound;
+    bytes.resize (length);
+    expect_refused (path, bytes,
+                    std::to_string (length) + " of " + std::to_string (sound.size ()) + " bytes");
+    if (HasFatalFailure ())
+      return;
+  }
+}
+
+// A header that fits its own checksum says nothing true about this model.
+TEST_F (WeightCacheTest, hostile_headers_with_right_digests_are_refused)
+{
+  const fs::path path = fill ();
+  const std::string sound = bytes_of (path);
+  const size_t header = 72 + program ().weights.size () * 24;
+  for (size_t at = 8; at < header; at += 4) {
+    if (at >= 48 && at < 72) // the data's digest and the time of writing are the file's to say
+      continue;
+    for (const uint32_t value : {0u, 1u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
+      std::string bytes = sound;
+      if (std::memcmp (bytes.data () + at, &value, sizeof value) == 0)
+        continue;
+      std::memcpy (bytes.data () + at, &value, sizeof value);
+      const XXH128_hash_t digest = XXH3_128bits (bytes.data (), header);
+      std::memcpy (bytes.data () + header, &digest.low64, 8);
+      std::memcpy (bytes.data () + header + 8, &digest.high64, 8);
+      expect_refused (path, bytes, "word " + std::to_string (at) + " is " + std::to_string (value));
+      if (HasFatalFailure ())
+        return;
+    }
+  }
+}
+
+TEST_F (WeightCacheTest, another_checkpoint_or_format_of_the_same_name_has_its_own_file)
+{
+  const fs::path path = fill ();
+  const std::string sound = bytes_of (path), mine = expected ();
+  struct stat before;
+  ASSERT_EQ (stat ((checkpoint () / "model.safetensors").c_str (), &before), 0);
+
+  EXPECT_EQ (compile (cache (), WeightFormat::kInt8)->load_warning (), "");
+  EXPECT_EQ (files ().size (), 2u);
+
+  // Same name, size and time of change: the weights tell them apart.
+  write_checkpoint (DType::kF32, 77);
+  const timespec times[2] = {before.st_atim, before.st_mtim};
+  ASSERT_EQ (utimensat (AT_FDCWD, (checkpoint () / "model.safetensors").c_str (), times, 0), 0);
+  const auto other = compile (cache ());
+  EXPECT_EQ (other->load_warning (), "");
+  EXPECT_EQ (files ().size (), 3u);
+  EXPECT_EQ (result_of (*other), result_of (*compile ({})));
+  EXPECT_NE (result_of (*other), mine);
+
+  // Under the name of the other one's file.
+  for (const fs::path &file : files ()) {
+    if (bytes_of (file) == sound || file == path)
+      continue;
+    fs::copy_file (path, file, fs::copy_options::overwrite_existing);
+    fs::last_write_time (file, fs::last_write_time (path));
+  }
+  const auto foreign = compile (cache ());
+  EXPECT_NE (foreign->load_warning ().find ("other weights"), std::string::npos) << foreign->load_warning ();
+  EXPECT_EQ (result_of (*foreign), result_of (*compile ({})));
+}
+
+TEST_F (WeightCacheTest, a_checkpoint_may_move_and_its_change_is_seen)
+{
+  fill ();
+  const fs::path file = checkpoint () / "model.safetensors";
+  const auto time = fs::last_write_time (file);
+  fs::rename (file, checkpoint () / "x");
+  fs::copy_file (checkpoint () / "x", file); // another inode
+  fs::last_write_time (file, time);
+  EXPECT_EQ (compile (cache ())->load_warning (), "");
+  EXPECT_EQ (files ().size (), 1u);
+  fs::last_write_time (file, time + std::chrono::seconds (1));
+  EXPECT_EQ (compile (cache ())->load_warning (), "");
+  EXPECT_EQ (files ().size (), 2u);
+}
+
+TEST_F (WeightCacheTest, what_is_no_file_is_refused)
+{
+  const fs::path path = fill ();
+  fs::remove (path);
+  ASSERT_EQ (mkfifo (path.c_str (), 0600), 0);
+  const auto pipe = compile (cache ());
+  EXPECT_NE (pipe->load_warning ().find ("not a regular file"), std::string::npos) << pipe->load_warning ();
+  EXPECT_EQ (result_of (*pipe), expected ());
+  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced";
+  fs::remove (path);
+  fs::create_directory (path);
+  const auto directory = compile (cache ());
+  EXPECT_NE (directory->load_warning ().find ("Is a directory"), std::string::npos)
+      << directory->load_warning ();
+  EXPECT_EQ (result_of (*directory), expected ());
+  EXPECT_TRUE (files (".tmp").empty ());
+}
+
+TEST_F (WeightCacheTest, a_folder_that_cannot_be_made_is_a_warning)
+{
+  write_file (folder_.path () / "cache", "a file");
+  const auto model = compile (cache () / "below");
+  EXPECT_NE (model->load_warning ().find ("Not a directory"), std::string::npos) << model->load_warning ();
+  EXPECT_EQ (result_of (*model), expected ());
+}
+
+int
+in_process (const std::function<int ()> &work)
+{
+  const pid_t child = fork ();
+  if (child == 0)
+    _exit (work ());
+  int status = -1;
+  EXPECT_EQ (waitpid (child, &status, 0), child);
+  return WIFEXITED (status) ? WEXITSTATUS (status) : 1000 + status;
+}
+
+TEST_F (WeightCacheTest, a_folder_that_is_not_writable_is_a_warning)
+{
+  fs::create_directory (cache ());
+  chmod (cache ().c_str (), 0555);
+  chmod (folder_.path ().c_str (), 0755);
+  const int failures = in_process ([&] {
+    if (geteuid () == 0 && setuid (65534) != 0)
+      return 100;
+    const auto model = compile (cache ());
+    return (model->load_warning ().find ("Permission denied") == std::string::npos) +
+           2 * (result_of (*model) != result_of (*compile ({}))) + 4 * !files ().empty ();
+  });
+  EXPECT_EQ (failures, 0);
+}
+
+TEST_F (WeightCacheTest, a_file_is_read_by_those_who_may_read_the_checkpoint)
+{
+  const mode_t mask = umask (0);
+  EXPECT_EQ (fs::status (fill ()).permissions () & fs::perms::mask, static_cast<fs::perms> (0644 & 0666));
+  fs::remove_all (cache ());
+  fs::permissions (checkpoint () / "model.safetensors", fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_EQ (fs::status (fill ()).permissions () & fs::perms::mask, static_cast<fs::perms> (0600));
+  umask (mask);
+}
+
+TEST_F (WeightCacheTest, a_full_disk_costs_only_the_saving)
+{
+  // A limit on the size of files: what does not fit is known before it is written.
+  rlimit before;
+  getrlimit (RLIMIT_FSIZE, &before);
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{5000}, rlim_t{100000}}) {
+    const rlimit small = {limit, before.rlim_max};
+    setrlimit (RLIMIT_FSIZE, &small);
+    const auto model = compile (cache ());
+    setrlimit (RLIMIT_FSIZE, &before);
+    EXPECT_NE (model->load_warning ().find ("File too large"), std::string::npos) << model->load_warning ();
+    EXPECT_EQ (result_of (*model), expected ());
+    EXPECT_TRUE (files ().empty ());
+    EXPECT_TRUE (files (".tmp").empty ());
+  }
+  fill ();
+}
+
+TEST_F (WeightCacheTest, temporary_files_of_dead_writers_are_removed_and_no_others)
+{
+  const fs::path path = fill ();
+  const fs::path old = path.string () + ".0123456789abcdef.tmp",
+                 young = path.string () + ".0000000000000000.tmp", other = cache () / "other.tmp";
+  for (const fs::path &file : {old, young, other})
+    write_file (file, "x");
+  const auto hours_ago = fs::file_time_type::clock::now () - std::chrono::hours (2);
+  fs::last_write_time (old, hours_ago);
+  fs::last_write_time (other, hours_ago);
+  fs::remove (path);
+  fill ();
+  EXPECT_FALSE (fs::exists (old));
+  EXPECT_TRUE (fs::exists (young));
+  EXPECT_TRUE (fs::exists (other));
+}
+
+TEST_F (WeightCacheTest, writers_and_readers_at_once_all_get_the_same)
+{
+  const std::string plain = expected ();
+  std::vector<pid_t> children;
+  for (int i = 0; i < 3; ++i) {
+    const pid_t child = fork ();
+    if (child == 0) {
+      int wrong = 0;
+      for (int round = 0; round < 20; ++round) {
+        const auto model = compile (cache ());
+        wrong += !model->load_warning ().empty () || result_of (*model) != plain;
+        fs::path path;
+        for (const fs::path &file : files ())
+          path = file;
+        std::error_code ignored;
+        if (round % 2 == 0)
+          fs::remove (path, ignored);
+      }
+      _exit (wrong);
+    }
+    children.push_back (child);
+  }
+  std::vector<std::string> results (3);
+  std::vector<std::thread> threads;
+  for (std::string &result : results)
+    threads.emplace_back ([&] { result = result_of (*compile (cache ())); });
+  for (std::thread &thread : threads)
+    thread.join ();
+  for (const std::string &result : results)
+    EXPECT_EQ (result, plain);
+  for (const pid_t child : children) {
+    int status = -1;
+    EXPECT_EQ (waitpid (child, &status, 0), child);
+    EXPECT_EQ (status, 0) << "warnings or wrong results";
+  }
+  EXPECT_TRUE (files (".tmp").empty ());
+}
+
+TEST_F (WeightCacheTest, a_mapped_file_may_be_replaced_and_removed)
+{
+  const fs::path path = fill ();
+  const auto model = compile (cache ());
+  fs::remove (path);
+  fill ();
+  EXPECT_EQ (result_of (*model), expected ());
+}
+
+// locked memory of this process, KiB
+long
+locked_kib ()
+{
+  std::ifstream status ("/proc/self/status");
+  for (std::string line; std::getline (status, line);) {
+    if (line.starts_with ("VmLck:"))
+      return std::atol (line.c_str () + 6);
+  }
+  return -1;
+}
+
+/// What a user other than root may do, for the calling thread.
+class WithoutLockCapability
+{
+public:
+  WithoutLockCapability ()
+  {
+    syscall (SYS_capget, &header_, before_);
+    __user_cap_data_struct less[2] = {before_[0], before_[1]};
+    less[0].effective &= ~(1u << CAP_IPC_LOCK);
+    EXPECT_EQ (syscall (SYS_capset, &header_, less), 0);
+  }
+  ~WithoutLockCapability () { syscall (SYS_capset, &header_, before_); }
+
+private:
+  __user_cap_header_struct header_ = {_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct before_[2] = {};
+};
+
+TEST_F (WeightCacheTest, locked_weights_are_locked_and_a_limit_is_named)
+{
+  const auto locked = [&] (const fs::path &cache) {
+    return create_cpu_backend ({.threads = 2})
+        ->compile (program (), WeightFiles::open (checkpoint ()), {WeightFormat::kAuto, cache, true});
+  };
+  std::vector<char> probe (size_t{8} << 20);
+  if (kSanitized || mlock (probe.data (), probe.size () / 2) != 0)
+    GTEST_SKIP () << "this process may not lock memory, or a sanitizer does not let it";
+  munlock (probe.data (), probe.size () / 2);
+  rlimit before;
+  getrlimit (RLIMIT_MEMLOCK, &before);
+  for (const fs::path &folder : {fs::path (), cache (), cache ()}) { // memory, memory, the file
+    const long kib = locked_kib ();
+    const auto model = locked (folder);
+    EXPECT_GE (locked_kib () - kib, static_cast<long> (model->weight_bytes () >> 10));
+    EXPECT_EQ (result_of (*model), expected ());
+  }
+  EXPECT_EQ (locked_kib (), 0);
+
+  for (const rlim_t limit : {rlim_t{0}, rlim_t{65536}}) {
+    const WithoutLockCapability user;
+    const rlimit small = {limit, before.rlim_max};
+    setrlimit (RLIMIT_MEMLOCK, &small);
+    std::string message = "no error";
+    try {
+      locked ({});
+    } catch (const LoadError &error) {
+      message = error.what ();
+    }
+    setrlimit (RLIMIT_MEMLOCK, &before);
+    for (const char *word :
+         {"RLIMIT_MEMLOCK", "ulimit -l", "lock-memory", limit ? "64 KiB" : " 0 KiB", "tiny"})
+      EXPECT_NE (message.find (word), std::string::npos) << word << ": " << message;
+  }
+}
+
+} // namespace
