@@ -23,7 +23,7 @@ trap 'rm -rf "$objects"' EXIT
 cpu=engine/backend/cpu
 sources=(tests/engine_backend_kernels.cpp tests/engine_backend_attention.cpp
   "$cpu"/*_portable.cpp "$cpu"/*_neon.cpp "$cpu"/*_dotprod.cpp
-  "$cpu"/{formats,instruction_sets,kv_storage,memory}.cpp
+  "$cpu"/{attention,formats,instruction_sets,kv_storage,memory}.cpp
   engine/backend/kv_type.cpp engine/tensor/dtype.cpp engine/weights/quantized_blocks.cpp
   $googletest/src/gtest-all.cc $googletest/src/gtest_main.cc)
 

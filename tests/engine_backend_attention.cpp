@@ -68,8 +68,8 @@ struct KvProblem {
   void store (int position, const std::vector<float> &key, const std::vector<float> &value)
   {
     const int slot = position % kKvTokens;
-    store_key (type, key.data (), head_dim, slot, block (position) + place.key_offset);
-    store_value (type, value.data (), head_dim, place.value_width, slot,
+    store_key (kPortableKernels, type, key.data (), head_dim, slot, block (position) + place.key_offset);
+    store_value (kPortableKernels, type, value.data (), head_dim, place.value_width, slot,
                  block (position) + place.value_offset);
   }
 

@@ -253,12 +253,16 @@ TEST (Kernels, products_of_panels_have_the_same_bits_on_every_instruction_set)
   for (const Format format : kAllFormats) {
     if (!is_quantized (format))
       continue;
-    for (const int inputs : {32, 300, 1024, 3072}) {
-      const Problem problem (format, 21, inputs, 17, kSeed + 7);
-      const auto expected = problem.run (kPortableKernels, 0, 17, 21, true);
-      for (const KernelTable *table : kernel_tables ())
-        EXPECT_EQ (problem.run (*table, 0, 17, 21, true), expected)
-            << table->name << ", " << format_name (format) << ", " << inputs << " inputs";
+    // Few tokens, and so many that weights are unpacked first, in more than one go.
+    for (const int tokens : {17, 150}) {
+      for (const int inputs : {32, 300, 1024, 3072}) {
+        const Problem problem (format, 21, inputs, tokens, kSeed + 7);
+        const auto expected = problem.run (kPortableKernels, 0, tokens, 21, true);
+        for (const KernelTable *table : kernel_tables ())
+          EXPECT_EQ (problem.run (*table, 0, tokens, 21, true), expected)
+              << table->name << ", " << format_name (format) << ", " << inputs << " inputs, " << tokens
+              << " tokens";
+      }
     }
   }
 }
@@ -394,6 +398,37 @@ TEST (Kernels, activations_that_are_not_finite_stay_so)
             values.data (), 512, 512, problem.input_of (*table).rows.data ());
         for (const float y : problem.run (*table, 0, 1, 8, false))
           EXPECT_TRUE (std::isnan (y)) << table->name << ", " << format_name (format) << ", " << bad;
+      }
+    }
+  }
+}
+
+TEST (Kernels, what_is_stored_as_kv_has_the_same_bits_on_every_instruction_set)
+{
+  std::mt19937 random (kSeed + 9);
+  for (const int count : {1, 7, 8, 20, 64, 129}) {
+    auto x = random_floats (static_cast<size_t> (count), random);
+    for (const float other : {1.0f, 1e-38f, 70000.0f, 1e-7f, NAN, INFINITY}) {
+      x[static_cast<size_t> (count / 2)] = other;
+      if (other == 1e-38f)
+        std::fill (x.begin (), x.end (), other); // its inverse would be infinite
+      std::vector<uint16_t> halves (x.size ()), expected_halves (x.size ());
+      std::vector<int8_t> steps (x.size ()), expected_steps (x.size ());
+      kPortableKernels.halves (x.data (), count, expected_halves.data ());
+      const float expected = kPortableKernels.steps (x.data (), count, expected_steps.data ());
+      EXPECT_EQ (std::isnan (expected), !std::isfinite (other));
+      for (int i = 0; i < count && std::isfinite (other); ++i)
+        EXPECT_NEAR (expected_steps[static_cast<size_t> (i)] * expected, x[static_cast<size_t> (i)],
+                     expected * 0.5001f + 1e-37f);
+      for (const KernelTable *table : kernel_tables ()) {
+        table->halves (x.data (), count, halves.data ());
+        EXPECT_EQ (halves, expected_halves) << table->name << ", " << count << " elements, one is " << other;
+        const float step = table->steps (x.data (), count, steps.data ());
+        EXPECT_EQ (std::memcmp (&step, &expected, sizeof step) == 0 ||
+                       (std::isnan (step) && std::isnan (expected)),
+                   true)
+            << table->name << ", " << step << " for " << expected;
+        EXPECT_EQ (steps, expected_steps) << table->name << ", " << count << " elements, one is " << other;
       }
     }
   }

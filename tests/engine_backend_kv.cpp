@@ -35,8 +35,9 @@ struct Stored {
     const KvPlan plan = plan_kv (program, type);
     const KvPlace &place = plan.places[0];
     std::vector<std::byte> block (plan.groups[0].block_bytes);
-    store_key (type, row.data (), head_dim, 5, block.data () + place.key_offset);
-    store_value (type, row.data (), head_dim, place.value_width, 5, block.data () + place.value_offset);
+    store_key (kPortableKernels, type, row.data (), head_dim, 5, block.data () + place.key_offset);
+    store_value (kPortableKernels, type, row.data (), head_dim, place.value_width, 5,
+                 block.data () + place.value_offset);
     std::vector<float> scratch (static_cast<size_t> (kKvTokens * place.value_width));
     const float *keys = expand_keys (type, block.data () + place.key_offset, head_dim, scratch.data ());
     for (int i = 0; i < head_dim; ++i)

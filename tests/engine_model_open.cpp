@@ -224,4 +224,28 @@ TEST_F (OpenTest, mistyped_tokenizer_configurations_are_named)
   expect_error ("tokenizer_config.json", "eos_token");
 }
 
+TEST_F (OpenTest, packed_weights_are_kept_beside_the_model_or_where_it_is_said)
+{
+  const auto kept_in = [] (const fs::path &folder) {
+    size_t count = 0;
+    for (const auto &entry : fs::directory_iterator (folder))
+      count += entry.path ().extension () == ".packed";
+    return count;
+  };
+  ModelOptions options = {.weights = WeightFormat::kAuto, .cpu = {.threads = 1}};
+  const std::string identity = open (options)->compiled->kv_identity ();
+  EXPECT_EQ (kept_in (path ()), 0u);
+  options.weight_cache = "model";
+  const TemporaryFolder other;
+  for (const fs::path &folder : {path (), other.path () / "a/b"}) {
+    for (int start = 0; start < 2; ++start) {
+      const auto model = open (options);
+      EXPECT_EQ (model->compiled->load_warning (), "");
+      EXPECT_EQ (model->compiled->kv_identity (), identity);
+      EXPECT_EQ (kept_in (folder), 1u);
+    }
+    options.weight_cache = other.path () / "a/b";
+  }
+}
+
 } // namespace

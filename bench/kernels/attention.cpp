@@ -24,7 +24,7 @@ constexpr int kQueryCounts[] = {2, 16};
 
 /// KV of `depth` positions in as many layers as it takes; every block has the same numbers.
 struct Kv {
-  Kv (KvType type, int depth)
+  Kv (const KernelTable &kernels, KvType type, int depth)
   {
     Program program;
     program.kv_layers = {{kHeads, kHeadDim, 0}};
@@ -39,8 +39,9 @@ struct Kv {
       for (size_t head = 0; head < kHeads; head++)
         for (int slot = 0; slot < kKvTokens; slot++) {
           const float *row = values.data () + slot * kHeadDim;
-          store_key (type, row, kHeadDim, slot, memory.data () + place.key_offset + head * place.key_bytes);
-          store_value (type, row, kHeadDim, place.value_width, slot,
+          store_key (kernels, type, row, kHeadDim, slot,
+                     memory.data () + place.key_offset + head * place.key_bytes);
+          store_value (kernels, type, row, kHeadDim, place.value_width, slot,
                        memory.data () + place.value_offset + head * place.value_bytes);
         }
     for (size_t block = 1; block < blocks; block++)
@@ -56,7 +57,7 @@ void
 measure (benchmark::State &state, const KernelTable &kernels, KvType type, int queries, int depth,
          const Roofs &roofs)
 {
-  const Kv kv (type, depth);
+  const Kv kv (kernels, type, depth);
   const int width = kv.plan.places[0].value_width;
   std::vector<int32_t> blocks (static_cast<size_t> (depth / kKvTokens));
   std::iota (blocks.begin (), blocks.end (), 0);

@@ -80,8 +80,9 @@ Context::append_row (const KvAppendOp &op, int row)
   const int slot = token.position % kBlockTokens;
   for (int head = 0; head < layer.heads; ++head) {
     const auto index = static_cast<size_t> (head);
-    store_key (kv_type_, k + head * head_dim, head_dim, slot, block + at.key_offset + index * at.key_bytes);
-    store_value (kv_type_, v + head * head_dim, head_dim, at.value_width, slot,
+    store_key (kernels_, kv_type_, k + head * head_dim, head_dim, slot,
+               block + at.key_offset + index * at.key_bytes);
+    store_value (kernels_, kv_type_, v + head * head_dim, head_dim, at.value_width, slot,
                  block + at.value_offset + index * at.value_bytes);
   }
 }

@@ -37,6 +37,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
     , kv_type_ (options.kv_type)
     , kv_plan_ (compiled_->kv[static_cast<size_t> (options.kv_type)])
     , max_tokens_ (options.max_tokens)
+    , stretches_ (static_cast<size_t> (compiled_->pool->size ()))
 {
   for (size_t i = 0; i < kv_plan_.groups.size (); ++i)
     kv_.emplace_back (
@@ -44,6 +45,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
         Memory::Pages::kHuge);
   plan_activations ();
   plan_scratch (options);
+  find_gated_products ();
   if (options.measure) {
     for (const char *name : kOpNames)
       op_times_.push_back ({.name = name});
@@ -113,9 +115,6 @@ Context::plan_scratch (const ContextOptions &options)
     }
   }
   products_.reserve (most_products);
-  // Each part takes a fixed share of what is left: see split_work ().
-  constexpr size_t kMostShares = 24; // ln 2^31, and the single units at the end
-  parts_.reserve (2 * static_cast<size_t> (compiled_->pool->size ()) * kMostShares);
   tasks_.reserve (checked_product (group_tiles, static_cast<size_t> (max_tokens_)));
 
   // What a query sees is in different blocks of its layer's group.
@@ -146,18 +145,52 @@ Context::forward (std::span<const Slice> slices)
   compute_rope_tables ();
   if (!op_times_.empty ())
     return forward_measured ();
-  for (const Op &op : compiled_->program.ops)
-    std::visit ([this] (const auto &operation) { run (operation); }, op);
+  for (size_t i = 0; i < compiled_->program.ops.size ();)
+    i = run_next (i);
+}
+
+/// Runs operation `index`, and the one after it when they are one; the next index.
+size_t
+Context::run_next (size_t index)
+{
+  const auto &ops = compiled_->program.ops;
+  if (gated_[index]) {
+    run (std::get<LinearOp> (ops[index]), std::get<GatedOp> (ops[index + 1]));
+    return index + 2;
+  }
+  std::visit ([this] (const auto &operation) { run (operation); }, ops[index]);
+  return index + 1;
+}
+
+// A product of two whose results are gated next: done together, a result meets its gate while both are in cache, and the
+// threads need not wait in between.
+void
+Context::find_gated_products ()
+{
+  const auto &ops = compiled_->program.ops;
+  gated_.resize (ops.size ());
+  for (size_t i = 0; i + 1 < ops.size (); ++i) {
+    const auto *linear = std::get_if<LinearOp> (&ops[i]);
+    const auto *gated = std::get_if<GatedOp> (&ops[i + 1]);
+    if (!linear || !gated || linear->projections.size () != 2)
+      continue;
+    const auto &gate = linear->projections[0], &up = linear->projections[1];
+    const auto is_whole = [&] (const LinearOp::Projection &projection) {
+      return !projection.accumulate && compiled_->weights[projection.weight].outputs == gated->width;
+    };
+    gated_[i] = is_whole (gate) && is_whole (up) && gate.out == gated->gate && up.out == gated->up &&
+                gated->gate != gated->up && linear->in != gated->out && gated->out != gated->up;
+  }
 }
 
 void
 Context::forward_measured ()
 {
   auto before = std::chrono::steady_clock::now ();
-  for (const Op &op : compiled_->program.ops) {
-    std::visit ([this] (const auto &operation) { run (operation); }, op);
+  for (size_t i = 0; i < compiled_->program.ops.size ();) {
+    OpTime &time = op_times_[compiled_->program.ops[i].index ()];
+    i = run_next (i);
     const auto after = std::chrono::steady_clock::now ();
-    OpTime &time = op_times_[op.index ()];
     time.nanoseconds += std::chrono::nanoseconds (after - before).count ();
     ++time.calls;
     before = after;

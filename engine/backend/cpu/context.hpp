@@ -6,7 +6,9 @@
 #pragma once
 
 #include "engine/backend/cpu/compiled_program.hpp"
+#include "engine/backend/cpu/units.hpp"
 
+#include <atomic>
 #include <span>
 
 namespace millrace::cpu
@@ -68,6 +70,8 @@ private:
     int64_t cost;       ///< multiply-adds
   };
 
+  void find_gated_products ();
+  size_t run_next (size_t index);
   void forward_measured ();
   void plan_activations ();
   void plan_scratch (const ContextOptions &options);
@@ -80,6 +84,7 @@ private:
   void run (const KvAppendOp &op);
   void run (const AttentionOp &op);
   void run (const GatedOp &op);
+  void run (const LinearOp &op, const GatedOp &gated);
   void run (const SelectOp &op);
   void run (const HiddenOp &op);
   void run (const HeadOp &op);
@@ -90,12 +95,16 @@ private:
   void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
                  float **out) const;
   void attend_part (const AttentionOp &op, const AttentionTask &task, int first_head, int cut, int lane);
+  using ActivationKernel = decltype (KernelTable::silu);
+  ActivationKernel activation_kernel (GatedOp::Activation activation) const;
+  Product product_of (const LinearOp::Projection &projection) const;
   void multiply (float *x, size_t x_stride, int rows, std::span<const Product> products);
-  void multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
-                      int token_begin, int token_end, int lane) const;
+  void multiply_tile (const Product &product, const void *x, size_t x_row_bytes, const Tile &tile,
+                      int lane) const;
   void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
   const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
-  void split_work (int units);
+  template <typename F>
+  void run_units (int count, int64_t cost, F &&work);
   template <typename F>
   void for_rows (int rows, int row_cost, F &&work);
 
@@ -120,6 +129,12 @@ private:
 
   std::vector<Memory> kv_; ///< of each group
   Memory activations_;
+  /// A thread's part of the work at hand, in units.
+  struct alignas (64) Stretch {
+    std::atomic<int> next = 0;
+    int end = 0;
+  };
+  std::vector<Stretch> stretches_;             ///< of each thread
   std::array<Memory, kActivations> quantized_; ///< the input of a product as its weights want it
   Memory ropes_;                               ///< per table, per row: cosines, then sines
   Memory scratch_; ///< per lane: of attention, its states of two splits, an expanded weight row
@@ -130,6 +145,7 @@ private:
   size_t states_at_ = 0, row_at_ = 0; ///< floats
   size_t states_room_ = 0;            ///< states in states_
 
+  std::vector<bool> gated_;      ///< operation i is the product whose results are the gate and input of i + 1
   std::vector<OpTime> op_times_; ///< by the index of the alternative in Op; empty: not measured
 
   // The pass that runs.
@@ -140,7 +156,6 @@ private:
   std::vector<AttentionTask> tasks_;
   int query_tile_ = kQueryTile; ///< of the present attention
   std::vector<Product> products_;
-  std::vector<int> parts_; ///< where the parts of a product's work begin, and where the last one ends
 };
 
 } // namespace millrace::cpu

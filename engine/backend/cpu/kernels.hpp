@@ -121,6 +121,14 @@ struct KernelTable {
   void (*expand[kFormats]) (const void *panel, int row, int columns, float *out);
   /// `count` floats → `columns` activations of each kind but kFloat.
   void (*quantize[kActivations]) (const float *x, int count, int columns, void *out);
+  /// Reads `bytes`, as fast as memory gives them; some sum of them.
+  uint64_t (*read) (const void *data, size_t bytes);
+  // For KV (kv_storage.hpp).
+  /// → float16, as f32_to_f16 () does.
+  void (*halves) (const float *x, int count, uint16_t *out);
+  /// → round (x / step), step = largest |x| / 127, which is returned: NaN, and zeros, when an element is not finite; 0 when
+  /// all are smaller than 1e-30.
+  float (*steps) (const float *x, int count, int8_t *out);
   void (*rms_norm) (const float *x, const float *weight, int count, float epsilon, float *out);
   /// out = activation (gate) · up
   void (*silu) (const float *gate, const float *up, int count, float *out);

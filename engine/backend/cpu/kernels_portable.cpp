@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 
 namespace millrace::cpu
 {
@@ -97,6 +98,44 @@ linear (const LinearArgs &args)
   }
 }
 
+uint64_t
+read (const void *data, size_t bytes)
+{
+  uint64_t sums[8] = {};
+  for (size_t i = 0; i + sizeof sums <= bytes; i += sizeof sums) {
+    uint64_t values[8];
+    std::memcpy (values, static_cast<const std::byte *> (data) + i, sizeof values);
+    for (size_t lane = 0; lane < 8; ++lane)
+      sums[lane] += values[lane];
+  }
+  return sums[0] + sums[1] + sums[2] + sums[3] + sums[4] + sums[5] + sums[6] + sums[7];
+}
+
+void
+halves (const float *x, int count, uint16_t *out)
+{
+  for (int i = 0; i < count; ++i)
+    out[i] = f32_to_f16 (x[i]);
+}
+
+float
+steps (const float *x, int count, int8_t *out)
+{
+  float largest = 0;
+  bool finite = true;
+  for (int i = 0; i < count; ++i) {
+    finite = finite && std::isfinite (x[i]);
+    largest = std::max (largest, std::fabs (x[i]));
+  }
+  const bool zero = !finite || largest <= 1e-30f;
+  const float inverse = zero ? 0.0f : 127.0f / largest;
+  for (int i = 0; i < count; ++i)
+    out[i] = zero ? int8_t{0} : static_cast<int8_t> (std::lrint (x[i] * inverse));
+  if (!finite)
+    return std::numeric_limits<float>::quiet_NaN ();
+  return zero ? 0.0f : largest / 127.0f;
+}
+
 void
 rms_norm (const float *x, const float *weight, int count, float epsilon, float *out)
 {
@@ -161,6 +200,9 @@ const KernelTable kPortableKernels = {
     .expand = {expand_f32, expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
                portable::expand_q4k, portable::expand_q6k},
     .quantize = {nullptr, portable::quantize_wide32, portable::quantize_byte32, portable::quantize_byte256},
+    .read = read,
+    .halves = halves,
+    .steps = steps,
     .rms_norm = rms_norm,
     .silu = silu,
     .gelu_tanh = gelu_tanh,
@@ -181,11 +223,14 @@ const KernelTable kAvx2Kernels = {
     .expand = {expand_f32, avx2::expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
                portable::expand_q4k, portable::expand_q6k},
     .quantize = {nullptr, avx2::quantize_wide32, avx2::quantize_byte32, avx2::quantize_byte256},
+    .read = avx2::read,
+    .halves = avx2::halves,
+    .steps = avx2::steps,
     .rms_norm = avx2::rms_norm,
     .silu = avx2::silu,
     .gelu_tanh = gelu_tanh,
     .gelu = gelu,
-    .rotate = rotate,
+    .rotate = avx2::rotate,
     .attention = {avx2::attention_f32, avx2::attention_f16, avx2::attention_bf16, avx2::attention_q8,
                   avx2::attention_k8v4},
 };

@@ -38,7 +38,7 @@ add_block (const char *d, const char *x_scales, size_t x_stride, const __m256i (
            __m256 (&totals)[T])
 {
   const __m256 row_scales = load_halves (d);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const __m256 x_scale = _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * x_stride));
     totals[t] =
@@ -50,44 +50,64 @@ template <int T>
 void
 clear (__m256i (&dots)[T])
 {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
     dots[t] = _mm256_setzero_si256 ();
 }
 
 struct Q4K {
-  template <int T>
+  static constexpr int kUnpackedBytes = 1; ///< of an element
+  static constexpr int kUnpackFrom = 24, kTile = 8, kPanels = 1, kStretchTile = 6, kStretch = 1024;
+  static constexpr int kHeader = 128, kVectors = 32;
+
+  static void unpack (const TileArgs &tile, char *out)
+  {
+    const char *block = tile.panel + tile.begin / kSuperBlock * kQ4KBytes;
+    for (int b = tile.begin; b < tile.end;
+         b += kSuperBlock, block += kQ4KBytes, out += 2 * kVectors * kVectorBytes)
+      unpack_nibbles (block + kHeader, kVectors, out);
+  }
+
+  template <int T, bool kUnpacked>
   static void product (const TileArgs &tile, __m256 (&sums)[T])
   {
-    const char *block = tile.panel, *x = tile.x;
-    const int blocks = tile.columns / kSuperBlock;
-    const char *x_scales = tile.x + tile.columns;
-    const char *x_sums = x_scales + static_cast<size_t> (blocks) * (sizeof (float) + 2 * (kSuperBlock / 16));
+    constexpr int kGroupBytes = 4 * kVectorBytes * (kUnpacked ? 2 : 1);
+    const int blocks = tile.columns / kSuperBlock, first = tile.begin / kSuperBlock;
+    const char *block = tile.panel + first * kQ4KBytes, *x = tile.x + tile.begin;
+    const char *x_scales = tile.x + tile.columns + static_cast<size_t> (first) * sizeof (float);
+    const char *x_sums =
+        tile.x + tile.columns +
+        static_cast<size_t> (blocks) * (sizeof (float) + sizeof (int16_t) * (kSuperBlock / 16)) +
+        static_cast<size_t> (first) * sizeof (int16_t) * (kSuperBlock / kGroup);
+    const char *unpacked = tile.unpacked;
     // The compilers leave these in memory, as they should: the products below need the registers.
     __m256 totals[T];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < T; ++i)
-      totals[i] = _mm256_setzero_ps ();
+      totals[i] = sums[i];
 
-    for (int b = 0; b < blocks; ++b) {
+    for (int b = tile.begin; b < tile.end; b += kSuperBlock) {
       alignas (32) char scales[64];
       subtract_minima<T> (block, x_sums, x_scales, tile.x_stride, scales, totals);
+      const char *vectors = kUnpacked ? unpacked : block + kHeader;
       __m256i dots[T];
       clear<T> (dots);
       for (int pair = 0; pair < 4; ++pair) {
-        const char *vectors = block + 128 + pair * 8 * kVectorBytes;
-        prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4));
+        if constexpr (!kUnpacked)
+          prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4));
         const __m256i both =
             _mm256_cvtepu8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (scales + pair * 16)));
         __m256i products[T];
-        nibble_products<T> (vectors, x, tile.x_stride, products);
+        nibble_products<T, kUnpacked> (vectors, x, tile.x_stride, products);
         add_scaled<T> (products, firsts (both), dots);
-        nibble_products<T> (vectors + 4 * kVectorBytes, x + kGroup, tile.x_stride, products);
+        nibble_products<T, kUnpacked> (vectors + kGroupBytes, x + kGroup, tile.x_stride, products);
         add_scaled<T> (products, seconds (both), dots);
+        vectors += 2 * kGroupBytes;
         x += 2 * kGroup;
       }
       add_block<T> (block, x_scales, tile.x_stride, dots, totals);
       block += kQ4KBytes;
+      unpacked += 2 * kVectors * kVectorBytes;
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / kGroup);
     }
@@ -98,7 +118,7 @@ struct Q4K {
   template <int T>
   static inline void add_scaled (const __m256i (&products)[T], __m256i scale, __m256i (&dots)[T])
   {
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
       dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (products[t], scale));
   }
@@ -124,7 +144,7 @@ struct Q4K {
                                _mm256_cvtepu8_epi16 (_mm256_castsi256_si128 (minima_1)),
                                _mm256_cvtepu8_epi16 (_mm256_extracti128_si256 (minima_1, 1))};
     const __m256 d = load_halves (block + 2 * kPanelRows);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const char *sums = x_sums + t * x_stride;
       __m256i sum = _mm256_madd_epi16 (minima[0], broadcast_word (sums));
@@ -138,40 +158,66 @@ struct Q4K {
 };
 
 struct Q6K {
+  static constexpr int kUnpackedBytes = 1; ///< of an element
+  static constexpr int kUnpackFrom = 24, kTile = 6, kPanels = 1, kStretchTile = 6, kStretch = 1024;
+  static constexpr int kHeader = 160;
   static constexpr int kVectors = 6; ///< of 32 columns: nibbles, and two of upper bits
+  static constexpr int kSteps = 8;   ///< of 32 columns: vectors when unpacked
 
-  template <int T>
+  static void unpack (const TileArgs &tile, char *out)
+  {
+    const char *block = tile.panel + tile.begin / kSuperBlock * kQ6KBytes;
+    for (int b = tile.begin; b < tile.end; b += kSuperBlock, block += kQ6KBytes) {
+      for (int group = 0; group < kSuperBlock / kGroup; ++group, out += kSteps * kVectorBytes) {
+        const char *vectors = block + kHeader + group * kVectors * kVectorBytes;
+        auto *at = reinterpret_cast<__m256i *> (out);
+#pragma GCC unroll 4
+        for (int step = 0; step < 4; ++step) {
+          _mm256_store_si256 (at + step, element<0> (vectors, step));
+          _mm256_store_si256 (at + 4 + step, element<1> (vectors, step));
+        }
+      }
+    }
+  }
+
+  template <int T, bool kUnpacked>
   static void product (const TileArgs &tile, __m256 (&sums)[T])
   {
-    const char *block = tile.panel, *x = tile.x;
-    const int blocks = tile.columns / kSuperBlock;
-    const char *x_scales = tile.x + tile.columns;
-    const char *x_sums = x_scales + static_cast<size_t> (blocks) * sizeof (float);
+    constexpr int kGroupBytes = (kUnpacked ? kSteps : kVectors) * kVectorBytes;
+    const int blocks = tile.columns / kSuperBlock, first = tile.begin / kSuperBlock;
+    const char *block = tile.panel + first * kQ6KBytes, *x = tile.x + tile.begin;
+    const char *x_scales = tile.x + tile.columns + static_cast<size_t> (first) * sizeof (float);
+    const char *x_sums = tile.x + tile.columns + static_cast<size_t> (blocks) * sizeof (float) +
+                         static_cast<size_t> (first) * sizeof (int16_t) * (kSuperBlock / 16);
+    const char *unpacked = tile.unpacked;
     __m256 totals[T];
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int i = 0; i < T; ++i)
-      totals[i] = _mm256_setzero_ps ();
+      totals[i] = sums[i];
 
-    for (int b = 0; b < blocks; ++b) {
+    for (int b = tile.begin; b < tile.end; b += kSuperBlock) {
+      const char *vectors = kUnpacked ? unpacked : block + kHeader;
       __m256i dots[T];
       clear<T> (dots);
       for (int pair = 0; pair < 8; ++pair) {
-        const char *vectors = block + 160 + pair * kVectors * kVectorBytes;
-        prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8));
+        if constexpr (!kUnpacked)
+          prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8));
         const __m256i scales =
             _mm256_cvtepi8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (block + pair * 16)));
         // The offset of 32, times 32 afterwards: shifts are cheaper than multiplications.
         const __m256i offsets = _mm256_slli_epi16 (scales, 5);
-#pragma GCC unroll 6
+#pragma GCC unroll 8
         for (int t = 0; t < T; ++t)
           dots[t] = _mm256_sub_epi32 (
               dots[t], _mm256_madd_epi16 (offsets, broadcast_word (x_sums + t * tile.x_stride + 4 * pair)));
-        add_scaled<T, 0> (vectors, x, tile.x_stride, firsts (scales), dots);
-        add_scaled<T, 1> (vectors, x + 16, tile.x_stride, seconds (scales), dots);
+        add_scaled<T, 0, kUnpacked> (vectors, x, tile.x_stride, firsts (scales), dots);
+        add_scaled<T, 1, kUnpacked> (vectors, x + 16, tile.x_stride, seconds (scales), dots);
+        vectors += kGroupBytes;
         x += kGroup;
       }
       add_block<T> (block + 128, x_scales, tile.x_stride, dots, totals);
       block += kQ6KBytes;
+      unpacked += 8 * kSteps * kVectorBytes;
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / 16);
     }
@@ -180,17 +226,21 @@ struct Q6K {
   }
 
   /// 16 columns, those of the low (kHalf 0) or the high nibbles. Two products of 6 bits × 8 fit 16 bits, four do not.
-  template <int T, int kHalf>
+  template <int T, int kHalf, bool kUnpacked>
   static inline void add_scaled (const char *vectors, const char *x, size_t x_stride, __m256i scale,
                                  __m256i (&dots)[T])
   {
-    const __m256i tops = load_vector (vectors + (4 + kHalf) * kVectorBytes);
 #pragma GCC unroll 2
     for (int step = 0; step < 4; step += 2) {
-      const __m256i first = element<kHalf> (load_vector (vectors + step * kVectorBytes), tops, step);
-      const __m256i second =
-          element<kHalf> (load_vector (vectors + (step + 1) * kVectorBytes), tops, step + 1);
-#pragma GCC unroll 6
+      __m256i first, second;
+      if constexpr (kUnpacked) {
+        first = load_vector (vectors + (4 * kHalf + step) * kVectorBytes);
+        second = load_vector (vectors + (4 * kHalf + step + 1) * kVectorBytes);
+      } else {
+        first = element<kHalf> (vectors, step);
+        second = element<kHalf> (vectors, step + 1);
+      }
+#pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         const char *at = x + t * x_stride + 4 * step;
         const __m256i products = _mm256_add_epi16 (_mm256_maddubs_epi16 (first, broadcast_word (at)),
@@ -201,10 +251,12 @@ struct Q6K {
     }
   }
 
-  /// The upper bits of step `i` are at 2 · i and belong at 4.
+  /// Step `i` of the low or the high nibbles, with its upper bits, which are at 2 · i and belong at 4.
   template <int kHalf>
-  static inline __m256i element (__m256i nibbles, __m256i tops, int i)
+  static inline __m256i element (const char *vectors, int i)
   {
+    const __m256i nibbles = load_vector (vectors + i * kVectorBytes);
+    const __m256i tops = load_vector (vectors + (4 + kHalf) * kVectorBytes);
     const __m256i low =
         _mm256_and_si256 (kHalf == 0 ? nibbles : _mm256_srli_epi16 (nibbles, 4), _mm256_set1_epi8 (15));
     const __m256i shifted = i == 0   ? _mm256_slli_epi16 (tops, 4)

@@ -5,6 +5,7 @@
 #include "engine/tensor/dtype.hpp"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <functional>
@@ -85,33 +86,54 @@ value_bytes (KvType type, int value_width)
   return elements / 2 + elements / kKvGroup * sizeof (HalfPair);
 }
 
-template <typename T, typename Convert>
+constexpr int kMostAtOnce = 256;  ///< elements converted before they are scattered
+constexpr int kWidestHead = 4096; ///< that needs no memory of its own
+
+template <typename T>
 void
-scatter (const float *x, int count, T *out, size_t stride, Convert convert)
+scatter (const T *values, int count, T *out, size_t stride)
 {
   for (int i = 0; i < count; ++i)
-    out[static_cast<size_t> (i) * stride] = convert (x[i]);
+    out[static_cast<size_t> (i) * stride] = values[i];
 }
 
-// Rounds floats to whole steps, `stride` apart; the step. Rows smaller than 1e-30 are zero: the inverse of their
-// step would overflow.
-float
-quantize (const float *x, int count, int8_t *out, size_t stride)
+/// Converts in pieces: convert (x, count, T *out).
+template <typename T, typename Convert>
+void
+store_converted (const float *x, int count, T *out, size_t stride, Convert convert)
 {
-  float largest = 0;
-  bool finite = true;
-  for (int i = 0; i < count; ++i) {
-    finite = finite && std::isfinite (x[i]);
-    largest = std::max (largest, std::fabs (x[i]));
+  T values[kMostAtOnce];
+  for (int begin = 0; begin < count; begin += kMostAtOnce) {
+    const int size = std::min (kMostAtOnce, count - begin);
+    convert (x + begin, size, values);
+    scatter (values, size, out + static_cast<size_t> (begin) * stride, stride);
   }
-  const bool zero = !finite || largest <= 1e-30f;
-  const float inverse = zero ? 0.0f : kLargest8 / largest;
-  scatter (x, count, out, stride, [&] (float value) {
-    return zero ? int8_t{0} : static_cast<int8_t> (std::lrint (value * inverse));
-  });
-  if (!finite)
-    return std::numeric_limits<float>::quiet_NaN ();
-  return zero ? 0.0f : largest / kLargest8;
+}
+
+void
+bf16s (const float *x, int count, uint16_t *out)
+{
+  for (int i = 0; i < count; ++i)
+    out[i] = f32_to_bf16 (x[i]);
+}
+
+// Rounds floats to whole steps, `stride` apart; the step.
+float
+store_steps (const KernelTable &kernels, const float *x, int count, int8_t *out, size_t stride)
+{
+  if (stride == 1)
+    return kernels.steps (x, count, out);
+  // The step is of all elements, so all are converted at once.
+  std::array<int8_t, kWidestHead> some;
+  std::vector<int8_t> many;
+  int8_t *values = some.data ();
+  if (count > kWidestHead) {
+    many.resize (static_cast<size_t> (count));
+    values = many.data ();
+  }
+  const float step = kernels.steps (x, count, values);
+  scatter (values, count, out, stride);
+  return step;
 }
 
 // Rounds a group of `count` floats to whole steps above its minimum; elements beyond them are 0 steps.
@@ -144,17 +166,21 @@ quantize_group (const float *x, int count, std::byte *out)
 
 // Stores one position's floats `stride` elements apart, from element `first`. False: the type has scales.
 bool
-store_plain (KvType type, const float *x, int count, std::byte *out, size_t first, size_t stride)
+store_plain (const KernelTable &kernels, KvType type, const float *x, int count, std::byte *out, size_t first,
+             size_t stride)
 {
   switch (type) {
   case KvType::kF32:
-    scatter (x, count, at<float> (out) + first, stride, std::identity ());
+    scatter (x, count, at<float> (out) + first, stride);
     return true;
   case KvType::kF16:
-    scatter (x, count, at<uint16_t> (out) + first, stride, f32_to_f16);
+    if (stride == 1)
+      kernels.halves (x, count, at<uint16_t> (out) + first);
+    else
+      store_converted (x, count, at<uint16_t> (out) + first, stride, kernels.halves);
     return true;
   case KvType::kBF16:
-    scatter (x, count, at<uint16_t> (out) + first, stride, f32_to_bf16);
+    store_converted (x, count, at<uint16_t> (out) + first, stride, bf16s);
     return true;
   case KvType::kQ8:
   case KvType::kK8V4:
@@ -225,23 +251,24 @@ plan_kv (const Program &program, KvType type)
 }
 
 void
-store_key (KvType type, const float *key, int head_dim, int slot, std::byte *keys)
+store_key (const KernelTable &kernels, KvType type, const float *key, int head_dim, int slot, std::byte *keys)
 {
-  if (store_plain (type, key, head_dim, keys, static_cast<size_t> (slot), kKvTokens))
+  if (store_plain (kernels, type, key, head_dim, keys, static_cast<size_t> (slot), kKvTokens))
     return;
   auto *scales = at<float> (keys, static_cast<size_t> (head_dim) * kKvTokens);
-  scales[slot] = quantize (key, head_dim, at<int8_t> (keys) + slot, kKvTokens);
+  scales[slot] = store_steps (kernels, key, head_dim, at<int8_t> (keys) + slot, kKvTokens);
 }
 
 void
-store_value (KvType type, const float *value, int head_dim, int value_width, int slot, std::byte *values)
+store_value (const KernelTable &kernels, KvType type, const float *value, int head_dim, int value_width,
+             int slot, std::byte *values)
 {
   const auto width = static_cast<size_t> (value_width), row = static_cast<size_t> (slot);
-  if (store_plain (type, value, head_dim, values, row * width, 1))
+  if (store_plain (kernels, type, value, head_dim, values, row * width, 1))
     return;
   if (type == KvType::kQ8) {
     at<float> (values, width * kKvTokens)[slot] =
-        quantize (value, head_dim, at<int8_t> (values, row * width), 1);
+        store_steps (kernels, value, head_dim, at<int8_t> (values, row * width), 1);
     return;
   }
   auto *pairs = at<HalfPair> (values, width / 2 * kKvTokens) + row * (width / kKvGroup);

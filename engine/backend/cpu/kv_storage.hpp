@@ -13,6 +13,7 @@
 #pragma once
 
 #include "engine/backend/backend.hpp"
+#include "engine/backend/cpu/kernels.hpp"
 
 #include <cstddef>
 #include <vector>
@@ -43,9 +44,10 @@ KvPlan plan_kv (const Program &program, KvType type);
 
 /// Stores one position's key or value. A row (kK8V4 values: a group) that is not finite, or not in the range of
 /// its scale's type, reads as NaN.
-void store_key (KvType type, const float *key, int head_dim, int slot, std::byte *keys);
-void store_value (KvType type, const float *value, int head_dim, int value_width, int slot,
-                  std::byte *values);
+void store_key (const KernelTable &kernels, KvType type, const float *key, int head_dim, int slot,
+                std::byte *keys);
+void store_value (const KernelTable &kernels, KvType type, const float *value, int head_dim, int value_width,
+                  int slot, std::byte *values);
 
 /// One head's keys as [head_dim][kKvTokens] floats: in `out`, or kF32 where they are.
 const float *expand_keys (KvType type, const std::byte *keys, int head_dim, float *out);

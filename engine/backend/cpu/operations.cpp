@@ -14,7 +14,6 @@ namespace
 
 constexpr int kInlineCost = 1 << 15; ///< multiply-adds below which one thread is faster than several
 constexpr int kPartCost = 1 << 14;   ///< about this much work in a part of row-wise operations
-constexpr int kTokensPerPart = 128;  ///< of a matrix product
 constexpr int kExpCost = 16;         ///< an exponential or a sine, in multiply-adds
 
 int
@@ -91,14 +90,34 @@ Context::run (const RmsNormOp &op)
   });
 }
 
+Context::Product
+Context::product_of (const LinearOp::Projection &projection) const
+{
+  return {&compiled_->weights[projection.weight],
+          projection.bias == kNone ? nullptr : compiled_->weights[projection.bias].vector (),
+          buffer (projection.out).row_pointers.data (), projection.accumulate};
+}
+
+Context::ActivationKernel
+Context::activation_kernel (GatedOp::Activation activation) const
+{
+  switch (activation) {
+  case GatedOp::Activation::kGeluTanh:
+    return kernels_.gelu_tanh;
+  case GatedOp::Activation::kGelu:
+    return kernels_.gelu;
+  case GatedOp::Activation::kSilu:
+    break;
+  }
+  return kernels_.silu;
+}
+
 void
 Context::run (const LinearOp &op)
 {
   products_.clear ();
   for (const LinearOp::Projection &projection : op.projections)
-    products_.push_back ({&compiled_->weights[projection.weight],
-                          projection.bias == kNone ? nullptr : compiled_->weights[projection.bias].vector (),
-                          buffer (projection.out).row_pointers.data (), projection.accumulate});
+    products_.push_back (product_of (projection));
   const Buffer &in = buffer (op.in);
   multiply (in.data, in.stride, row_count (in), products_);
 }
@@ -111,61 +130,67 @@ Context::run (const HeadOp &op)
   multiply (in.data, in.stride, static_cast<int> (logits_rows_.size ()), {&product, 1});
 }
 
-// All products of one input in one go: one wait for the threads instead of one per matrix. The work is counted in units of
-// kRowsPerPart rows × kTokensPerPart tokens; the units of the same rows are neighbours.
+// All products of one input in one go: one wait for the threads instead of one per matrix.
 void
 Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product> products)
 {
   if (rows == 0)
     return;
   std::array<const void *, kActivations> inputs{};
-  const int token_parts = parts_of (rows, kTokensPerPart);
-  int units = 0;
+  const Units units (rows);
+  int count = 0;
   int64_t cost = 0;
   for (const Product &product : products) {
     const PackedWeight &weight = *product.weight;
-    units += parts_of (weight.outputs, kRowsPerPart) * token_parts;
+    count += units.of (weight.outputs);
     cost += static_cast<int64_t> (weight.outputs) * weight.columns * rows;
     const void *&input = inputs[static_cast<size_t> (activations_of (kernels_, weight.format))];
     if (!input)
       input = quantize (x, x_stride, rows, weight);
   }
 
-  const auto run_units = [&] (int begin, int end, int lane) {
+  run_units (count, cost, [&] (int begin, int end, int lane) {
     const Product *product = products.data ();
-    int first = 0, last = 0; // units of the product
-    for (int unit = begin; unit < end; ++unit) {
-      while (unit >= (last = first + parts_of (product->weight->outputs, kRowsPerPart) * token_parts)) {
-        first = last;
-        ++product;
-      }
-      const int token = (unit - first) % token_parts * kTokensPerPart;
+    for (int first = 0, last = 0; begin < end; first = last, ++product) {
+      last = first + units.of (product->weight->outputs);
       const auto kind = static_cast<size_t> (activations_of (kernels_, product->weight->format));
-      multiply_part (*product, inputs[kind], x_stride * sizeof (float), (unit - first) / token_parts, token,
-                     std::min (rows, token + kTokensPerPart), lane);
+      for (; begin < std::min (end, last);) {
+        const Tile tile = units.tile (begin - first, std::min (end, last) - first, product->weight->outputs);
+        multiply_tile (*product, inputs[kind], x_stride * sizeof (float), tile, lane);
+        begin += tile.units;
+      }
     }
-  };
-  if (cost < kInlineCost) {
-    run_units (0, units, 0);
-    return;
-  }
-  split_work (units);
-  compiled_->pool->run (static_cast<int> (parts_.size ()) - 1, [&] (int part, int lane) {
-    const auto index = static_cast<size_t> (part);
-    run_units (parts_[index], parts_[index + 1], lane);
   });
 }
 
-// Large parts first, so that few are claimed, then smaller ones, so that the threads end together.
+/// Units [0, count) as work (begin, end, lane); by several threads when that is worth it. Each thread has a stretch of its own,
+/// which it takes in small steps from the front: memory is fastest when a thread reads on where it was, and beginning elsewhere
+/// costs about a microsecond. A thread that is done helps where something is left.
+template <typename F>
 void
-Context::split_work (int units)
+Context::run_units (int count, int64_t cost, F &&work)
 {
-  parts_.assign (1, 0);
-  const int threads = compiled_->pool->size ();
-  for (int begin = 0; begin < units;) {
-    begin += std::max (1, (units - begin) / (2 * threads));
-    parts_.push_back (begin);
+  if (cost < kInlineCost) {
+    work (0, count, 0);
+    return;
   }
+  const int threads = compiled_->pool->size ();
+  for (int i = 0; i < threads; ++i) {
+    Stretch &stretch = stretches_[static_cast<size_t> (i)];
+    stretch.next.store (static_cast<int> (int64_t{count} * i / threads), std::memory_order_relaxed);
+    stretch.end = static_cast<int> (int64_t{count} * (i + 1) / threads);
+  }
+  compiled_->pool->run (threads, [&] (int part, int lane) {
+    for (int i = 0; i < threads; ++i) {
+      Stretch &stretch = stretches_[static_cast<size_t> ((part + i) % threads)];
+      for (;;) {
+        const int begin = stretch.next.fetch_add (kStepUnits, std::memory_order_relaxed);
+        if (begin >= stretch.end)
+          break;
+        work (begin, std::min (stretch.end, begin + kStepUnits), lane);
+      }
+    }
+  });
 }
 
 // Layers of different widths share buffers: what a wider one left behind must not meet the weights' padding,
@@ -180,25 +205,24 @@ Context::clear_padding (float *x, size_t x_stride, int rows, const PackedWeight 
 }
 
 void
-Context::multiply_part (const Product &product, const void *x, size_t x_row_bytes, int row_part,
-                        int token_begin, int token_end, int lane) const
+Context::multiply_tile (const Product &product, const void *x, size_t x_row_bytes, const Tile &tile,
+                        int lane) const
 {
   const PackedWeight &weight = *product.weight;
-  const int row = row_part * kRowsPerPart;
   const auto kind = activations_of (kernels_, weight.format);
   if (kind != Activations::kFloat)
     x_row_bytes = activation_bytes (kind, weight.columns);
   LinearArgs args;
-  args.weights = weight.panel (row);
+  args.weights = weight.panel (tile.row);
   args.panel_bytes = weight.panel_bytes;
-  args.rows = std::min (kRowsPerPart, weight.outputs - row);
+  args.rows = tile.rows;
   args.columns = weight.columns;
-  args.x = static_cast<const std::byte *> (x) + static_cast<size_t> (token_begin) * x_row_bytes;
+  args.x = static_cast<const std::byte *> (x) + static_cast<size_t> (tile.token) * x_row_bytes;
   args.x_row_bytes = x_row_bytes;
-  args.tokens = token_end - token_begin;
-  args.bias = product.bias ? product.bias + row : nullptr;
-  args.y = product.y + token_begin;
-  args.y_offset = static_cast<size_t> (row);
+  args.tokens = tile.tokens;
+  args.bias = product.bias ? product.bias + tile.row : nullptr;
+  args.y = product.y + tile.token;
+  args.y_offset = static_cast<size_t> (tile.row);
   args.accumulate = product.accumulate;
   args.scratch = lane_scratch (lane, row_at_);
   kernels_.linear[static_cast<int> (weight.format)](args);
@@ -226,11 +250,42 @@ void
 Context::run (const GatedOp &op)
 {
   const Buffer &gate = buffer (op.gate), &up = buffer (op.up), &out = buffer (op.out);
-  const auto kernel = op.activation == GatedOp::Activation::kSilu       ? kernels_.silu
-                      : op.activation == GatedOp::Activation::kGeluTanh ? kernels_.gelu_tanh
-                                                                        : kernels_.gelu;
+  const auto kernel = activation_kernel (op.activation);
   for_rows (row_count (gate), op.width * kExpCost / 4,
             [&] (int row) { kernel (gate.row (row), up.row (row), op.width, out.row (row)); });
+}
+
+// Units of both matrices at once.
+void
+Context::run (const LinearOp &op, const GatedOp &gated)
+{
+  const Buffer &in = buffer (op.in), &gate = buffer (gated.gate), &up = buffer (gated.up),
+               &out = buffer (gated.out);
+  const int rows = row_count (in);
+  if (rows == 0)
+    return;
+  const auto kernel = activation_kernel (gated.activation);
+  std::array<Product, 2> products;
+  std::array<const void *, 2> inputs;
+  for (size_t i = 0; i < products.size (); ++i) {
+    const auto &projection = op.projections[i];
+    products[i] = product_of (projection);
+    const bool same = i > 0 && activations_of (kernels_, products[i].weight->format) ==
+                                   activations_of (kernels_, products[0].weight->format);
+    inputs[i] = same ? inputs[0] : quantize (in.data, in.stride, rows, *products[i].weight);
+  }
+  const Units units (rows);
+  const int64_t cost = int64_t{2} * gated.width * products[0].weight->columns * rows;
+  run_units (units.of (gated.width), cost, [&] (int begin, int end, int lane) {
+    while (begin < end) {
+      const Tile tile = units.tile (begin, end, gated.width);
+      for (size_t i = 0; i < products.size (); ++i)
+        multiply_tile (products[i], inputs[i], in.stride * sizeof (float), tile, lane);
+      for (int row = tile.token; row < tile.token + tile.tokens; ++row)
+        kernel (gate.row (row) + tile.row, up.row (row) + tile.row, tile.rows, out.row (row) + tile.row);
+      begin += tile.units;
+    }
+  });
 }
 
 void

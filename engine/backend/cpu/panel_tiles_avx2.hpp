@@ -3,10 +3,11 @@
 //
 // A tile is one panel (8 rows) × T tokens: of each vector of weights, unpacked once, T products with broadcast activations
 // are added to T accumulators. Registers for T = 6: 6 accumulators, 2 vectors of weights, a mask, a product; the 32-bit
-// or float sums of the tokens, touched once a group, may be in memory. Bound: of 4 vector operations a cycle a multiply and
-// an add for 32 multiply-adds; 1.6 such pairs a cycle were measured on Zen 4, of which tiles reach about two thirds. With
-// one token memory is the bound, and one stream of it is read: two panels at a time, which would share the activations,
-// made it half as fast.
+// or float sums of the tokens, touched once a group, may be in memory. Bound: a multiply and an add for 32 multiply-adds;
+// 1.6 such pairs a cycle were measured on Zen 4, whatever their order, of which tiles reach two thirds, the rest being
+// unpacking and scaling. With many tokens a stretch of a panel is unpacked into the first-level cache first. With one token
+// memory is the bound, and one stream of it is read: two panels at a time, which would share the activations, made it half
+// as fast.
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
@@ -19,7 +20,7 @@ namespace millrace::cpu
 {
 
 constexpr int kVectorBytes = 32;
-constexpr int kTileTokens = 6;
+constexpr int kStretchTokens = 128; ///< whose sums wait for the next stretch
 
 static inline __m256i
 load_vector (const void *data)
@@ -88,12 +89,15 @@ store_outputs (const LinearArgs &args, __m256 sums, int row, int token)
   }
 }
 
-/// Where a tile starts.
+/// Columns [begin, end) of a panel, whole groups, and the tokens they meet.
 struct TileArgs {
   const char *panel;
-  const char *x; ///< of the first token
+  size_t panel_bytes;   ///< to the next one, of formats whose stretches are of several
+  const char *unpacked; ///< the columns' weights as Format::unpack () leaves them, for product<T, true>
+  const char *x;        ///< of the first token
   size_t x_stride;
-  int columns;
+  int columns; ///< of the panel
+  int begin, end;
 };
 
 template <typename Format, int T>
@@ -101,67 +105,188 @@ static void
 run_tile (const LinearArgs &args, int row, int token)
 {
   const TileArgs tile = {static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes,
-                         static_cast<const char *> (args.x) + token * args.x_row_bytes, args.x_row_bytes,
+                         args.panel_bytes,
+                         nullptr,
+                         static_cast<const char *> (args.x) + token * args.x_row_bytes,
+                         args.x_row_bytes,
+                         args.columns,
+                         0,
                          args.columns};
   __m256 sums[T];
-  Format::template product<T> (tile, sums);
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t)
+    sums[t] = _mm256_setzero_ps ();
+  Format::template product<T, false> (tile, sums);
   for (int t = 0; t < T; ++t)
     store_outputs (args, sums[t], row, token + t);
 }
 
-/// All panels; the tokens of each in tiles of as equal a size as can be.
+/// Adds a stretch's products to the sums of T tokens: of panel p and token t at [t · kPanels + p].
+template <typename Format, int T>
+static void
+run_stretch (const TileArgs &tile, float *all_sums)
+{
+  constexpr int kSums = T * Format::kPanels;
+  __m256 sums[kSums];
+#pragma GCC unroll 8
+  for (int i = 0; i < kSums; ++i)
+    sums[i] = _mm256_load_ps (all_sums + i * kPanelRows);
+  Format::template product<T, true> (tile, sums);
+#pragma GCC unroll 8
+  for (int i = 0; i < kSums; ++i)
+    _mm256_store_ps (all_sums + i * kPanelRows, sums[i]);
+}
+
+/// Calls tile.run<T> (token) for tiles of as equal a size as can be.
+template <int kMost, typename Tile>
+static void
+for_tiles (int tokens, const Tile &tile)
+{
+  const int tiles = (tokens + kMost - 1) / kMost;
+  for (int i = 0, token = 0; i < tiles; ++i) {
+    const int count = tokens / tiles + (i < tokens % tiles ? 1 : 0);
+    switch (count) {
+    case 1:
+      tile.template run<1> (token);
+      break;
+    case 2:
+      tile.template run<2> (token);
+      break;
+    case 3:
+      tile.template run<3> (token);
+      break;
+    case 4:
+      tile.template run<4> (token);
+      break;
+    default:
+      if constexpr (kMost > 4) {
+        if (count == 5)
+          tile.template run<5> (token);
+        else if (count == 6)
+          tile.template run<6> (token);
+        if constexpr (kMost > 6) {
+          if (count == 7)
+            tile.template run<7> (token);
+          else if (count == 8)
+            tile.template run<8> (token);
+        }
+      }
+      break;
+    }
+    token += count;
+  }
+}
+
+template <typename Format>
+struct PanelTiles {
+  const LinearArgs &args;
+  int row;
+
+  template <int T>
+  void run (int token) const
+  {
+    run_tile<Format, T> (args, row, token);
+  }
+};
+
+template <typename Format>
+struct StretchTiles {
+  const TileArgs &stretch; ///< for the first token
+  float *sums;
+
+  template <int T>
+  void run (int token) const
+  {
+    TileArgs tile = stretch;
+    tile.x += token * tile.x_stride;
+    run_stretch<Format, T> (tile, sums + token * Format::kPanels * kPanelRows);
+  }
+};
+
+/// Tokens [first, first + count) of Format::kPanels panels, stretch by stretch: the order of a token's sum is the same.
+template <typename Format>
+static void
+unpacked_product (const LinearArgs &args, int row, int first, int count)
+{
+  constexpr int kPanels = Format::kPanels;
+  alignas (64) char unpacked[Format::kStretch * kPanels * kPanelRows * Format::kUnpackedBytes];
+  alignas (32) float sums[kStretchTokens * kPanels * kPanelRows] = {};
+  TileArgs stretch = {static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes,
+                      args.panel_bytes,
+                      unpacked,
+                      static_cast<const char *> (args.x) + first * args.x_row_bytes,
+                      args.x_row_bytes,
+                      args.columns,
+                      0,
+                      0};
+  for (; stretch.begin < args.columns; stretch.begin = stretch.end) {
+    stretch.end =
+        args.columns - stretch.begin < Format::kStretch ? args.columns : stretch.begin + Format::kStretch;
+    Format::unpack (stretch, unpacked);
+    for_tiles<Format::kStretchTile> (count, StretchTiles<Format>{stretch, sums});
+  }
+  for (int t = 0; t < count; ++t) {
+    for (int p = 0; p < kPanels; ++p)
+      store_outputs (args, _mm256_load_ps (sums + (t * kPanels + p) * kPanelRows), row + p * kPanelRows,
+                     first + t);
+  }
+}
+
 template <typename Format>
 static void
 panel_product (const LinearArgs &args)
 {
-  const int tiles = (args.tokens + kTileTokens - 1) / kTileTokens;
-  for (int row = 0; row < args.rows; row += kPanelRows) {
-    for (int i = 0, token = 0; i < tiles; ++i) {
-      const int count = args.tokens / tiles + (i < args.tokens % tiles ? 1 : 0);
-      switch (count) {
-      case 1:
-        run_tile<Format, 1> (args, row, token);
-        break;
-      case 2:
-        run_tile<Format, 2> (args, row, token);
-        break;
-      case 3:
-        run_tile<Format, 3> (args, row, token);
-        break;
-      case 4:
-        run_tile<Format, 4> (args, row, token);
-        break;
-      case 5:
-        run_tile<Format, 5> (args, row, token);
-        break;
-      default:
-        run_tile<Format, 6> (args, row, token);
-        break;
-      }
-      token += count;
+  int row = 0;
+  if (args.tokens >= Format::kUnpackFrom) {
+    // The last panels may be fewer than a stretch has.
+    for (; row + (Format::kPanels - 1) * kPanelRows < args.rows; row += Format::kPanels * kPanelRows) {
+      for (int token = 0; token < args.tokens; token += kStretchTokens)
+        unpacked_product<Format> (
+            args, row, token, args.tokens - token < kStretchTokens ? args.tokens - token : kStretchTokens);
     }
+  }
+  for (; row < args.rows; row += kPanelRows)
+    for_tiles<Format::kTile> (args.tokens, PanelTiles<Format>{args, row});
+}
+
+/// The nibbles of vectors: the low ones, then the high ones of each.
+static inline void
+unpack_nibbles (const char *vectors, int count, char *out)
+{
+  const __m256i mask = _mm256_set1_epi8 (15);
+  for (int v = 0; v < count; ++v) {
+    const __m256i both = load_vector (vectors + v * kVectorBytes);
+    auto *at = reinterpret_cast<__m256i *> (out + 2 * v * kVectorBytes);
+    _mm256_store_si256 (at, _mm256_and_si256 (both, mask));
+    _mm256_store_si256 (at + 1, _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask));
   }
 }
 
 /// The sums of 32 columns of nibbles for T tokens: unsigned nibbles × signed bytes, at most 16 · 15 · 127 in 16 bits. `x`
 /// is the first token's activations of the columns.
-template <int T>
+template <int T, bool kUnpacked>
 static inline void
 nibble_products (const char *vectors, const char *x, size_t x_stride, __m256i (&sums)[T])
 {
-  const __m256i mask = _mm256_set1_epi8 (15);
+  [[maybe_unused]] const __m256i mask = _mm256_set1_epi8 (15);
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
-    const __m256i both = load_vector (vectors + v * kVectorBytes);
-    const __m256i low = _mm256_and_si256 (both, mask);
-    const __m256i high = _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask);
-#pragma GCC unroll 6
+    __m256i low, high;
+    if constexpr (kUnpacked) {
+      low = load_vector (vectors + 2 * v * kVectorBytes);
+      high = load_vector (vectors + (2 * v + 1) * kVectorBytes);
+    } else {
+      const __m256i both = load_vector (vectors + v * kVectorBytes);
+      low = _mm256_and_si256 (both, mask);
+      high = _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask);
+    }
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const __m256i product = _mm256_maddubs_epi16 (low, broadcast_word (x + t * x_stride + 4 * v));
       sums[t] = v == 0 ? product : _mm256_add_epi16 (sums[t], product);
       keep (sums[t]);
     }
-#pragma GCC unroll 6
+#pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       sums[t] = _mm256_add_epi16 (
           sums[t], _mm256_maddubs_epi16 (high, broadcast_word (x + t * x_stride + 4 * v + 16)));

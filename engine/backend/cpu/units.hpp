@@ -1,0 +1,53 @@
+// How a matrix product is cut for the threads: units of some rows × some tokens, those of the same rows being neighbours.
+//
+// With few tokens weights come from memory and units are small, so that threads end together; neighbouring units are done as
+// one. With many the activations of a unit stay in the second-level cache while the rows' weights meet them. Results do
+// not depend on any of it.
+#pragma once
+
+#include "engine/backend/cpu/kernels.hpp"
+
+#include <algorithm>
+
+namespace millrace::cpu
+{
+
+constexpr int kStepUnits = 3; ///< that a thread takes at once
+
+/// Some neighbouring units.
+struct Tile {
+  int row, rows;
+  int token, tokens;
+  int units;
+};
+
+class Units
+{
+public:
+  explicit Units (int tokens)
+      : tokens_ (tokens)
+      , rows_ (tokens <= kFewTokens ? 2 * kPanelRows : kRowsPerPart)
+      , token_parts_ ((tokens + kTokensPerPart - 1) / kTokensPerPart)
+  {
+  }
+
+  /// Units of a matrix with `outputs` rows.
+  int of (int outputs) const { return (outputs + rows_ - 1) / rows_ * token_parts_; }
+
+  /// What units from `unit` on, of [unit, end), are done together.
+  Tile tile (int unit, int end, int outputs) const
+  {
+    const int count = token_parts_ == 1 ? end - unit : 1;
+    const int row = unit / token_parts_ * rows_, token = unit % token_parts_ * kTokensPerPart;
+    return {row, std::min (count * rows_, outputs - row), token, std::min (kTokensPerPart, tokens_ - token),
+            count};
+  }
+
+private:
+  static constexpr int kFewTokens = 16;
+  static constexpr int kTokensPerPart = 128;
+
+  int tokens_, rows_, token_parts_;
+};
+
+} // namespace millrace::cpu
