@@ -235,18 +235,27 @@ WeightCache::problem_of (const MappedFile &opened) const
 std::optional<MappedFile>
 WeightCache::open (std::string &note) const
 {
-  try {
-    MappedFile opened (file_);
-    const char *problem = problem_of (opened);
-    if (!problem)
-      return opened;
-    note = file_.string () + ": " + problem + "; the weights are packed again";
-  } catch (const LoadError &failure) {
-    std::error_code error;
-    if (fs::exists (file_, error) || error)
+  // Another process may remove the file or put one there between our failing and our looking whether it exists: what is
+  // there still fails again.
+  constexpr int kAttempts = 3;
+  for (int attempt = 1;; ++attempt) {
+    try {
+      MappedFile opened (file_);
+      const char *problem = problem_of (opened);
+      if (!problem)
+        return opened;
+      note = file_.string () + ": " + problem + "; the weights are packed again";
+      return std::nullopt;
+    } catch (const LoadError &failure) {
+      std::error_code error;
+      if (!fs::exists (file_, error) && !error)
+        return std::nullopt;
+      if (attempt < kAttempts)
+        continue;
       note = std::string (failure.what ()) + "; the weights are packed again";
+      return std::nullopt;
+    }
   }
-  return std::nullopt;
 }
 
 void
