@@ -1,6 +1,7 @@
 // Attention of a program: keys and values into the blocks, and the tasks of what queries see. See context.hpp.
 #include "engine/backend/cpu/attention.hpp"
 #include "engine/backend/cpu/context.hpp"
+#include "engine/backend/cpu/parts.hpp"
 
 #include <algorithm>
 #include <functional>
@@ -8,44 +9,12 @@
 namespace millrace::cpu
 {
 
-namespace
-{
-
-constexpr int kInlineCost = 1 << 15; ///< multiply-adds below which one thread is faster than several
-constexpr int kPartCost = 1 << 14;   ///< about this much work in a part of row-wise operations
-
-int
-parts_of (int count, int size)
-{
-  return (count + size - 1) / size;
-}
-
-/// Calls run_part (part, lane) for each part; by several threads when their cost is worth it.
-template <typename F>
-void
-run_parts (ThreadPool &pool, int parts, int64_t cost, F &run_part)
-{
-  if (cost >= kInlineCost) {
-    pool.run (parts, run_part);
-    return;
-  }
-  for (int part = 0; part < parts; ++part)
-    run_part (part, 0);
-}
-
-} // namespace
-
 void
 Context::run (const KvAppendOp &op)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
   const int row_cost = 4 * (op.heads + 2 * layer.heads) * layer.head_dim;
-  const int rows = row_count (buffer (op.q)), part_rows = std::max (1, kPartCost / row_cost);
-  const auto run_part = [&] (int part, int) {
-    for (int row = part * part_rows; row < std::min (rows, (part + 1) * part_rows); ++row)
-      append_row (op, row);
-  };
-  run_parts (*compiled_->pool, parts_of (rows, part_rows), static_cast<int64_t> (rows) * row_cost, run_part);
+  for_rows (*compiled_->pool, row_count (buffer (op.q)), row_cost, [&] (int row) { append_row (op, row); });
 }
 
 void

@@ -2,6 +2,7 @@
 
 #include "engine/backend/cpu/attention.hpp"
 #include "engine/backend/cpu/formats.hpp"
+#include "engine/backend/cpu/parts.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -16,12 +17,6 @@ namespace
 constexpr const char *kOpNames[] = {"embed", "norm",   "linear", "kv append", "attention",
                                     "gated", "select", "hidden", "head"};
 static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
-
-int
-parts_of (int count, int size)
-{
-  return (count + size - 1) / size;
-}
 
 int
 padded (int width)

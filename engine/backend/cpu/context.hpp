@@ -105,8 +105,6 @@ private:
   const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
   template <typename F>
   void run_units (int count, int64_t cost, F &&work);
-  template <typename F>
-  void for_rows (int rows, int row_cost, F &&work);
 
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;

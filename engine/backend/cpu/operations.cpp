@@ -2,6 +2,7 @@
 #include "engine/backend/cpu/context.hpp"
 
 #include "engine/backend/cpu/formats.hpp"
+#include "engine/backend/cpu/parts.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -12,15 +13,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kInlineCost = 1 << 15; ///< multiply-adds below which one thread is faster than several
-constexpr int kPartCost = 1 << 14;   ///< about this much work in a part of row-wise operations
-constexpr int kExpCost = 16;         ///< an exponential or a sine, in multiply-adds
-
-int
-parts_of (int count, int size)
-{
-  return (count + size - 1) / size;
-}
+constexpr int kExpCost = 16; ///< an exponential or a sine, in multiply-adds
 
 } // namespace
 
@@ -28,24 +21,6 @@ int
 Context::row_count (const Buffer &buffer) const
 {
   return static_cast<int> (buffer.rows == BufferRef::Rows::kToken ? rows_.size () : outputs_.size ());
-}
-
-/// Calls work (row) for each row; by several threads when that is worth it.
-template <typename F>
-void
-Context::for_rows (int rows, int row_cost, F &&work)
-{
-  if (static_cast<int64_t> (rows) * row_cost < kInlineCost) {
-    for (int row = 0; row < rows; ++row)
-      work (row);
-    return;
-  }
-  const int part_rows = std::max (1, kPartCost / std::max (1, row_cost));
-  compiled_->pool->run (parts_of (rows, part_rows), [&] (int part, int) {
-    const int end = std::min (rows, (part + 1) * part_rows);
-    for (int row = part * part_rows; row < end; ++row)
-      work (row);
-  });
 }
 
 // Once for all layers: angles depend on the position only. float32 products as in the reference.
@@ -56,15 +31,16 @@ Context::compute_rope_tables ()
   for (size_t i = 0; i < ropes.size (); ++i) {
     const RopeTable &table = ropes[i];
     const size_t half = table.inverse_frequencies.size ();
-    for_rows (static_cast<int> (rows_.size ()), static_cast<int> (2 * half) * kExpCost, [&] (int row) {
-      float *cosines = rope_rows_[i] + static_cast<size_t> (row) * 2 * half;
-      const auto position = static_cast<float> (rows_[static_cast<size_t> (row)].position);
-      for (size_t j = 0; j < half; ++j) {
-        const float angle = position * table.inverse_frequencies[j];
-        cosines[j] = std::cos (angle) * table.factor;
-        cosines[half + j] = std::sin (angle) * table.factor;
-      }
-    });
+    for_rows (*compiled_->pool, static_cast<int> (rows_.size ()), static_cast<int> (2 * half) * kExpCost,
+              [&] (int row) {
+                float *cosines = rope_rows_[i] + static_cast<size_t> (row) * 2 * half;
+                const auto position = static_cast<float> (rows_[static_cast<size_t> (row)].position);
+                for (size_t j = 0; j < half; ++j) {
+                  const float angle = position * table.inverse_frequencies[j];
+                  cosines[j] = std::cos (angle) * table.factor;
+                  cosines[half + j] = std::sin (angle) * table.factor;
+                }
+              });
   }
 }
 
@@ -73,7 +49,7 @@ Context::run (const EmbedOp &op)
 {
   const PackedWeight &weight = compiled_->weights[op.weight];
   const Buffer &out = buffer (op.out);
-  for_rows (row_count (out), weight.columns, [&] (int row) {
+  for_rows (*compiled_->pool, row_count (out), weight.columns, [&] (int row) {
     const TokenId token = rows_[static_cast<size_t> (row)].token;
     kernels_.expand[static_cast<int> (weight.format)](weight.panel (token), token % kPanelRows,
                                                       weight.columns, out.row (row));
@@ -85,7 +61,7 @@ Context::run (const RmsNormOp &op)
 {
   const Buffer &in = buffer (op.in), &out = buffer (op.out);
   const PackedWeight &weight = compiled_->weights[op.weight];
-  for_rows (row_count (in), weight.outputs, [&] (int row) {
+  for_rows (*compiled_->pool, row_count (in), weight.outputs, [&] (int row) {
     kernels_.rms_norm (in.row (row), weight.vector (), weight.outputs, op.epsilon, out.row (row));
   });
 }
@@ -239,7 +215,7 @@ Context::quantize (float *x, size_t x_stride, int rows, const PackedWeight &weig
   }
   const auto index = static_cast<size_t> (kind);
   const size_t bytes = activation_bytes (kind, weight.columns);
-  for_rows (rows, weight.columns, [&] (int row) {
+  for_rows (*compiled_->pool, rows, weight.columns, [&] (int row) {
     kernels_.quantize[index](x + static_cast<size_t> (row) * x_stride, weight.inputs, weight.columns,
                              quantized_[index].data () + static_cast<size_t> (row) * bytes);
   });
@@ -251,7 +227,7 @@ Context::run (const GatedOp &op)
 {
   const Buffer &gate = buffer (op.gate), &up = buffer (op.up), &out = buffer (op.out);
   const auto kernel = activation_kernel (op.activation);
-  for_rows (row_count (gate), op.width * kExpCost / 4,
+  for_rows (*compiled_->pool, row_count (gate), op.width * kExpCost / 4,
             [&] (int row) { kernel (gate.row (row), up.row (row), op.width, out.row (row)); });
 }
 
