@@ -659,7 +659,8 @@ def times(server):
     for client in idle:
         failures.check(client.ended(4), "an idle connection stays")
     check_health(server, "idle connections")
-    failures.check(server.open_files() <= files + 3, f"idle connections: {server.open_files()} files are open, {files} before")
+    now = server.files_left(files + 3)
+    failures.check(now <= files + 3, f"idle connections: {now} files are open, {files} before")
     with Client(server.port) as client:
         response = client.ask("POST", COMPLETION, {"prompt": "x", "max_tokens": 600, "ignore_eos": True}, timeout=30 * SLOWER)
         expect(server, "an answer that takes its time", response, 200)
@@ -680,10 +681,11 @@ def main():
             part(server)
         left = server.wait_idle()
         failures.check(not left, f"something is left: {left}")
+        now = server.files_left(files + 4)
         grown = server.resident_bytes() - resident
-        failures.check(server.open_files() <= files + 4, f"{server.open_files()} files are open, {files} before")
+        failures.check(now <= files + 4, f"{now} files are open, {files} before")
         failures.check(SANITIZE or grown < 64 << 20, f"{grown >> 20} MiB more are resident")
-        print(f"{grown >> 10} KiB more resident, {server.open_files()} files open ({files} before)")
+        print(f"{grown >> 10} KiB more resident, {now} files open ({files} before)")
         server.stop(failures)
     if "thread" not in SANITIZE:  # which gst-launch-1.0 cannot run with
         with Server(source="header-timeout=700 body-timeout=700 idle-timeout=1000") as server:

@@ -531,6 +531,13 @@ class Server:
     def open_files(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def files_left(self, most, timeout=15):
+        """The files that are open, once they are at most `most` or their time is over: closed connections leave soon."""
+        limit = time.monotonic() + timeout * SLOWER
+        while (files := self.open_files()) > most and time.monotonic() < limit:
+            time.sleep(0.05)
+        return files
+
     def stop(self, failures, timeout=20):
         """SIGTERM: it must end by itself, with 0 and without a complaint. gst-launch-1.0 is asked with SIGINT."""
         if not self.alive():
