@@ -176,17 +176,17 @@ private:
     const int generated = row.sequence->generated ();
     const int left =
         std::min (live.arrival.answer, row.sequence->max_tokens - row.sequence->prompt_tokens) - generated;
-    row.draft_count = row.draft_limit;
+    row.draft.count = row.draft_limit;
     row.checkpoint = row.position + row.prefill_tokens;
     row.accepted_count = 1;
-    while (row.accepted_count <= row.draft_count && random_.uniform () < options_.acceptance)
+    while (row.accepted_count <= row.draft.count && random_.uniform () < options_.acceptance)
       row.accepted_count++;
     row.accepted_count = std::min (row.accepted_count, left);
     for (int i = 0; i < row.accepted_count; i++)
       row.accepted[static_cast<size_t> (i)].token = token_of (live.arrival.text, generated + i, kVocab);
     if (row.accepted_count == left)
       row.finish = FinishReason::kStop;
-    const int tokens = 1 + row.draft_count;
+    const int tokens = 1 + row.draft.count;
     work.scored_tokens += tokens;
     work.scored_positions += tokens * static_cast<double> (row.sequence->tokens.size ());
   }

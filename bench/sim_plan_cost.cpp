@@ -102,8 +102,8 @@ private:
         continue;
       work.scored_tokens++;
       const int room = row.sequence->max_tokens - static_cast<int> (row.sequence->tokens.size ());
-      row.draft_count = row.draft_limit > 0 ? random_.below (row.draft_limit + 1) : 0;
-      row.accepted_count = std::min (1 + row.draft_count, room);
+      row.draft.count = row.draft_limit > 0 ? random_.below (row.draft_limit + 1) : 0;
+      row.accepted_count = std::min (1 + row.draft.count, room);
       for (int i = 0; i < row.accepted_count; i++)
         row.accepted[static_cast<size_t> (i)].token = random_.below (kVocab);
       if (row.accepted_count == room || random_.uniform () < case_.endings) {

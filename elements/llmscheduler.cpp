@@ -108,11 +108,12 @@ post_finished (LlmScheduler *self, const millrace::Request &request)
       "llm-request", "id", G_TYPE_STRING, request.id.c_str (), "prompt-tokens", G_TYPE_INT,
       static_cast<int> (request.prompt.size ()), "cached-tokens", G_TYPE_INT, statistics.cached_tokens,
       "prefill-tokens", G_TYPE_INT, statistics.prefill_tokens, "completion-tokens", G_TYPE_INT,
-      statistics.generated, "drafted-tokens", G_TYPE_INT, statistics.drafted, "accepted-tokens", G_TYPE_INT,
-      statistics.accepted, "preemptions", G_TYPE_INT, statistics.preemptions, "steps", G_TYPE_INT,
-      statistics.steps, "queue-time", G_TYPE_UINT64, statistics.queued_us * GST_USECOND, "first-token-time",
-      G_TYPE_UINT64, statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64,
-      statistics.total_us * GST_USECOND, nullptr);
+      statistics.generated, "drafted-tokens", G_TYPE_INT, static_cast<int> (statistics.drafting.drafted),
+      "accepted-tokens", G_TYPE_INT, static_cast<int> (statistics.drafting.accepted), "preemptions",
+      G_TYPE_INT, statistics.preemptions, "steps", G_TYPE_INT, statistics.steps, "queue-time", G_TYPE_UINT64,
+      statistics.queued_us * GST_USECOND, "first-token-time", G_TYPE_UINT64,
+      statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64, statistics.total_us * GST_USECOND,
+      nullptr);
   if (request.error)
     gst_structure_set (structure, "error", G_TYPE_STRING, request.error.message.c_str (), nullptr);
   gst_element_post_message (GST_ELEMENT (self), gst_message_new_element (GST_OBJECT (self), structure));

@@ -17,6 +17,7 @@
 
 #include "elements/elements.hpp"
 
+#include "engine/drafting/draft_controller.hpp"
 #include "engine/model/forward.hpp"
 #include "library/stage.hpp"
 
@@ -33,6 +34,8 @@ G_DEFINE_TYPE (LlmVerifier, llm_verifier, LLM_TYPE_STAGE)
 static void
 llm_verifier_process (LlmStage *, millrace::Step &step)
 {
+  if (step.drafting)
+    step.drafting->choose (step);
   millrace::verify (step);
 }
 

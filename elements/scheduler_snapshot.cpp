@@ -34,7 +34,8 @@ SchedulerSnapshot::to_structure (const char *name) const
       waiting, "finished", G_TYPE_UINT64, totals.finished, "preemptions", G_TYPE_UINT64, totals.preemptions,
       "prompt-tokens", G_TYPE_UINT64, totals.prompt_tokens, "prefill-tokens", G_TYPE_UINT64,
       totals.prefill_tokens, "generated-tokens", G_TYPE_UINT64, totals.generated_tokens, "drafted-tokens",
-      G_TYPE_UINT64, totals.drafted, "accepted-tokens", G_TYPE_UINT64, totals.accepted, nullptr);
+      G_TYPE_UINT64, static_cast<uint64_t> (totals.drafting.drafted), "accepted-tokens", G_TYPE_UINT64,
+      static_cast<uint64_t> (totals.drafting.accepted), nullptr);
   gst_structure_set (structure, "kv-blocks", G_TYPE_INT, blocks, "kv-blocks-used", G_TYPE_INT,
                      blocks - blocks_free - blocks_cached, "kv-blocks-free", G_TYPE_INT, blocks_free,
                      "kv-blocks-cached", G_TYPE_INT, blocks_cached, "prefix-lookup-tokens", G_TYPE_UINT64,

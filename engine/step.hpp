@@ -14,9 +14,11 @@
 
 #include "engine/backend/backend.hpp"
 #include "engine/clock.hpp"
+#include "engine/drafting/draft.hpp"
 #include "engine/sampling/sampler.hpp"
 #include "engine/scheduling/request.hpp"
 
+#include <algorithm>
 #include <array>
 #include <span>
 #include <vector>
@@ -24,7 +26,7 @@
 namespace millrace
 {
 
-constexpr int kMaxDraft = 15; ///< draft tokens in one row
+class DraftController;
 
 /// One sequence's part of a step.
 struct Row {
@@ -43,11 +45,13 @@ struct Row {
   // Written by verify (): where rejected drafts send recurrent state back to.
   int checkpoint = 0;
 
-  // Written by drafters.
-  std::array<TokenId, kMaxDraft> draft;
-  int draft_count = 0;
+  // Written by drafters, cut by verify () to what is worth verifying.
+  Draft draft;
+  bool ungated = false;     ///< the draft is not to be cut
+  int64_t direct_us = 0;    ///< a step without drafts, as DraftController::choose () expects it
+  int64_t verifying_us = 0; ///< what verifying this draft adds to it
 
-  // Written by verify (): [(1 + draft_count) × vocab], row i predicts the token after draft i - 1.
+  // Written by verify (): [(1 + draft.count) × vocab], row i predicts the token after draft i - 1.
   float *logits = nullptr;
 
   // Written by sample ().
@@ -65,6 +69,15 @@ struct Row {
     sequence->request->error = {code, {}, std::move (message)};
     finish = FinishReason::kError;
   }
+  /// Drafts that the accepted tokens agree with.
+  int right_drafts () const
+  {
+    int right = 0;
+    while (right < std::min (draft.count, accepted_count) &&
+           draft.tokens[static_cast<size_t> (right)] == accepted[static_cast<size_t> (right)].token)
+      ++right;
+    return right;
+  }
   bool ended () const { return finish != FinishReason::kNone; }
 };
 
@@ -79,6 +92,7 @@ struct Step {
   Clock clock = steady_now_us;
   std::vector<Row> rows;
   ExecutionContext *context = nullptr;
+  DraftController *drafting = nullptr;    ///< the scheduler's; null: all guesses are verified
   int vocab = 0;                          ///< length of a row of logits
   std::vector<float> logits;              ///< arena of verify ()
   std::vector<TokenLogprob> top_logprobs; ///< arena of sample ()

@@ -142,7 +142,7 @@ TEST (Allocations, AWarmStepAllocatesNothing)
     sampler.sample (step);
     bool ends = false;
     for (const Row &row : step.rows) {
-      drafted += row.draft_count;
+      drafted += row.draft.count;
       ends = ends || row.ended ();
     }
     scheduler.commit (step);

@@ -92,8 +92,8 @@ public:
   {
     row.sequence = &sequence_;
     row.scored = true;
-    row.draft_count = static_cast<int> (drafts.size ());
-    std::copy (drafts.begin (), drafts.end (), row.draft.begin ());
+    row.draft.count = static_cast<int> (drafts.size ());
+    std::copy (drafts.begin (), drafts.end (), row.draft.tokens.begin ());
     logits_.resize ((drafts.size () + 1) * static_cast<size_t> (vocab_));
     std::vector<TokenId> prefix = sequence_.tokens;
     for (size_t i = 0; i <= drafts.size (); ++i) {
@@ -237,21 +237,23 @@ TEST (Exactness, drafts_change_nothing_but_the_number_of_steps)
       for (size_t r = 0; r < live.size (); ++r) {
         const Row &row = step.rows[r];
         int right = 0;
-        while (right < std::min (row.accepted_count, row.draft_count) &&
-               row.accepted[static_cast<size_t> (right)].token == row.draft[static_cast<size_t> (right)])
+        while (right < std::min (row.accepted_count, row.draft.count) &&
+               row.accepted[static_cast<size_t> (right)].token ==
+                   row.draft.tokens[static_cast<size_t> (right)])
           ++right;
-        expected_drafted[live[r]] += row.draft_count;
+        expected_drafted[live[r]] += row.draft.count;
         expected_accepted[live[r]] += right;
         ended_inside_drafts +=
-            row.ended () && row.accepted_count <= row.draft_count && right == row.accepted_count;
+            row.ended () && row.accepted_count <= row.draft.count && right == row.accepted_count;
         generations[live[r]]->commit (row, step);
         expect_counts (generations[live[r]]->sequence (), "seed " + std::to_string (first + live[r]));
       }
     }
     for (size_t i = 0; i < batch; ++i) {
       expect_same (generations[i]->generated (), truths[i], "seed " + std::to_string (first + i));
-      EXPECT_EQ (generations[i]->statistics ().drafted, expected_drafted[i]) << "seed " << first + i;
-      EXPECT_EQ (generations[i]->statistics ().accepted, expected_accepted[i]) << "seed " << first + i;
+      EXPECT_EQ (generations[i]->statistics ().drafting.drafted, expected_drafted[i]) << "seed " << first + i;
+      EXPECT_EQ (generations[i]->statistics ().drafting.accepted, expected_accepted[i])
+          << "seed " << first + i;
       ++finishes[static_cast<int> (truths[i].finish)];
       drafted += expected_drafted[i];
       accepted += expected_accepted[i];
@@ -285,8 +287,8 @@ struct Scripted {
     row.sequence = &sequence;
     row.scored = true;
     row.logits = logits.data ();
-    row.draft_count = static_cast<int> (drafts.size ());
-    std::copy (drafts.begin (), drafts.end (), row.draft.begin ());
+    row.draft.count = static_cast<int> (drafts.size ());
+    std::copy (drafts.begin (), drafts.end (), row.draft.tokens.begin ());
   }
 
   const Row &sample (int vocab)
@@ -313,7 +315,7 @@ TEST (Exactness, a_stop_token_ends_the_row_and_is_its_last_token)
   EXPECT_EQ (row.finish, FinishReason::kStop);
   ASSERT_EQ (row.accepted_count, 3);
   EXPECT_EQ (row.accepted[2].token, 7);
-  EXPECT_EQ (scripted.sequence.request->statistics.accepted, 3);
+  EXPECT_EQ (scripted.sequence.request->statistics.drafting.accepted, 3);
 }
 
 TEST (Exactness, stop_wins_over_length_at_the_last_token)
@@ -337,7 +339,7 @@ TEST (Exactness, rows_that_ended_or_are_not_scored_are_left_alone)
     const Row &row = scripted.sample (8);
     EXPECT_EQ (row.accepted_count, 0);
     EXPECT_EQ (row.finish, ended ? FinishReason::kCancelled : FinishReason::kNone);
-    EXPECT_EQ (scripted.sequence.request->statistics.drafted, 0);
+    EXPECT_EQ (scripted.sequence.request->statistics.drafting.drafted, 0);
   }
 }
 

@@ -54,7 +54,7 @@ TEST (Loop, OneAnswerHoweverARequestIsRun)
         ASSERT_EQ (actual.logprobs, expected.logprobs) << "seed " << seed << " round " << round;
         ASSERT_EQ (actual.finish, expected.finish);
         ASSERT_EQ (actual.endings, 1);
-        accepted += request->statistics.accepted;
+        accepted += request->statistics.drafting.accepted;
         compared++;
       }
     }

@@ -158,7 +158,8 @@ private:
       ASSERT_EQ (cut.endings, 1);
       totals.cancelled += cut.finish == FinishReason::kCancelled;
     }
-    totals.accepted += static_cast<int64_t> (scheduler.statistics ().accepted - before.accepted);
+    totals.accepted +=
+        static_cast<int64_t> (scheduler.statistics ().drafting.accepted - before.drafting.accepted);
     totals.preemptions += static_cast<int64_t> (scheduler.statistics ().preemptions - before.preemptions);
     totals.cached += static_cast<int64_t> (scheduler.kv ().statistics ().hit_tokens - kv_before.hit_tokens);
     totals.copied +=

@@ -71,7 +71,7 @@ make_row (Sequence &sequence, int draft_limit)
 std::vector<TokenId>
 drafts_of (const Row &row)
 {
-  return {row.draft.begin (), row.draft.begin () + row.draft_count};
+  return {row.draft.tokens.begin (), row.draft.tokens.begin () + row.draft.count};
 }
 
 std::vector<TokenId>
@@ -188,14 +188,14 @@ TEST (NgramDrafter, rows_that_cannot_use_drafts_get_none)
   step.rows.assign (4, make_row (sequence, 5));
   step.rows[0].scored = false;
   step.rows[1].finish = FinishReason::kCancelled;
-  step.rows[2].draft_count = 1;
-  step.rows[2].draft[0] = 99;
+  step.rows[2].draft.count = 1;
+  step.rows[2].draft.tokens[0] = 99;
   step.rows[3].draft_limit = 0;
   drafter.draft (step);
-  EXPECT_EQ (step.rows[0].draft_count, 0);
-  EXPECT_EQ (step.rows[1].draft_count, 0);
+  EXPECT_EQ (step.rows[0].draft.count, 0);
+  EXPECT_EQ (step.rows[1].draft.count, 0);
   EXPECT_EQ (drafts_of (step.rows[2]), std::vector<TokenId>{99});
-  EXPECT_EQ (step.rows[3].draft_count, 0);
+  EXPECT_EQ (step.rows[3].draft.count, 0);
 }
 
 TEST (NgramDrafter, a_slot_knows_nothing_of_the_sequence_before)
@@ -253,8 +253,8 @@ TEST (NgramDrafter, allocates_nothing_once_its_tables_are_sized)
   const size_t before = allocations;
   for (int i = 0; i < 2'000; ++i) {
     for (Row &row : step.rows) {
-      drafted += row.draft_count;
-      row.draft_count = 0;
+      drafted += row.draft.count;
+      row.draft.count = 0;
       row.sequence->tokens.push_back (static_cast<TokenId> (random () % 4));
     }
     drafter.draft (step);
@@ -268,7 +268,7 @@ TEST (NgramDrafter, allocates_nothing_once_its_tables_are_sized)
   const size_t before_next = allocations;
   drafter.draft (step);
   EXPECT_EQ (allocations - before_next, 0u);
-  EXPECT_GT (step.rows[2].draft_count, 0);
+  EXPECT_GT (step.rows[2].draft.count, 0);
 }
 
 TEST (NgramTable, finds_the_latest_occurrence_of_what_was_inserted_and_nothing_else)
@@ -325,7 +325,7 @@ TEST (Sampler, allocates_nothing_once_it_has_seen_the_vocabulary)
     Row &row = step.rows[0];
     row.logits = logits.data ();
     row.finish = FinishReason::kNone;
-    row.draft_count = 0;
+    row.draft.count = 0;
     params.temperature = i % 4 * 0.5;
     params.top_k = i % 3 * 1'000;
     params.top_p = i % 5 ? 1 : 0.9;
@@ -375,9 +375,9 @@ TEST (NgramDrafter, random_updates_of_many_sequences_stay_within_bounds_and_repe
         }
         drafter.draft (step);
         for (Row &row : step.rows) {
-          ASSERT_LE (row.draft_count, row.draft_limit) << "seed " << seed;
-          ASSERT_TRUE (row.scored || row.draft_count == 0) << "seed " << seed;
-          drafted += row.draft_count;
+          ASSERT_LE (row.draft.count, row.draft_limit) << "seed " << seed;
+          ASSERT_TRUE (row.scored || row.draft.count == 0) << "seed " << seed;
+          drafted += row.draft.count;
           for (const TokenId token : drafts_of (row)) {
             ASSERT_GE (token, 0) << "seed " << seed;
             ASSERT_LT (token, static_cast<TokenId> (vocab)) << "seed " << seed;
@@ -386,12 +386,12 @@ TEST (NgramDrafter, random_updates_of_many_sequences_stay_within_bounds_and_repe
           // Some of the drafts come true, then something else comes, up to the end of the sequence.
           if (!row.scored)
             continue;
-          const int right = row.draft_count
-                                ? static_cast<int> (random () % static_cast<uint64_t> (row.draft_count + 1))
+          const int right = row.draft.count
+                                ? static_cast<int> (random () % static_cast<uint64_t> (row.draft.count + 1))
                                 : 0;
           auto &tokens = row.sequence->tokens;
           for (int j = 0; j <= right && static_cast<int> (tokens.size ()) < row.sequence->max_tokens; ++j)
-            tokens.push_back (j < right ? row.draft[static_cast<size_t> (j)]
+            tokens.push_back (j < right ? row.draft.tokens[static_cast<size_t> (j)]
                                         : static_cast<TokenId> (random () % vocab));
         }
       }

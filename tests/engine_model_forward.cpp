@@ -93,9 +93,9 @@ struct Work {
     row.position = position;
     row.prefill_tokens = prefill;
     row.scored = scored;
-    row.draft_count = scored ? drafts : 0;
-    for (int i = 0; i < row.draft_count; ++i)
-      row.draft[static_cast<size_t> (i)] = token (random);
+    row.draft.count = scored ? drafts : 0;
+    for (int i = 0; i < row.draft.count; ++i)
+      row.draft.tokens[static_cast<size_t> (i)] = token (random);
   }
 
   std::vector<std::unique_ptr<Sequence>> sequences;
@@ -141,14 +141,14 @@ TEST (Forward, every_token_runs_once_and_in_order_and_scored_ones_are_scored)
                                      row.sequence->tokens.begin () + row.prefill_tokens);
       if (row.scored) {
         expected.push_back (row.sequence->tokens.back ());
-        expected.insert (expected.end (), row.draft.begin (), row.draft.begin () + row.draft_count);
+        expected.insert (expected.end (), row.draft.tokens.begin (), row.draft.tokens.begin () + row.draft.count);
         ASSERT_NE (row.logits, nullptr);
-        for (int i = 0; i <= row.draft_count; ++i) {
+        for (int i = 0; i <= row.draft.count; ++i) {
           EXPECT_EQ (row.logits[i * kVocab],
                      static_cast<float> (expected[static_cast<size_t> (row.prefill_tokens + i)]));
           EXPECT_EQ (row.logits[i * kVocab + 1], static_cast<float> (row.prefill_tokens + i));
         }
-        scored += 1 + row.draft_count;
+        scored += 1 + row.draft.count;
       } else {
         EXPECT_EQ (row.logits, nullptr);
       }
@@ -201,7 +201,7 @@ TEST (Forward, arenas_keep_their_memory_between_steps)
     context.tokens.clear ();
     for (Row &row : work.step.rows) {
       row.prefilled = 0;
-      row.draft_count = draft_count;
+      row.draft.count = draft_count;
     }
     verify (work.step);
     EXPECT_EQ (work.step.logits.data (), logits);
@@ -233,7 +233,7 @@ TEST (Forward, logits_do_not_depend_on_prefill_or_pass_size)
       verify (work.step);
       std::vector<float> logits;
       for (const Row &row : work.step.rows)
-        logits.insert (logits.end (), row.logits, row.logits + (1 + row.draft_count) * model.spec.vocab);
+        logits.insert (logits.end (), row.logits, row.logits + (1 + row.draft.count) * model.spec.vocab);
       if (expected.empty ())
         expected = logits;
       EXPECT_TRUE (same_bits (logits, expected))

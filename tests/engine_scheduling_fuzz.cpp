@@ -195,10 +195,10 @@ private:
   void answer (Row &row)
   {
     Sequence &sequence = *row.sequence;
-    row.draft_count = row.draft_limit > 0 ? below (row.draft_limit + 1) : 0;
+    row.draft.count = row.draft_limit > 0 ? below (row.draft_limit + 1) : 0;
     row.checkpoint = row.position + row.prefill_tokens;
     const int room = sequence.max_tokens - static_cast<int> (sequence.tokens.size ());
-    row.accepted_count = std::min (1 + below (row.draft_count + 1), room);
+    row.accepted_count = std::min (1 + below (row.draft.count + 1), room);
     for (int i = 0; i < row.accepted_count; i++)
       row.accepted[static_cast<size_t> (i)].token = below (3);
     if (row.accepted_count == room)

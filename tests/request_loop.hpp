@@ -26,7 +26,7 @@ struct Result {
 
 struct LoopOptions {
   SchedulerSettings scheduler;
-  bool prefill = true, draft = true;
+  bool prefill = true, draft = true, choose = true; ///< choose: drafts are cut as llmverifier has it
   int defer_below = 0;
   std::vector<int> arrivals{}; ///< the turn in which each request comes; empty: all before the first
 };
@@ -59,6 +59,8 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
       prefill (step, options.defer_below);
     if (options.draft)
       drafter.draft (step);
+    if (options.choose)
+      step.drafting->choose (step);
     verify (step);
     sampler.sample (step);
     for (const Row &row : step.rows) {

@@ -152,7 +152,7 @@ NgramDrafter::draft (Step &step)
   const Settings &settings = state_->settings;
   for (Row &row : step.rows) {
     const int most = std::min (row.draft_limit, settings.max_draft);
-    if (row.ended () || !row.scored || row.draft_count > 0 || most <= 0)
+    if (row.ended () || !row.scored || row.draft.count > 0 || most <= 0)
       continue;
     const Sequence &sequence = *row.sequence;
     const std::span<const TokenId> tokens = sequence.tokens;
@@ -174,11 +174,11 @@ NgramDrafter::draft (Step &step)
     const int end = static_cast<int> (tokens.size ());
     for (int i = 0; i < wanted; ++i) {
       const int from = match + i;
-      row.draft[static_cast<size_t> (i)] =
-          from < end ? tokens[static_cast<size_t> (from)] : row.draft[static_cast<size_t> (from - end)];
+      row.draft.push (from < end ? tokens[static_cast<size_t> (from)]
+                                 : row.draft.tokens[static_cast<size_t> (from - end)],
+                      0.7F, DraftSource::kNgram);
     }
-    row.draft_count = wanted;
-    slot.proposed = row.draft;
+    slot.proposed = row.draft.tokens;
     slot.proposed_count = wanted;
     slot.proposed_at = end;
   }

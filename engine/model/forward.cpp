@@ -88,13 +88,13 @@ left_to_prefill (const Row &row)
 int
 scored_tokens (const Row &row)
 {
-  return row.scored && !row.sequence->pool.active () ? 1 + row.draft_count : 0;
+  return row.scored && !row.sequence->pool.active () ? 1 + row.draft.count : 0;
 }
 
 int
 tokens_to_verify (const Row &row)
 {
-  return left_to_prefill (row) + (row.scored ? 1 + row.draft_count : 0);
+  return left_to_prefill (row) + (row.scored ? 1 + row.draft.count : 0);
 }
 
 /// The tokens a row still has to run: the rest of its chunk, the pending token, the drafts. The first two
@@ -105,12 +105,12 @@ verified_tokens (Step &step, const Row &row)
   const auto known = std::span<const TokenId> (row.sequence->tokens)
                          .subspan (static_cast<size_t> (row.position + row.prefilled),
                                    static_cast<size_t> (left_to_prefill (row) + (row.scored ? 1 : 0)));
-  if (!row.scored || row.draft_count == 0)
+  if (!row.scored || row.draft.count == 0)
     return known;
   const size_t begin = step.slice_tokens.size ();
   step.slice_tokens.insert (step.slice_tokens.end (), known.begin (), known.end ());
-  step.slice_tokens.insert (step.slice_tokens.end (), row.draft.begin (),
-                            row.draft.begin () + row.draft_count);
+  step.slice_tokens.insert (step.slice_tokens.end (), row.draft.tokens.begin (),
+                            row.draft.tokens.begin () + row.draft.count);
   return std::span<const TokenId> (step.slice_tokens).subspan (begin);
 }
 
@@ -206,7 +206,7 @@ verify (Step &step)
     const int scored = scored_tokens (row);
     if (scored > 0)
       row.logits = logits;
-    if (row.draft_count > 0)
+    if (row.draft.count > 0)
       take_checkpoint (step, row);
     passes.add (*row.sequence, row.position + row.prefilled, verified_tokens (step, row), scored, logits);
     row.prefilled = row.prefill_tokens;

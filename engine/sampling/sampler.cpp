@@ -103,6 +103,17 @@ describe_failure (std::span<const float> logits)
              : "no token is left to choose from: each is banned or has probability 0";
 }
 
+/// Each draft that was right has saved a step; the last token of a row takes one anyway.
+void
+note_draft (Row &row, int right)
+{
+  DraftStatistics &statistics = row.sequence->request->statistics.drafting;
+  statistics.count (row.draft, right);
+  statistics.verifying_us += row.verifying_us;
+  const int saved_steps = std::min (right, row.accepted_count - 1);
+  statistics.saved_us += saved_steps * row.direct_us - row.verifying_us;
+}
+
 /// For whoever tells the request's statistics before the step is committed.
 void
 stamp_times (Step &step)
@@ -188,30 +199,32 @@ Sampler::sample_row (Step &step, Row &row)
   const bool counts_tokens = has_penalties (params);
 
   row.accepted_count = 0;
-  request.statistics.drafted += row.draft_count;
-  for (int i = 0; i <= row.draft_count; ++i) {
+  int right = 0;
+  for (int i = 0; i <= row.draft.count; ++i) {
     const std::span<float> logits (row.logits + static_cast<size_t> (i) * static_cast<size_t> (step.vocab),
                                    static_cast<size_t> (step.vocab));
     const SampledToken sampled = sample (logits, params, sequence.counts, sequence.stop_ids,
                                          static_cast<uint64_t> (generated + i), step.top_logprobs);
     if (sampled.token < 0) {
       row.fail ("internal", describe_failure (logits));
-      return;
+      break;
     }
     row.accepted[static_cast<size_t> (row.accepted_count++)] = sampled;
     if (counts_tokens)
       sequence.counts.add_generated (sampled.token);
 
-    const bool is_draft = i < row.draft_count && sampled.token == row.draft[static_cast<size_t> (i)];
-    request.statistics.accepted += is_draft;
+    const bool is_draft = i < row.draft.count && sampled.token == row.draft.tokens[static_cast<size_t> (i)];
+    right += is_draft;
     if (generated + i >= params.min_tokens &&
         std::binary_search (sequence.stop_ids.begin (), sequence.stop_ids.end (), sampled.token))
       row.finish = FinishReason::kStop;
     else if (length + row.accepted_count >= sequence.max_tokens)
       row.finish = FinishReason::kLength;
     if (!is_draft || row.ended ())
-      return;
+      break;
   }
+  if (row.draft.count > 0)
+    note_draft (row, right);
 }
 
 } // namespace millrace

@@ -95,6 +95,12 @@ CostModel::decode_terms (const StepWork &work)
   return {1, work.scored_tokens / kTokens, work.scored_positions / kTokens / kPositions, 0};
 }
 
+double
+CostModel::position_ms () const
+{
+  return decode_.weights[2] / (kTokens * kPositions);
+}
+
 CostModel::Terms
 CostModel::prefill_terms (const StepWork &work)
 {

@@ -38,6 +38,8 @@ public:
 
   double decode_ms (const StepWork &work) const;  ///< of the scored tokens
   double prefill_ms (const StepWork &work) const; ///< what the prefill tokens add
+  /// What a scored token takes for each position that it attends to.
+  double position_ms () const;
   double predict_ms (const StepWork &work) const { return decode_ms (work) + prefill_ms (work); }
 
   /// The most prefill tokens, of `sequences` with `positions` each, that add at most `milliseconds`. At least 0.

@@ -1,6 +1,7 @@
 // A request from its arrival to its result, and the sequence it becomes while it runs.
 #pragma once
 
+#include "engine/drafting/draft_statistics.hpp"
 #include "engine/error.hpp"
 #include "engine/kv/kv_cache.hpp"
 #include "engine/sampling/sampling_params.hpp"
@@ -49,7 +50,7 @@ struct RequestStatistics {
   int cached_tokens = 0;      ///< of the prompt, found in the prefix cache
   int prefill_tokens = 0;     ///< computed before pending ones; again after a preemption
   int generated = 0;          ///< tokens
-  int drafted = 0, accepted = 0;
+  DraftStatistics drafting;
   int preemptions = 0;
   int steps = 0; ///< that it took part in
 };
@@ -62,8 +63,10 @@ struct Request {
   uint64_t serial = 0; ///< unique in the process
   std::string id;      ///< the user's name for it
   SamplingParams sampling;
-  std::vector<TokenId> prompt;  ///< set by the tokenizer
-  bool rendered = false;        ///< the text comes from a chat template, which wrote its own special tokens
+  std::vector<TokenId> prompt; ///< set by the tokenizer
+  std::vector<TokenId>
+      prediction;        ///< what the output is expected to be like, for drafters; set by the tokenizer
+  bool rendered = false; ///< the text comes from a chat template, which wrote its own special tokens
   bool starts_thinking = false; ///< rendered, and it ends inside <think>
   EmbeddingParams embed;
   std::vector<float> embedding; ///< the result, once finished

@@ -435,6 +435,7 @@ Scheduler::plan (Step &step)
   step.number = statistics_.steps;
   step.clock = settings_.clock;
   step.context = context_.get ();
+  step.drafting = &drafting_;
   step.vocab = model_->spec.vocab;
   step.rows.clear ();
   step.top_logprobs.clear ();

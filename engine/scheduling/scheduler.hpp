@@ -14,6 +14,7 @@
 // Threads: everything from the decode thread, except Request::end () and Request::held, which may come from anywhere.
 #pragma once
 
+#include "engine/drafting/draft_controller.hpp"
 #include "engine/kv/kv_cache.hpp"
 #include "engine/model/model.hpp"
 #include "engine/scheduling/admission.hpp"
@@ -55,8 +56,7 @@ struct SchedulerStatistics {
   uint64_t prompt_tokens = 0;
   uint64_t prefill_tokens = 0; ///< computed
   uint64_t generated_tokens = 0;
-  uint64_t drafted = 0;
-  uint64_t accepted = 0;
+  DraftStatistics drafting;
   uint64_t preemptions = 0;
 };
 
@@ -104,6 +104,7 @@ public:
   int waiting () const { return static_cast<int> (waiting_.size ()); }
   const KvCache &kv () const { return *kv_; }
   KvCache &kv () { return *kv_; }
+  const DraftController &drafting () const { return drafting_; }
   const CostModel &cost () const { return cost_; }
   const SchedulerStatistics &statistics () const { return statistics_; }
   const StepReport &report () const { return report_; }
@@ -144,6 +145,7 @@ private:
   std::unique_ptr<KvCache> kv_;
   Planner planner_;
   CostModel cost_;
+  DraftController drafting_;
   int mixed_steps_ = 0;    ///< with decode rows and prompts, since the last one with decode rows alone
   int recent_prefill_ = 0; ///< tokens of the last step that had decode rows and prompts
 

@@ -48,11 +48,12 @@ Scheduler::settle_row (Row &row, int64_t now)
         sequence.tokens.push_back (row.accepted[static_cast<size_t> (i)].token);
       request.generated += row.accepted_count;
       statistics_.generated_tokens += static_cast<uint64_t> (row.accepted_count);
-      statistics_.drafted += static_cast<uint64_t> (row.draft_count);
-      statistics_.accepted += static_cast<uint64_t> (row.accepted_count - 1);
+      if (row.draft.count > 0)
+        statistics_.drafting.count (row.draft, row.right_drafts ());
+      drafting_.settle (row);
       // All but the newest token have their KV: rejected drafts lie beyond and will be overwritten.
       valid += row.accepted_count;
-      if (kv_->has_recurrent () && row.accepted_count <= row.draft_count) {
+      if (kv_->has_recurrent () && row.accepted_count <= row.draft.count) {
         kv_->restore_checkpoint (sequence.kv, row.checkpoint);
         valid = row.checkpoint;
       }
@@ -62,6 +63,10 @@ Scheduler::settle_row (Row &row, int64_t now)
   }
   if (!row.ended ())
     return false;
+  statistics_.drafting.pauses += request.drafting.pauses;
+  statistics_.drafting.drafting_us += request.drafting.drafting_us;
+  statistics_.drafting.verifying_us += request.drafting.verifying_us;
+  statistics_.drafting.saved_us += request.drafting.saved_us;
   if (request.total_us == 0)
     request.total_us = now - sequence.submitted_us;
   sequence.state = row.finish == FinishReason::kError ? RequestState::kFailed
@@ -83,10 +88,12 @@ Scheduler::commit (Step &step)
   report_.number = step.number;
   report_.rows = static_cast<int> (step.rows.size ());
   report_.accepted_tokens = 0;
+  double scored_length = 0;
   for (Row &row : step.rows) {
     if (row.scored && row.sequence->slot >= 0) {
-      work_.scored_tokens += 1 + row.draft_count;
-      work_.scored_positions += (1 + row.draft_count) * static_cast<double> (row.sequence->tokens.size ());
+      work_.scored_tokens += 1 + row.draft.count;
+      scored_length += static_cast<double> (row.sequence->tokens.size ());
+      work_.scored_positions += (1 + row.draft.count) * static_cast<double> (row.sequence->tokens.size ());
     }
     report_.accepted_tokens += row.accepted_count;
     if (settle_row (row, now)) {
@@ -97,8 +104,11 @@ Scheduler::commit (Step &step)
       last_end_us_ = now;
     }
   }
+  const double milliseconds = static_cast<double> (now - planned_us_) / 1000;
   if (settings_.learn_cost)
-    cost_.learn (work_, static_cast<double> (now - planned_us_) / 1000);
+    cost_.learn (work_, milliseconds);
+  if (work_.prefill_tokens == 0 && work_.scored_tokens > 0)
+    drafting_.learn (work_.scored_tokens, scored_length, cost_.position_ms (), milliseconds);
   if (work_.prefill_tokens > 0 && work_.scored_tokens > 0)
     recent_prefill_ = work_.prefill_tokens;
   if (work_.scored_tokens > 0)
@@ -137,6 +147,7 @@ Scheduler::clear ()
   for (auto &sequence : live_)
     release (*sequence);
   live_.clear ();
+  drafting_.clear ();
   work_ = {};
   stalled_ = false;
 }

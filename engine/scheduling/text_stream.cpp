@@ -108,7 +108,7 @@ append_statistics (std::string &out, const Request &request)
                    static_cast<long long> (us % 1000));
     out += text;
   };
-  const auto count = [&] (const char *name, int value, const char *after) {
+  const auto count = [&] (const char *name, int64_t value, const char *after) {
     out += std::string ("\"") + name + "\":" + std::to_string (value) + after;
   };
   out += ",\"statistics\":{";
@@ -117,8 +117,8 @@ append_statistics (std::string &out, const Request &request)
   milliseconds ("total_ms", statistics.total_us);
   count ("cached_tokens", statistics.cached_tokens, ",");
   count ("prefill_tokens", statistics.prefill_tokens, ",");
-  count ("drafted_tokens", statistics.drafted, ",");
-  count ("accepted_tokens", statistics.accepted, ",");
+  count ("drafted_tokens", statistics.drafting.drafted, ",");
+  count ("accepted_tokens", statistics.drafting.accepted, ",");
   count ("preemptions", statistics.preemptions, ",");
   count ("steps", statistics.steps, "}");
 }
