@@ -25,6 +25,7 @@
  * Since: 0.1
  */
 
+#include "elements/draft_structure.hpp"
 #include "elements/elements.hpp"
 #include "elements/scheduler_settings.hpp"
 
@@ -114,6 +115,9 @@ post_finished (LlmScheduler *self, const millrace::Request &request)
       statistics.queued_us * GST_USECOND, "first-token-time", G_TYPE_UINT64,
       statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64, statistics.total_us * GST_USECOND,
       nullptr);
+  GstStructure *drafting = millrace::draft_structure (statistics.drafting);
+  gst_structure_set (structure, "drafting", GST_TYPE_STRUCTURE, drafting, nullptr);
+  gst_structure_free (drafting);
   if (request.error)
     gst_structure_set (structure, "error", G_TYPE_STRING, request.error.message.c_str (), nullptr);
   gst_element_post_message (GST_ELEMENT (self), gst_message_new_element (GST_OBJECT (self), structure));

@@ -63,9 +63,12 @@ tokenize (LlmTokenizer *self, millrace::Request &request, std::string_view text)
 {
   if (request.error)
     return {};
+  const auto model = millrace::element_model (LLM_ELEMENT (self));
+  if (!request.prediction_text.empty () && model->tokenizer)
+    request.prediction = model->tokenizer->encode (std::exchange (request.prediction_text, {}),
+                                                   {.add_special_tokens = false, .parse_special = false});
   if (text.empty () && !request.prompt.empty ())
     return request.prompt; // came as token ids
-  const auto model = millrace::element_model (LLM_ELEMENT (self));
   if (!model->tokenizer) {
     request.error = {"invalid_request", "prompt",
                      "the model in " + model->directory.string () +

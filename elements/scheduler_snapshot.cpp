@@ -1,5 +1,7 @@
 #include "elements/scheduler_snapshot.hpp"
 
+#include "elements/draft_structure.hpp"
+
 namespace millrace
 {
 
@@ -42,6 +44,10 @@ SchedulerSnapshot::to_structure (const char *name) const
                      kv.lookup_tokens, "prefix-hit-tokens", G_TYPE_UINT64, kv.hit_tokens, "disk-hit-tokens",
                      G_TYPE_UINT64, kv.disk_hit_tokens, "copied-blocks", G_TYPE_UINT64, kv.copied_blocks,
                      "evicted-blocks", G_TYPE_UINT64, kv.evicted_blocks, nullptr);
+
+  GstStructure *drafting = draft_structure (totals.drafting);
+  gst_structure_set (structure, "drafting", GST_TYPE_STRUCTURE, drafting, nullptr);
+  gst_structure_free (drafting);
 
   GstStructure *stages = gst_structure_new_empty ("stages");
   for (const StageTime &stage : step.stages)

@@ -52,6 +52,8 @@ reply (Dialect dialect, const std::string &body, const std::vector<News> &all)
     if (news.finish != FinishReason::kNone) {
       delta.usage = {7, 5};
       delta.cached_tokens = 3;
+      delta.accepted_drafts = 2;
+      delta.rejected_drafts = 1;
       delta.queued_us = 500;
       delta.prompt_us = 1500;
       delta.total_us = 5000;
@@ -83,7 +85,10 @@ const std::vector<News> kTokens = {
 #define CHUNK                                                                                                \
   R"(data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1700000000,"model":"demo","system_fingerprint":null,"choices":[)"
 #define USAGE                                                                                                \
-  R"("usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":3}})"
+  R"("usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":3},"completion_tokens_details":{"reasoning_tokens":0,"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}})"
+/// Nobody has said how many tokens were reasoning.
+#define USAGE_THOUGHT                                                                                        \
+  R"("usage":{"prompt_tokens":7,"completion_tokens":5,"total_tokens":12,"prompt_tokens_details":{"cached_tokens":3},"completion_tokens_details":{"accepted_prediction_tokens":2,"rejected_prediction_tokens":1}})"
 #define TEXT                                                                                                 \
   R"({"id":"cmpl-1","object":"text_completion","created":1700000000,"model":"demo","system_fingerprint":null,"choices":[)"
 
@@ -97,7 +102,7 @@ TEST (ApiWriters, chat)
   EXPECT_EQ (
       reply (Dialect::kChat, CHAT "}", kThought), CHAT_HEAD
       R"("choices":[{"index":0,"message":{"role":"assistant","content":"yes","reasoning_content":"hm",)"
-      R"("refusal":null},"logprobs":null,"finish_reason":"length"}],)" USAGE "}");
+      R"("refusal":null},"logprobs":null,"finish_reason":"length"}],)" USAGE_THOUGHT "}");
   EXPECT_EQ (
       reply (Dialect::kChat, CHAT R"(,"logprobs":true,"top_logprobs":2})", kTokens), CHAT_HEAD
       R"("choices":[{"index":0,"message":{"role":"assistant","content":"a","refusal":null},"logprobs":{"content":[)"
@@ -124,7 +129,7 @@ TEST (ApiWriters, chat_stream)
       "\n\n" CHUNK
       R"({"index":0,"delta":{"content":"yes"},"logprobs":null,"finish_reason":null}],"usage":null})"
       "\n\n" CHUNK R"({"index":0,"delta":{},"logprobs":null,"finish_reason":"length"}],"usage":null})"
-      "\n\n" CHUNK "]," USAGE "}\n\ndata: [DONE]\n\n");
+      "\n\n" CHUNK "]," USAGE_THOUGHT "}\n\ndata: [DONE]\n\n");
   EXPECT_EQ (
       reply (Dialect::kChat, CHAT R"(,"stream":true,"logprobs":true})", kTokens), CHUNK
       R"({"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]})"
@@ -148,7 +153,8 @@ TEST (ApiWriters, choices_in_order_however_they_come)
       R"("choices":[{"index":0,"message":{"role":"assistant","content":"aA","refusal":null},)"
       R"("logprobs":null,"finish_reason":"timeout"},{"index":1,"message":{"role":"assistant","content":"bB",)"
       R"("refusal":null},"logprobs":null,"finish_reason":"stop"}],"usage":{"prompt_tokens":7,)"
-      R"("completion_tokens":10,"total_tokens":17,"prompt_tokens_details":{"cached_tokens":3}}})");
+      R"("completion_tokens":10,"total_tokens":17,"prompt_tokens_details":{"cached_tokens":3},"completion_tokens_details":{)"
+      R"("reasoning_tokens":0,"accepted_prediction_tokens":4,"rejected_prediction_tokens":2}}})");
   const std::string stream = reply (Dialect::kChat, CHAT R"(,"n":2,"stream":true})", news);
   EXPECT_NE (stream.find (R"("index":1,"delta":{"role":"assistant","content":""})"), std::string::npos);
   EXPECT_NE (stream.find (R"("index":0,"delta":{},"logprobs":null,"finish_reason":"timeout"}]})"

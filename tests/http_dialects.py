@@ -77,6 +77,8 @@ def named_events(stream):
 def usage_of(value, prompt=None, completion=None):
     keys(value, "prompt_tokens completion_tokens total_tokens prompt_tokens_details", "completion_tokens_details")
     keys(value["prompt_tokens_details"], "cached_tokens")
+    if "completion_tokens_details" in value:
+        keys(value["completion_tokens_details"], "accepted_prediction_tokens rejected_prediction_tokens", "reasoning_tokens")
     equal(value["total_tokens"], value["prompt_tokens"] + value["completion_tokens"], "total_tokens")
     if prompt is not None:
         equal(value["prompt_tokens"], prompt, "prompt_tokens")

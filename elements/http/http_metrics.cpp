@@ -93,6 +93,12 @@ HttpMetrics::HttpMetrics (const std::string &model)
     , preemptions_ (counter ("vllm:num_preemptions_total", "Requests that lost their KV for a while"))
     , drafted_ (counter ("vllm:spec_decode_num_draft_tokens_total", "Draft tokens that were verified"))
     , accepted_ (counter ("vllm:spec_decode_num_accepted_tokens_total", "Draft tokens that were accepted"))
+    , draft_attempts_ (counter ("vllm:spec_decode_num_drafts_total", "Steps of a request with drafts"))
+    , drafting_time_ (counter ("millrace:spec_decode_drafting_seconds_total", "Making drafts"))
+    , verifying_time_ (
+          counter ("millrace:spec_decode_verifying_seconds_total", "What drafts added to steps, estimated"))
+    , saved_time_ (gauge ("millrace:spec_decode_saved_seconds",
+                          "Steps that drafts made unnecessary, less drafting and verifying, estimated"))
     , steps_ (counter ("millrace:steps_total", "Steps of the decode loop"))
     , responses_ (prometheus::BuildCounter ()
                       .Name ("millrace:http_responses_total")
@@ -159,11 +165,35 @@ HttpMetrics::slow_client ()
 
 /// Counters that are kept elsewhere catch up.
 void
-HttpMetrics::follow (prometheus::Counter &counter, const GstStructure *structure, const char *field)
+HttpMetrics::follow (prometheus::Counter &counter, const GstStructure *structure, const char *field,
+                     double unit)
 {
-  const double more = number (structure, field) - counter.Value ();
+  const double more = number (structure, field) * unit - counter.Value ();
   if (more > 0)
     counter.Increment (more);
+}
+
+/// Of ended requests, as far as times go.
+void
+HttpMetrics::follow_drafting (const GstStructure *scheduler)
+{
+  const GValue *value = scheduler ? gst_structure_get_value (scheduler, "drafting") : nullptr;
+  if (!value || !GST_VALUE_HOLDS_STRUCTURE (value))
+    return;
+  const GstStructure *drafting = gst_value_get_structure (value);
+  follow (draft_attempts_, drafting, "attempts");
+  follow (drafting_time_, drafting, "drafting-time", 1e-9);
+  follow (verifying_time_, drafting, "verifying-time", 1e-9);
+  saved_time_.Set (number (drafting, "saved-time") * 1e-9);
+  const GValue *depths = gst_structure_get_value (drafting, "accepted-at");
+  for (guint i = 0; depths && i < gst_value_array_get_size (depths); i++) {
+    auto &position =
+        counter ("vllm:spec_decode_num_accepted_tokens_per_pos_total",
+                 "Draft tokens that were accepted, by depth", {{"position", std::to_string (i)}});
+    const auto count = static_cast<double> (g_value_get_int64 (gst_value_array_get_value (depths, i)));
+    if (count > position.Value ())
+      position.Increment (count - position.Value ());
+  }
 }
 
 std::string
@@ -182,6 +212,7 @@ HttpMetrics::page (const GstStructure *scheduler, int connections, int active)
   follow (drafted_, scheduler, "drafted-tokens");
   follow (accepted_, scheduler, "accepted-tokens");
   follow (steps_, scheduler, "steps");
+  follow_drafting (scheduler);
   std::ostringstream out;
   prometheus::TextSerializer ().Serialize (out, registry_.Collect ());
   return out.str ();

@@ -44,7 +44,9 @@ private:
   prometheus::Counter &counter (const char *name, const char *help, const Labels &more = {});
   prometheus::Histogram &histogram (const char *name, const char *help,
                                     const prometheus::Histogram::BucketBoundaries &buckets);
-  void follow (prometheus::Counter &counter, const GstStructure *structure, const char *field);
+  void follow (prometheus::Counter &counter, const GstStructure *structure, const char *field,
+               double unit = 1);
+  void follow_drafting (const GstStructure *scheduler);
 
   prometheus::Registry registry_;
   const Labels labels_;
@@ -52,7 +54,10 @@ private:
   prometheus::Histogram &prompt_, &generation_, &delivery_;
   prometheus::Counter &prompt_tokens_, &generation_tokens_, &slow_clients_;
   prometheus::Gauge &running_, &waiting_, &kv_usage_, &connections_, &active_;
-  prometheus::Counter &cache_queries_, &cache_hits_, &preemptions_, &drafted_, &accepted_, &steps_;
+  prometheus::Counter &cache_queries_, &cache_hits_, &preemptions_, &drafted_, &accepted_;
+  prometheus::Counter &draft_attempts_, &drafting_time_, &verifying_time_;
+  prometheus::Gauge &saved_time_;
+  prometheus::Counter &steps_;
   std::array<prometheus::Counter *, 6> by_reason_{};
   prometheus::Family<prometheus::Counter> &responses_;
   std::mutex page_mutex_;

@@ -73,6 +73,8 @@ deliver (LlmHttpSink *self, GstBuffer *buffer)
     delta.retry_after_ms = engine.retry_after_ms;
     delta.embedding = engine.embedding;
     delta.cached_tokens = engine.statistics.cached_tokens;
+    delta.accepted_drafts = static_cast<int> (engine.statistics.drafting.accepted);
+    delta.rejected_drafts = static_cast<int> (engine.statistics.drafting.rejected ());
     delta.queued_us = engine.statistics.queued_us;
   }
   millrace::notify_delta (request.get (), delta);

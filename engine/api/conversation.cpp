@@ -147,10 +147,6 @@ Conversation::members () const
   return out;
 }
 
-namespace
-{
-
-/// A message's content: a string, or parts, of which the text counts.
 std::optional<std::string>
 read_content (Fields &message)
 {
@@ -183,6 +179,9 @@ read_content (Fields &message)
   }
   return out;
 }
+
+namespace
+{
 
 void
 read_tool_calls (Fields &message, ChatMessage &out)

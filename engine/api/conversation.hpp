@@ -22,6 +22,9 @@ struct ChatMessage {
   bool is_error = false; ///< of a tool
 };
 
+/// The member `content`: a string, or parts, of which the text counts. None: it is not there, or it was refused.
+std::optional<std::string> read_content (Fields &message);
+
 /// Appends to a JSON array without its brackets.
 void append_message (std::string &out, const ChatMessage &message);
 /// `arguments`: JSON. Without an id when that is empty.

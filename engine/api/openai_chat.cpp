@@ -38,7 +38,6 @@ refuse_unavailable (Fields &body)
   body.word ("verbosity", kVerbosities);
   body.only ("echo", false, "is not available for a conversation");
   body.only ("add_generation_prompt", true, "cannot be false: the answer is a message of its own");
-  body.unavailable ("prediction", "is not available; repeated text is drafted without being told");
   body.unavailable ("audio", "is not available: the model writes text");
   body.unavailable ("web_search_options", "is not available: there is no web search");
   body.unavailable ("functions", "is not available; use tools");
@@ -62,6 +61,24 @@ read_text_format (Fields &body, const char *name)
   format->finish ();
 }
 
+/// What the client expects the answer to be: it is drafted, and never changes what the answer is.
+void
+read_prediction (Fields &body, SharedMembers &shared)
+{
+  auto prediction = body.object ("prediction");
+  if (!prediction)
+    return;
+  static constexpr std::string_view kTypes[] = {"content"};
+  if (!prediction->word ("type", kTypes))
+    prediction->refuse ("type", "is needed; it can be \"content\"");
+  const auto content = read_content (*prediction);
+  if (!content)
+    prediction->refuse ("content", "is needed: a string or an array of parts");
+  prediction->finish ();
+  if (content && !content->empty ())
+    shared.add ("prediction", std::string_view (*content));
+}
+
 void
 read_openai_chat (Fields &body, const ApiLimits &limits, SharedMembers &shared, ApiRequest &out)
 {
@@ -79,6 +96,7 @@ read_openai_chat (Fields &body, const ApiLimits &limits, SharedMembers &shared, 
   read_openai_sampling (body, max_tokens, shared);
   read_logprobs (body, shared, out);
   read_text_format (body, "response_format");
+  read_prediction (body, shared);
   read_openai_account (body, out);
   refuse_unavailable (body);
   body.finish ();

@@ -58,6 +58,24 @@ OpenAiWriter::append_usage (std::string &out) const
   append_integer (out, int64_t{usage.prompt_tokens} + usage.completion_tokens);
   out += ",\"prompt_tokens_details\":{\"cached_tokens\":";
   append_integer (out, total_cached ());
+  int64_t reasoning = 0, accepted = 0, rejected = 0;
+  bool counted = true; // whether it is known how many were reasoning
+  for (const Generation &generation : generations_) {
+    counted &= !generation.has_reasoning || generation.reasoning_tokens > 0;
+    reasoning += generation.has_reasoning ? generation.reasoning_tokens : 0;
+    accepted += generation.accepted_drafts;
+    rejected += generation.rejected_drafts;
+  }
+  out += "},\"completion_tokens_details\":{";
+  if (counted) {
+    out += "\"reasoning_tokens\":";
+    append_integer (out, reasoning);
+    out += ',';
+  }
+  out += "\"accepted_prediction_tokens\":";
+  append_integer (out, accepted);
+  out += ",\"rejected_prediction_tokens\":";
+  append_integer (out, rejected);
   out += "}}";
 }
 

@@ -32,9 +32,10 @@ struct GenerationDelta {
   const RequestError *error = nullptr;       ///< with kError
   std::string_view stop_string; ///< with kStop: the stop string that ended it; empty when none did or unknown
   Usage usage; ///< with the end; the completion before it too, if known: so tokens of reasoning are counted
-  int cached_tokens = 0;               ///< with the end
-  int64_t queued_us = 0;               ///< with the end: before it was admitted
-  int64_t retry_after_ms = 0;          ///< with kError: when to try again, 0: no hint
+  int cached_tokens = 0;                        ///< with the end
+  int accepted_drafts = 0, rejected_drafts = 0; ///< with the end: tokens that were guessed and verified
+  int64_t queued_us = 0;                        ///< with the end: before it was admitted
+  int64_t retry_after_ms = 0;                   ///< with kError: when to try again, 0: no hint
   int64_t prompt_us = 0, total_us = 0; ///< with the end: to the first token, to the end (Ollama's durations)
 };
 

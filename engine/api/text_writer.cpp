@@ -138,6 +138,8 @@ TextWriter::deliver (const GenerationDelta &delta, std::string &out)
   generation.stop_string = delta.stop_string;
   generation.usage = delta.usage;
   generation.cached_tokens = delta.cached_tokens;
+  generation.accepted_drafts = delta.accepted_drafts;
+  generation.rejected_drafts = delta.rejected_drafts;
   generation.queued_us = delta.queued_us;
   generation.prompt_us = delta.prompt_us;
   generation.total_us = delta.total_us;

@@ -37,6 +37,7 @@ protected:
     int reasoning_tokens = 0; ///< 0: not known, unless there is no reasoning
     Usage usage;
     int cached_tokens = 0;
+    int accepted_drafts = 0, rejected_drafts = 0;
     int64_t queued_us = 0, prompt_us = 0, total_us = 0;
   };
 

@@ -63,10 +63,10 @@ struct Request {
   uint64_t serial = 0; ///< unique in the process
   std::string id;      ///< the user's name for it
   SamplingParams sampling;
-  std::vector<TokenId> prompt; ///< set by the tokenizer
-  std::vector<TokenId>
-      prediction;        ///< what the output is expected to be like, for drafters; set by the tokenizer
-  bool rendered = false; ///< the text comes from a chat template, which wrote its own special tokens
+  std::vector<TokenId> prompt;     ///< set by the tokenizer
+  std::string prediction_text;     ///< what the output is expected to be like, for drafters
+  std::vector<TokenId> prediction; ///< its tokens, set by the tokenizer
+  bool rendered = false;        ///< the text comes from a chat template, which wrote its own special tokens
   bool starts_thinking = false; ///< rendered, and it ends inside <think>
   EmbeddingParams embed;
   std::vector<float> embedding; ///< the result, once finished

@@ -163,6 +163,7 @@ struct Fields {
   Priority priority = Priority::kNormal;
   int64_t timeout_us = 0;
   EmbeddingParams embed;
+  std::string prediction;
   bool has_logprobs = false; ///< as a boolean
   std::optional<int> top_logprobs;
 };
@@ -401,6 +402,12 @@ read_prompt_text (const std::string &field, const element &value, Fields &fields
 }
 
 RequestError
+read_prediction (const std::string &field, const element &value, Fields &fields)
+{
+  return read (field, value, fields.prediction);
+}
+
+RequestError
 skip_id (const std::string &, const element &, std::string_view, Fields &)
 {
   return {}; // read before all others
@@ -433,8 +440,9 @@ constexpr Field kFields[] = {
     {"timeout_ms", 22, false, read_fields_with<read_timeout>},
     {"chat_template_kwargs", 23, true, read_template_kwargs},
     {"embed", 24, false, read_fields_with<read_embed>},
+    {"prediction", 25, false, read_fields_with<read_prediction>},
 };
-constexpr size_t kSlots = 25;
+constexpr size_t kSlots = 26;
 
 RequestError
 read_fields (std::string_view json, const simdjson::dom::object &object, Fields &fields)
@@ -539,6 +547,7 @@ parse_request (std::string_view json, Request &request, PromptInput &prompt)
   request.priority = fields.priority;
   request.timeout_us = fields.timeout_us;
   request.embed = fields.embed;
+  request.prediction_text = std::move (fields.prediction);
   prompt = std::move (fields.prompt);
   return {};
 }

@@ -26,8 +26,8 @@ constexpr size_t kMaxRequestBytes = 64u << 20;
 
 /// Overlays the fields of `json` on `request` (which holds the defaults) and fills `prompt`. Fields: id,
 /// prompt | messages (+ tools, chat_template_kwargs) | tokens, every member of SamplingParams under its own name
-/// (stop: string or array; logit_bias: object of id → number; logprobs: false, true or a count), and embed, an
-/// object with pooling, normalize and dimensions. On error `request` keeps
+/// (stop: string or array; logit_bias: object of id → number; logprobs: false, true or a count), embed, an
+/// object with pooling, normalize and dimensions, and prediction, a text for drafters. On error `request` keeps
 /// its id if that could be read. Nesting is bounded; duplicate fields are an error.
 RequestError parse_request (std::string_view json, Request &request, PromptInput &prompt);
 

@@ -98,6 +98,38 @@ append_error (std::string &out, const Request &request)
   out += "}";
 }
 
+/// What speculation did.
+void
+append_drafting (std::string &out, const DraftStatistics &drafting)
+{
+  const auto member = [&] (const char *name, int64_t value) {
+    out += std::string ("\"") + name + "\":" + std::to_string (value) + ",";
+  };
+  const auto milliseconds = [&] (const char *name, int64_t us) {
+    char text[64];
+    std::snprintf (text, sizeof text, "\"%s\":%.3f,", name, static_cast<double> (us) / 1000);
+    out += text;
+  };
+  out += "\"drafting\":{";
+  member ("attempts", drafting.attempts);
+  member ("drafted", drafting.drafted);
+  member ("accepted", drafting.accepted);
+  member ("rejected", drafting.rejected ());
+  member ("full_accepts", drafting.full_accepts);
+  member ("pauses", drafting.pauses);
+  milliseconds ("drafting_ms", drafting.drafting_us);
+  milliseconds ("verifying_ms", drafting.verifying_us);
+  milliseconds ("saved_ms", drafting.saved_us - drafting.drafting_us);
+  out += "\"accepted_by\":{";
+  for (int i = 0; i < kDraftSources; i++)
+    out += std::string (i ? ",\"" : "\"") + draft_source_name (static_cast<DraftSource> (i)) +
+           "\":" + std::to_string (drafting.accepted_by[static_cast<size_t> (i)]);
+  out += "},\"accepted_at\":[";
+  for (int i = 0; i < kMaxDraft; i++)
+    out += (i ? "," : "") + std::to_string (drafting.accepted_at[static_cast<size_t> (i)]);
+  out += "]}";
+}
+
 void
 append_statistics (std::string &out, const Request &request)
 {
@@ -120,7 +152,9 @@ append_statistics (std::string &out, const Request &request)
   count ("drafted_tokens", statistics.drafting.drafted, ",");
   count ("accepted_tokens", statistics.drafting.accepted, ",");
   count ("preemptions", statistics.preemptions, ",");
-  count ("steps", statistics.steps, "}");
+  count ("steps", statistics.steps, ",");
+  append_drafting (out, statistics.drafting);
+  out += '}';
 }
 
 void
