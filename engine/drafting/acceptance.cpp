@@ -15,8 +15,8 @@ constexpr double kHotTemperature = 0.7;
 constexpr double kBeliefWeight = 6;
 constexpr float kMostEvidence = 400;
 // The track: the table's word counts as much as so many observations.
-constexpr double kTableWeight = 3;
-constexpr float kTrackMemory = 48;
+constexpr double kTableWeight = 2;
+constexpr float kTrackMemory = 96;
 
 double
 clamp (double chance)

@@ -8,8 +8,8 @@ namespace millrace
 namespace
 {
 
-constexpr double kMargin =
-    1.01; ///< drafts must promise so many times the tokens per time that there are without
+constexpr double kMargin = 1.02; ///< drafts must promise so many times the tokens per time
+constexpr int kFirstReach = 2;   ///< drafts of a request of which nothing is known yet
 constexpr int kRemembered = 4;       ///< drafts of a sequence that wait for the tokens they are compared with
 constexpr int kReplay = 8;           ///< tokens that the cost of computing some again is measured by
 constexpr double kLeastShare = 0.25; ///< of a step that keys and values do not explain
@@ -34,6 +34,7 @@ struct DraftController::Slot {
   uint64_t serial = 0;
   AcceptanceTrack track;
   std::array<Waiting, kRemembered> waiting{};
+  int reach = kFirstReach; ///< drafts that may be verified; twice as many after each chain that was all right
   double ema = 1;
   int ema_pause = 0;
   bool pausing = false; ///< the last guesses were not worth verifying
@@ -160,8 +161,8 @@ DraftController::chance (const Row &row, DraftSource source, double belief, int 
 int
 DraftController::worth_drafting (std::span<const double> chances, int rows, double ms_per_token) const
 {
-  if (!cost_.knows_any ())
-    return static_cast<int> (chances.size ());
+  if (!cost_.knows (rows))
+    return 0;
   const double without = rows / cost_.milliseconds (rows);
   double best = without * kMargin, tokens = rows, chance = rows;
   int depth = 0;
@@ -192,7 +193,7 @@ DraftController::gather (const Step &step)
     const Slot &slot = slot_of (*row.sequence);
     const SamplingKind kind = sampling_kind (row.sequence->request->sampling);
     double chance = 1;
-    for (int i = 0; i < row.draft.count; ++i)
+    for (int i = 0; i < std::min (row.draft.count, slot.reach); ++i)
       candidates_.push_back ({chance *= probability (slot, row.draft, i, kind), static_cast<int> (r), i});
   }
   std::ranges::sort (candidates_, [] (const Candidate &a, const Candidate &b) {
@@ -205,8 +206,8 @@ DraftController::gather (const Step &step)
 size_t
 DraftController::best_count (const Step &step, int rows, int always, double positions)
 {
-  if (!cost_.knows_any ())
-    return candidates_.size (); // nothing has been measured yet
+  if (!cost_.knows (always))
+    return 0; // this step finds out what it costs without
   const double other_ms = positions * position_ms_;
   // Where a layer is recurrent, tokens accepted from a chain that broke are computed once more.
   const bool replays = !step.recurrent_groups.empty ();
@@ -275,7 +276,7 @@ DraftController::choose (Step &step)
     row.sequence->request->statistics.drafting.pauses += pausing && !slot.pausing;
     slot.pausing = pausing;
   }
-  if (verified > 0 && cost_.knows_any ())
+  if (verified > 0 && cost_.knows (rows))
     note_costs (step, rows, verified, positions);
 }
 
@@ -325,6 +326,8 @@ DraftController::settle (const Row &row)
     return;
   Slot &slot = slot_of (*row.sequence);
   compare (slot, *row.sequence);
+  if (row.draft.count == slot.reach && row.right_drafts () == row.draft.count)
+    slot.reach = std::min (2 * slot.reach, kMaxDraft);
   if (row.ungated && row.draft.count > 0) {
     const double share = static_cast<double> (row.accepted_count - 1) / row.draft.count;
     slot.ema += (share - slot.ema) * kEmaNewest;

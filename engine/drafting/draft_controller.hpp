@@ -10,6 +10,7 @@
 // descending order, verifying the first n costs a step of R + n tokens and is expected to bring R + q1 + … + qn of them.
 // The n with the most tokens per time is taken, if it beats none by kMargin: so the step's rows share its tokens by
 // marginal gain.
+// A request of which nothing is known yet begins with short chains, and doubles them while they are all right.
 // Source: the utility of speculation as goodput, Liu et al., arXiv 2406.14066; the rest is this file's.
 //
 // Drafters that cost time themselves ask worth_drafting () before they work, and rest longer and longer while the
@@ -50,7 +51,7 @@ public:
   double chance (const Row &row, DraftSource source, double belief, int depth);
   /// How many tokens a drafter should guess for each of `rows` rows of a step, when token i of a row is right with chances[i]
   /// (given those before are), and a guess for all rows together takes `ms_per_token`: the depth that brings the most
-  /// tokens per time, 0 when none beats not drafting. While no step has been measured: all of them.
+  /// tokens per time, 0 when none beats not drafting, or while the cost of a step without drafts is not known.
   int worth_drafting (std::span<const double> chances, int rows, double ms_per_token) const;
 
   // --- verify () ---

@@ -1,14 +1,21 @@
 // How long a step takes by the tokens it scores: measured, since the costs of rows are anything but linear.
 //
-// A table over the number of scored tokens (each of 1 … 64, then by 16s), each entry a moving average of steps without
-// prefill, less what reading keys and values took. What has not been seen is interpolated between what has; beyond that
-// a token costs what the last ones did, or at first `kFirstShare` of a step, which is little on purpose: to find out
-// costs a few steps, and not to find out costs all that drafts might have saved. More tokens never cost less.
+// A table over the number of scored tokens (each of 1 … 64, then by 16s), of steps without prefill, less what reading keys
+// and values took. What has not been seen is interpolated between what has; beyond that a token costs what the last
+// ones did, or at first `kFirstShare` of a step, which is little on purpose: to find out costs a few steps, not to find
+// out costs all that drafts might have saved. More tokens never cost less.
+//
+// A machine is faster and slower by turns (its clock, its neighbours), and all entries with it. So entries hold times at an
+// even pace, and the pace is learned from every step, sooner than they are: what was seen in a slow moment does not
+// stay expensive because nothing tries it again. For the same reason an entry that has not been seen for a long
+// time grows a little cheaper, again and again, until it is.
 //
 // No clock, no allocation; one thread.
 #pragma once
 
 #include <array>
+#include <climits>
+#include <cstdint>
 
 namespace millrace
 {
@@ -16,26 +23,37 @@ namespace millrace
 class VerifyCost
 {
 public:
-  /// A step without prefill that scored `tokens`, whose sequences have `positions` in all, took `milliseconds`, of which
-  /// `milliseconds_per_position` · positions were for keys and values.
+  /// A step without prefill that scored `tokens` took so long, without what keys and values took.
   void learn (int tokens, double milliseconds);
   /// Of a step that scores `tokens`; 0 while nothing is known.
+  /// Constant time, but for the first call after learn ().
   double milliseconds (int tokens) const;
-  bool knows_any () const { return seen_ > 0; }
+  /// Whether a step of that many tokens, or fewer, has been seen: before, nobody can say what more of them add.
+  bool knows (int tokens) const { return fewest_ <= tokens; }
 
 private:
   static constexpr int kSingle = 64, kStep = 16, kCoarse = 60;
   static constexpr double kFirstShare = 0.12;
   struct Entry {
-    double tokens = 0; ///< mean of those seen
-    double milliseconds = 0;
+    double tokens = 0;       ///< mean of those seen
+    double milliseconds = 0; ///< at pace 1
     int samples = 0;
+    uint64_t last = 0; ///< step in which it was seen, or made cheaper
   };
 
+  static constexpr int kCurve = kSingle + kStep * kCoarse;
+
   static int index_of (int tokens);
+  void make_cheaper_if_stale (Entry &entry);
+  void draw_curve () const;
 
   std::array<Entry, kSingle + kCoarse> entries_{};
-  int seen_ = 0;
+  int fewest_ = INT_MAX; ///< tokens of a step that was seen
+  double pace_ = 1;      ///< of the machine now: times are so many times the entries'
+  uint64_t steps_ = 0;
+
+  mutable std::array<float, kCurve + 1> curve_{}; ///< by tokens, at pace 1; drawn when it is asked for
+  mutable bool drawn_ = false;
 };
 
 } // namespace millrace

@@ -1,4 +1,5 @@
 // After a step: what the stages wrote is taken over, what has ended lets go.
+#include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
 
 #include <algorithm>
@@ -89,7 +90,9 @@ Scheduler::commit (Step &step)
   report_.rows = static_cast<int> (step.rows.size ());
   report_.accepted_tokens = 0;
   double scored_length = 0;
+  int largest_chunk = 0;
   for (Row &row : step.rows) {
+    largest_chunk = std::max (largest_chunk, row.prefill_tokens);
     if (row.scored && row.sequence->slot >= 0) {
       work_.scored_tokens += 1 + row.draft.count;
       scored_length += static_cast<double> (row.sequence->tokens.size ());
@@ -107,8 +110,10 @@ Scheduler::commit (Step &step)
   const double milliseconds = static_cast<double> (now - planned_us_) / 1000;
   if (settings_.learn_cost)
     cost_.learn (work_, milliseconds);
-  if (work_.prefill_tokens == 0 && work_.scored_tokens > 0)
-    drafting_.learn (work_.scored_tokens, scored_length, cost_.position_ms (), milliseconds);
+  // What is computed again after a broken draft runs beside the scored tokens, as one pass.
+  if (work_.scored_tokens > 0 && largest_chunk <= kDeferBelow)
+    drafting_.learn (work_.scored_tokens + work_.prefill_tokens, scored_length, cost_.position_ms (),
+                     milliseconds);
   if (work_.prefill_tokens > 0 && work_.scored_tokens > 0)
     recent_prefill_ = work_.prefill_tokens;
   if (work_.scored_tokens > 0)

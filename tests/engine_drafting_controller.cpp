@@ -1,0 +1,397 @@
+// The draft controller on a machine made of numbers: it takes what pays, leaves what does not, and notices changes.
+//
+// labels: unit property
+#include "engine/drafting/draft_controller.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <random>
+
+using namespace millrace;
+
+namespace
+{
+
+/// Milliseconds of a step that scores so many tokens.
+using Machine = std::function<double (int)>;
+
+Machine
+memory_bound (double share)
+{
+  return [share] (int tokens) { return 10 * (1 + share * (tokens - 1)); };
+}
+
+/// One stream whose drafts are right with a given chance; the truth is random tokens.
+struct Stream {
+  Sequence sequence;
+  std::mt19937 random;
+  double chance = 0.5; ///< that a guess is right
+  double belief = 0.5; ///< what its drafter says
+  int guesses = kMaxDraft;
+
+  Stream (int slot, double chance, uint32_t seed)
+      : random (seed)
+      , chance (chance)
+      , belief (chance)
+  {
+    sequence.request = std::make_shared<Request> ();
+    sequence.slot = slot;
+    sequence.tokens.reserve (1 << 20);
+    sequence.tokens.assign (4, 1);
+    sequence.prompt_tokens = 4;
+    sequence.max_tokens = 1 << 20;
+  }
+
+  /// The token at a position: the same whoever asks.
+  static TokenId truth (int position) { return static_cast<TokenId> (position * 2654435761U >> 8 & 0xFFFF); }
+
+  Draft guess ()
+  {
+    Draft draft;
+    std::uniform_real_distribution<double> uniform;
+    bool right = true;
+    for (int i = 0; i < guesses; ++i) {
+      right = right && uniform (random) < chance;
+      const TokenId token = truth (static_cast<int> (sequence.tokens.size ()) + i);
+      draft.push (right ? token : token + 1, static_cast<float> (belief), DraftSource::kSuffix);
+    }
+    return draft;
+  }
+};
+
+struct Totals {
+  double ms = 0;
+  int64_t tokens = 0, drafted = 0, steps = 0;
+  double ms_per_token () const { return ms / static_cast<double> (tokens); }
+};
+
+/// Runs all streams together for some steps.
+Totals
+run (DraftController &controller, std::vector<Stream *> streams, const Machine &machine, int steps,
+     DraftGate gate = DraftGate::kCost, bool recurrent = false)
+{
+  Totals totals;
+  Step step;
+  if (recurrent)
+    step.recurrent_groups = {1};
+  std::vector<int> replay (streams.size ());
+  for (int turn = 0; turn < steps; ++turn) {
+    step.rows.assign (streams.size (), Row ());
+    double positions = 0;
+    int scored = 0, replayed = 0;
+    for (size_t i = 0; i < streams.size (); ++i) {
+      Row &row = step.rows[i];
+      row.sequence = &streams[i]->sequence;
+      row.scored = true;
+      row.draft_limit = kMaxDraft;
+      positions += static_cast<double> (row.sequence->tokens.size ());
+      row.prefill_tokens = std::exchange (replay[i], 0);
+      replayed += row.prefill_tokens;
+      if (controller.may_try (row, gate))
+        controller.offer (row, streams[i]->guess (), gate);
+    }
+    controller.choose (step);
+    for (size_t i = 0; i < streams.size (); ++i) {
+      Row &row = step.rows[i];
+      scored += 1 + row.draft.count;
+      for (row.accepted_count = 0; row.accepted_count <= row.draft.count;) {
+        const TokenId token = Stream::truth (static_cast<int> (row.sequence->tokens.size ()));
+        row.accepted[static_cast<size_t> (row.accepted_count)].token = token;
+        row.sequence->tokens.push_back (token);
+        if (row.draft.count == row.accepted_count ||
+            row.draft.tokens[static_cast<size_t> (row.accepted_count++)] != token)
+          break;
+      }
+      row.accepted_count = std::max (row.accepted_count, 1);
+      const int right = row.right_drafts ();
+      row.accepted_count = right + 1;
+      if (recurrent && right < row.draft.count)
+        replay[i] = right + 1;
+      totals.tokens += row.accepted_count;
+      totals.drafted += row.draft.count;
+      controller.settle (row);
+    }
+    const double ms = machine (scored + replayed);
+    controller.learn (scored + replayed, positions, 0, ms);
+    totals.ms += ms;
+    totals.steps++;
+  }
+  return totals;
+}
+
+/// The least time for a token with drafts of one fixed length.
+double
+best_ms_per_token (double chance, const Machine &machine)
+{
+  double best = machine (1), tokens = 1, q = 1;
+  for (int k = 1; k <= kMaxDraft; ++k) {
+    tokens += q *= chance;
+    best = std::min (best, machine (1 + k) / tokens);
+  }
+  return best;
+}
+
+} // namespace
+
+TEST (DraftController, comes_close_to_the_best_fixed_length)
+{
+  for (const double share : {0.02, 0.1, 0.3, 0.6}) {
+    for (const double chance : {0.1, 0.3, 0.6, 0.8, 0.95}) {
+      DraftController controller;
+      Stream stream (0, chance, 1);
+      const Machine machine = memory_bound (share);
+      run (controller, {&stream}, machine, 300);
+      const Totals totals = run (controller, {&stream}, machine, 2000);
+      EXPECT_LT (totals.ms_per_token (), 1.05 * best_ms_per_token (chance, machine))
+          << "share " << share << " chance " << chance;
+      EXPECT_LT (totals.ms_per_token (), 1.02 * machine (1)) << "share " << share << " chance " << chance;
+    }
+  }
+}
+
+TEST (DraftController, a_machine_that_computes_as_slowly_as_it_reads_gets_none)
+{
+  DraftController controller;
+  Stream stream (0, 0.9, 2);
+  run (controller, {&stream}, memory_bound (1), 100);
+  EXPECT_LE (run (controller, {&stream}, memory_bound (1), 100).drafted, 3); // to see whether it still is
+}
+
+TEST (DraftController, beliefs_that_are_wrong_are_found_out)
+{
+  for (const double belief : {0.05, 0.95}) {
+    for (const double chance : {0.05, 0.95}) {
+      DraftController controller;
+      Stream stream (0, chance, 3);
+      stream.belief = belief;
+      const Machine machine = memory_bound (0.2);
+      run (controller, {&stream}, machine, 200);
+      const Totals totals = run (controller, {&stream}, machine, 1000);
+      EXPECT_LT (totals.ms_per_token (), 1.05 * best_ms_per_token (chance, machine))
+          << "belief " << belief << " chance " << chance;
+    }
+  }
+}
+
+TEST (DraftController, guesses_not_verified_are_scored_all_the_same)
+{
+  DraftController controller;
+  Stream stream (0, 0.02, 4);
+  stream.belief = 0.6;
+  const Machine machine = memory_bound (0.3);
+  run (controller, {&stream}, machine, 300);
+  EXPECT_LT (run (controller, {&stream}, machine, 300).drafted, 30); // it rests, and pays for no probes
+  stream.chance = 0.95;
+  run (controller, {&stream}, machine, 100);
+  const Totals awake = run (controller, {&stream}, machine, 300);
+  EXPECT_LT (awake.ms_per_token (), 1.1 * best_ms_per_token (0.95, machine));
+}
+
+TEST (DraftController, another_request_is_judged_for_itself)
+{
+  DraftController controller;
+  const Machine machine = memory_bound (0.25);
+  Stream good (0, 0.95, 5), bad (0, 0.05, 6);
+  good.belief = bad.belief = 0.6;
+  for (int round = 0; round < 5; ++round) {
+    good.sequence.request = std::make_shared<Request> ();
+    run (controller, {&good}, machine, 100);
+    bad.sequence.request = std::make_shared<Request> ();
+    EXPECT_LT (run (controller, {&bad}, machine, 400).ms_per_token (), 1.03 * machine (1)) << round;
+  }
+}
+
+TEST (DraftController, rows_share_a_step_by_what_their_guesses_are_worth)
+{
+  DraftController controller;
+  Stream good (0, 0.95, 7), bad (1, 0.1, 8);
+  const Machine machine = memory_bound (0.3);
+  run (controller, {&good, &bad}, machine, 200);
+  auto count = [] (const Stream &stream) { return stream.sequence.tokens.size (); };
+  const size_t good_before = count (good), bad_before = count (bad);
+  const Totals totals = run (controller, {&good, &bad}, machine, 200);
+  EXPECT_GT (count (good) - good_before, 5 * (count (bad) - bad_before));
+  EXPECT_LT (totals.ms_per_token (), machine (2) / 2);
+}
+
+TEST (DraftController, a_slower_machine_is_not_a_dearer_draft)
+{
+  DraftController controller;
+  Stream stream (0, 0.9, 9);
+  run (controller, {&stream}, memory_bound (0.1), 200);
+  const auto slow = [] (int tokens) { return 3 * memory_bound (0.1) (tokens); };
+  run (controller, {&stream}, slow, 100);
+  const Totals totals = run (controller, {&stream}, slow, 300);
+  EXPECT_LT (totals.ms_per_token (), 1.05 * best_ms_per_token (0.9, slow));
+}
+
+TEST (DraftController, one_bad_moment_is_forgotten)
+{
+  DraftController controller;
+  Stream stream (0, 0.9, 10);
+  const Machine machine = memory_bound (0.1);
+  // The first longer steps fall into a moment in which everything takes twenty times as long.
+  run (
+      controller, {&stream}, [] (int tokens) { return 10 * (1 + 2.0 * (tokens - 1)); }, 3);
+  run (controller, {&stream}, machine, 1500);
+  EXPECT_LT (run (controller, {&stream}, machine, 300).ms_per_token (),
+             1.15 * best_ms_per_token (0.9, machine));
+}
+
+TEST (DraftController, drafts_that_break_cost_more_where_state_is_recurrent)
+{
+  const Machine machine = memory_bound (0.3);
+  Totals totals[2];
+  for (const bool recurrent : {false, true}) {
+    DraftController controller;
+    Stream stream (0, 0.6, 11);
+    run (controller, {&stream}, machine, 300, DraftGate::kCost, recurrent);
+    totals[recurrent] = run (controller, {&stream}, machine, 1000, DraftGate::kCost, recurrent);
+  }
+  EXPECT_LT (totals[1].drafted / static_cast<double> (totals[1].steps),
+             totals[0].drafted / static_cast<double> (totals[0].steps));
+  EXPECT_LT (totals[1].ms_per_token (), 1.02 * machine (1));
+}
+
+TEST (DraftController, the_ema_gate_pauses_for_eight_steps)
+{
+  DraftController controller;
+  Stream stream (0, 0, 12);
+  stream.guesses = 4;
+  // α = 0.1 from 1: below 0.5 after seven misses; then one try in nine steps.
+  EXPECT_EQ (run (controller, {&stream}, memory_bound (0.1), 7, DraftGate::kEma).drafted, 28);
+  EXPECT_EQ (run (controller, {&stream}, memory_bound (0.1), 8, DraftGate::kEma).drafted, 0);
+  EXPECT_EQ (run (controller, {&stream}, memory_bound (0.1), 9, DraftGate::kEma).drafted, 4);
+  stream.chance = 1;
+  EXPECT_GT (run (controller, {&stream}, memory_bound (0.1), 200, DraftGate::kEma).drafted, 400);
+}
+
+TEST (DraftController, no_gate_verifies_all)
+{
+  DraftController controller;
+  Stream stream (0, 0, 13);
+  EXPECT_EQ (run (controller, {&stream}, memory_bound (1), 50, DraftGate::kNone).drafted, 50 * kMaxDraft);
+}
+
+namespace
+{
+
+Draft
+chain (std::initializer_list<TokenId> tokens, float belief, DraftSource source)
+{
+  Draft draft;
+  for (const TokenId token : tokens)
+    draft.push (token, belief, source);
+  return draft;
+}
+
+std::vector<TokenId>
+tokens_of (const Row &row)
+{
+  return {row.draft.span ().begin (), row.draft.span ().end ()};
+}
+
+} // namespace
+
+TEST (DraftController, the_chain_with_more_expected_tokens_stays)
+{
+  DraftController controller;
+  Stream stream (0, 0, 14);
+  Row row;
+  row.sequence = &stream.sequence;
+  row.scored = true;
+  controller.offer (row, chain ({1, 2}, 0.5F, DraftSource::kSuffix), DraftGate::kCost);
+  controller.offer (row, chain ({3, 4, 5}, 0.2F, DraftSource::kModel), DraftGate::kCost);
+  EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{1, 2}));
+  controller.offer (row, chain ({3, 4, 5}, 0.9F, DraftSource::kModel), DraftGate::kCost);
+  EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{3, 4, 5}));
+  // One that agrees and knows more is appended, and lends its confidence.
+  controller.offer (row, chain ({3, 4, 5, 6}, 0.95F, DraftSource::kSuffix), DraftGate::kCost);
+  EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{3, 4, 5, 6}));
+  EXPECT_EQ (row.draft.source[0], DraftSource::kSuffix);
+  controller.offer (row, chain ({3, 4}, 0.1F, DraftSource::kNgram), DraftGate::kCost);
+  EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{3, 4, 5, 6}));
+  EXPECT_EQ (row.draft.source[0], DraftSource::kSuffix);
+}
+
+TEST (DraftController, expensive_guesses_are_asked_for_only_where_they_pay)
+{
+  DraftController controller;
+  const std::vector<double> good (8, 0.9), bad (8, 0.2);
+  EXPECT_EQ (controller.worth_drafting (good, 1, 1), 0); // nothing is known yet
+  for (int tokens = 1; tokens <= 16; ++tokens)
+    controller.learn (tokens, 0, 0, memory_bound (0.05) (tokens));
+  EXPECT_EQ (controller.worth_drafting (good, 1, 0.5), 8);
+  EXPECT_EQ (controller.worth_drafting (bad, 1, 5), 0);
+  EXPECT_EQ (controller.worth_drafting (good, 1, 20), 0); // drafting takes longer than decoding
+  EXPECT_EQ (controller.worth_drafting ({}, 1, 0.5), 0);
+}
+
+TEST (DraftController, the_same_decisions_every_time)
+{
+  Totals first;
+  for (int repeat = 0; repeat < 2; ++repeat) {
+    DraftController controller;
+    Stream a (0, 0.7, 15), b (1, 0.4, 16), c (2, 0.9, 17);
+    const Totals totals = run (controller, {&a, &b, &c}, memory_bound (0.15), 500);
+    if (repeat == 0)
+      first = totals;
+    EXPECT_EQ (totals.drafted, first.drafted);
+    EXPECT_EQ (totals.tokens, first.tokens);
+  }
+}
+
+TEST (VerifyCost, interpolates_and_never_falls)
+{
+  VerifyCost cost;
+  EXPECT_EQ (cost.milliseconds (3), 0);
+  for (int i = 0; i < 50; ++i) {
+    cost.learn (1, 10);
+    cost.learn (5, 18);
+    cost.learn (9, 17); // noise
+    cost.learn (40, 60);
+  }
+  EXPECT_NEAR (cost.milliseconds (1), 10, 0.3);
+  EXPECT_NEAR (cost.milliseconds (3), 14, 0.5);
+  for (int tokens = 1; tokens < 1100; ++tokens)
+    ASSERT_LE (cost.milliseconds (tokens), cost.milliseconds (tokens + 1)) << tokens;
+  EXPECT_GT (cost.milliseconds (200), 250);
+}
+
+TEST (VerifyCost, numbers_that_are_none_teach_nothing)
+{
+  VerifyCost cost;
+  for (const double ms : {0.0, -1.0, std::nan (""), HUGE_VAL})
+    cost.learn (1, ms);
+  EXPECT_FALSE (cost.knows (1 << 30));
+  cost.learn (0, 5);
+  cost.learn (1 << 30, 50);
+  EXPECT_TRUE (std::isfinite (cost.milliseconds (1 << 30)));
+}
+
+TEST (Acceptance, a_band_and_a_request_learn_and_forget)
+{
+  AcceptanceTable table;
+  const auto chance = [&] { return table.chance (DraftSource::kSuffix, SamplingKind::kGreedy, 0.5); };
+  EXPECT_NEAR (chance (), 0.5, 0.01);
+  for (int i = 0; i < 1000; ++i)
+    table.learn (DraftSource::kSuffix, SamplingKind::kGreedy, 0.5, i % 10 != 0);
+  EXPECT_NEAR (chance (), 0.9, 0.02);
+  for (int i = 0; i < 2000; ++i)
+    table.learn (DraftSource::kSuffix, SamplingKind::kGreedy, 0.5, i % 10 == 0);
+  EXPECT_NEAR (chance (), 0.1, 0.02);
+  EXPECT_NEAR (table.chance (DraftSource::kModel, SamplingKind::kGreedy, 0.5), 0.5, 0.01);
+  EXPECT_NEAR (table.chance (DraftSource::kSuffix, SamplingKind::kHot, 0.5), 0.5, 0.01);
+
+  AcceptanceTrack track;
+  EXPECT_NEAR (track.correct (0.7, 0), 0.7, 0.001);
+  for (int i = 0; i < 30; ++i)
+    track.learn (0.7, 0, false);
+  EXPECT_LT (track.correct (0.7, 0), 0.2);
+  EXPECT_NEAR (track.correct (0.7, 3), 0.7, 0.001);
+  for (int i = 0; i < 300; ++i)
+    track.learn (0.7, 0, true);
+  EXPECT_GT (track.correct (0.7, 0), 0.9);
+}
