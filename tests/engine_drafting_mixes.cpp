@@ -90,6 +90,7 @@ private:
     options.scheduler.kv_bytes = blocks * bytes_per_block_ + other_bytes_;
     options.prefill = below (2);
     options.draft = below (4) > 0;
+    options.choose = below (2) > 0;
     options.defer_below = below (20);
     return options;
   }
