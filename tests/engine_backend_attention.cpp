@@ -111,6 +111,7 @@ struct KvProblem {
     args.head_dim = head_dim;
     args.value_width = place.value_width;
     args.scale = 0.3f;
+    args.softcap = 0;
     args.kv = kv.data ();
     args.block_bytes = block_bytes;
     args.key_offset = place.key_offset;

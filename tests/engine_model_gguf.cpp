@@ -21,6 +21,12 @@ using namespace millrace::testing;
 namespace
 {
 
+const AttentionSpec &
+attention_of (const Model &model, size_t layer)
+{
+  return std::get<AttentionSpec> (model.spec.layers[layer].mixer);
+}
+
 ModelOptions
 options (WeightFormat weights, CpuOptions::Isa isa = CpuOptions::Isa::kAuto)
 {
@@ -67,7 +73,7 @@ expect_same_model (const fs::path &folder)
     EXPECT_EQ (found->spec.family, expected->spec.family);
     EXPECT_EQ (found->spec.tied_head, expected->spec.tied_head);
     EXPECT_EQ (found->spec.max_positions, expected->spec.max_positions);
-    const RopeSpec &a = expected->spec.layers[0].attention.rope, &b = found->spec.layers[0].attention.rope;
+    const RopeSpec &a = attention_of (*expected, 0).rope, &b = attention_of (*found, 0).rope;
     EXPECT_TRUE (same_bits (rope_inverse_frequencies (a), rope_inverse_frequencies (b)));
     EXPECT_EQ (static_cast<float> (a.attention_factor), static_cast<float> (b.attention_factor));
     const auto tokens = some_tokens (expected->spec.vocab, std::min (200, expected->spec.max_positions));
@@ -224,7 +230,7 @@ TEST_F (OpenGgufTest, defaults_are_those_of_the_format)
   const auto model = open (
       with ({}, {"llama.attention.key_length", "llama.attention.value_length",
                  "llama.attention.head_count_kv", "llama.rope.freq_base", "llama.rope.dimension_count"}));
-  const AttentionSpec &attention = model->spec.layers[0].attention;
+  const AttentionSpec &attention = attention_of (*model, 0);
   EXPECT_EQ (attention.head_dim, 20);
   EXPECT_EQ (attention.kv_heads, 2);
   EXPECT_EQ (attention.rope.theta, 10000);
@@ -235,16 +241,16 @@ TEST_F (OpenGgufTest, defaults_are_those_of_the_format)
 TEST_F (OpenGgufTest, biases_are_those_that_the_file_holds)
 {
   const auto model = open (with ({}, {"blk.1.attn_output.bias", "blk.0.ffn_up.bias"}));
-  EXPECT_EQ (model->spec.layers[0].tensors.o_bias, "blk.0.attn_output.bias");
-  EXPECT_EQ (model->spec.layers[1].tensors.o_bias, "");
-  EXPECT_EQ (model->spec.layers[0].tensors.up_bias, "");
-  EXPECT_EQ (model->spec.layers[1].tensors.q_bias, "blk.1.attn_q.bias");
+  EXPECT_EQ (attention_of (*model, 0).tensors.o_bias, "blk.0.attn_output.bias");
+  EXPECT_EQ (attention_of (*model, 1).tensors.o_bias, "");
+  EXPECT_EQ (std::get<MlpSpec> (model->spec.layers[0].channel).tensors.up_bias, "");
+  EXPECT_EQ (attention_of (*model, 1).tensors.q_bias, "blk.1.attn_q.bias");
 }
 
 TEST_F (OpenGgufTest, rotations_are_scaled_as_the_metadata_say)
 {
   const auto rope_of = [&] (const std::function<void (GgufWriter &)> &more) {
-    return open (with (more))->spec.layers[0].attention.rope;
+    return attention_of (*open (with (more)), 0).rope;
   };
   RopeSpec rope = rope_of ([] (GgufWriter &writer) { writer.set ("llama.rope.scaling.factor", 4.0f); });
   EXPECT_EQ (rope.scaling, RopeSpec::Scaling::kLinear);

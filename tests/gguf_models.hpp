@@ -141,12 +141,13 @@ private:
 
   void write_metadata ()
   {
-    const AttentionSpec &attention = spec_.layers[0].attention;
+    const AttentionSpec &attention = attention_of (0);
     set ("general.architecture", spec_.family);
     set_own ("block_count", static_cast<uint32_t> (spec_.layers.size ()));
     set_own ("context_length", static_cast<uint32_t> (spec_.max_positions));
     set_own ("embedding_length", static_cast<uint32_t> (spec_.hidden));
-    set_own ("feed_forward_length", static_cast<uint32_t> (spec_.layers[0].mlp.intermediate));
+    set_own ("feed_forward_length",
+             static_cast<uint32_t> (std::get<MlpSpec> (spec_.layers[0].channel).intermediate));
     set_own ("attention.head_count", static_cast<uint32_t> (attention.heads));
     set_own ("attention.head_count_kv", static_cast<uint32_t> (attention.kv_heads));
     set_own ("attention.key_length", static_cast<uint32_t> (attention.head_dim));
@@ -189,11 +190,12 @@ private:
     if (!spec_.tied_head)
       plan (spec_.head_tensor, "output.weight");
     for (size_t i = 0; i < spec_.layers.size (); ++i) {
-      const LayerTensors &names = spec_.layers[i].tensors;
+      const AttentionTensors &names = attention_of (i).tensors;
+      const MlpTensors &mlp = std::get<MlpSpec> (spec_.layers[i].channel).tensors;
       const std::string prefix = "blk." + std::to_string (i) + ".";
-      const int paired = spec_.family == "llama" ? spec_.layers[i].attention.head_dim : 0;
-      plan (names.attention_norm, prefix + "attn_norm.weight");
-      plan (names.mlp_norm, prefix + "ffn_norm.weight");
+      const int paired = spec_.family == "llama" ? attention_of (i).head_dim : 0;
+      plan (spec_.layers[i].mixer_norms.pre, prefix + "attn_norm.weight");
+      plan (spec_.layers[i].channel_norms.pre, prefix + "ffn_norm.weight");
       plan (names.q, prefix + "attn_q.weight", paired);
       plan (names.k, prefix + "attn_k.weight", paired);
       plan (names.v, prefix + "attn_v.weight");
@@ -204,14 +206,14 @@ private:
       plan (names.o_bias, prefix + "attn_output.bias");
       plan (names.q_norm, prefix + "attn_q_norm.weight");
       plan (names.k_norm, prefix + "attn_k_norm.weight");
-      plan (names.gate, prefix + "ffn_gate.weight");
-      plan (names.up, prefix + "ffn_up.weight");
-      plan (names.down, prefix + "ffn_down.weight");
-      plan (names.gate_bias, prefix + "ffn_gate.bias");
-      plan (names.up_bias, prefix + "ffn_up.bias");
-      plan (names.down_bias, prefix + "ffn_down.bias");
+      plan (mlp.gate, prefix + "ffn_gate.weight");
+      plan (mlp.up, prefix + "ffn_up.weight");
+      plan (mlp.down, prefix + "ffn_down.weight");
+      plan (mlp.gate_bias, prefix + "ffn_gate.bias");
+      plan (mlp.up_bias, prefix + "ffn_up.bias");
+      plan (mlp.down_bias, prefix + "ffn_down.bias");
     }
-    const RopeSpec &rope = spec_.layers[0].attention.rope;
+    const RopeSpec &rope = attention_of (0).rope;
     if (rope.scaling == RopeSpec::Scaling::kLlama3) {
       const auto factors = rope_factors_of (rope);
       planned_.push_back ({"rope_freqs.weight",
@@ -219,6 +221,11 @@ private:
                            {static_cast<int64_t> (factors.size ())},
                            encoded (DType::kF32, factors)});
     }
+  }
+
+  const AttentionSpec &attention_of (size_t layer) const
+  {
+    return std::get<AttentionSpec> (spec_.layers[layer].mixer);
   }
 
   ArchitectureSpec spec_;

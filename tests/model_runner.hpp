@@ -34,9 +34,9 @@ load_runnable (const std::filesystem::path &folder, WeightFormat weights = Weigh
   RunnableModel model;
   model.spec = load_architecture (folder / "config.json");
   for (size_t i = 0; !windows.empty () && i < model.spec.layers.size (); ++i)
-    model.spec.layers[i].attention.window = windows[i % windows.size ()];
-  model.compiled =
-      create_cpu_backend (cpu)->compile (build_program (model.spec), WeightFiles::open (folder), {weights});
+    std::get<AttentionSpec> (model.spec.layers[i].mixer).window = windows[i % windows.size ()];
+  const WeightFiles files = WeightFiles::open (folder);
+  model.compiled = create_cpu_backend (cpu)->compile (build_program (model.spec, files), files, {weights});
   return model;
 }
 
@@ -82,13 +82,14 @@ struct Outputs {
   std::vector<float> hidden; ///< [positions × hidden]
 };
 
-/// One sequence in a context of its own, with logits and hidden states of every position. Blocks that a window
+/// One sequence, of at most `positions`, in a context of its own, with logits and hidden states of every position. Blocks that a window
 /// has left behind are filled with NaN and taken out of the table.
 class SequenceRunner
 {
 public:
   SequenceRunner (const RunnableModel &model, int positions, int max_tokens, KvType kv_type = KvType::kF32)
       : model_ (model)
+      , positions_ (positions)
       , layout_ (model.compiled->kv_layout (kv_type))
       , context_ (
             model.compiled->create_context (context_options (blocks_for (positions), max_tokens, kv_type)))
@@ -111,6 +112,7 @@ public:
       Slice slice;
       slice.tokens = tokens.first (count);
       slice.position = position_;
+      slice.max_positions = positions_;
       for (size_t group = 0; group < layout_.size (); ++group)
         slice.blocks[group] = blocks_[group];
       slice.scored = static_cast<int> (count);
@@ -149,6 +151,7 @@ private:
   }
 
   const RunnableModel &model_;
+  int positions_;
   KvLayout layout_;
   std::unique_ptr<ExecutionContext> context_;
   std::vector<std::vector<BlockId>> blocks_;

@@ -82,6 +82,7 @@ measure (benchmark::State &state, const KernelTable &kernels, KvType type, int q
   args.head_dim = kHeadDim;
   args.value_width = width;
   args.scale = 0.1f;
+  args.softcap = 0;
   args.kv = kv.memory.data ();
   args.block_bytes = kv.block_bytes;
   args.key_bytes = kv.plan.places[0].key_bytes;

@@ -158,10 +158,11 @@ SpeedTest::weight_bytes () const
     return bytes;
   const double embedding = double (spec.vocab) * spec.hidden;
   double elements = 2 * embedding;
-  for (const LayerSpec &layer : spec.layers)
-    elements += double (spec.hidden) *
-                (2.0 * layer.attention.head_dim * (layer.attention.heads + layer.attention.kv_heads) +
-                 3.0 * layer.mlp.intermediate);
+  for (const LayerSpec &layer : spec.layers) {
+    const auto &attention = std::get<AttentionSpec> (layer.mixer);
+    elements += double (spec.hidden) * (2.0 * attention.head_dim * (attention.heads + attention.kv_heads) +
+                                        3.0 * std::get<MlpSpec> (layer.channel).intermediate);
+  }
   return bytes * (1 - embedding / elements);
 }
 

@@ -67,6 +67,9 @@ using KvLayout = std::vector<KvGroup>;
 struct Slice {
   std::span<const TokenId> tokens; ///< at positions position, position + 1, ...
   int position = 0;
+  /// The sequence never has more positions; 0: as many as the model has. The same in all of a sequence's slices, and in
+  /// those of sequences that share its blocks: some models embed positions of long sequences in another way.
+  int max_positions = 0;
   /// Block table of each group. Positional and window groups: entry i holds positions
   /// [i · kBlockTokens, (i + 1) · kBlockTokens); it covers position + tokens.size () positions and may be
   /// kNoBlock where no token of the slice looks. Recurrent groups: the one block of the state, updated in place.

@@ -2,12 +2,18 @@
 //
 // A family (families/*.cpp) turns a checkpoint's config.json, or the metadata of a GGUF file in its words
 // (gguf_config.cpp), into an ArchitectureSpec. There is one decoder for all of them, never a class per model.
+//
+// A layer is two sub-layers, a token mixer and a channel mixer, each a variant: what is new in a family is an alternative
+// with its tensors' names, and a decoder_*.cpp that writes its operations. Tensors have the checkpoint's names; an empty
+// name means that there is no such tensor. Matrices of one mixer that have the same name are rows of one tensor, one after
+// the other in the order of their names here (phi3's qkv_proj), and so are their biases.
 #pragma once
 
 #include "engine/tensor/tensor_view.hpp"
 
 #include <cstdint>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace millrace
@@ -18,9 +24,9 @@ enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
 /// Rotary position embedding; rotates the first `dimensions` of each head, halves paired (i, i + d/2).
 /// Source: RoFormer, arXiv 2104.09864; scalings as in transformers' modeling_rope_utils.
 struct RopeSpec {
-  enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn };
+  enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLongRope, kProportional };
 
-  int dimensions = 0;
+  int dimensions = 0; ///< 0: positions are not embedded
   double theta = 10000.0;
   Scaling scaling = Scaling::kNone;
   double factor = 1.0;
@@ -29,49 +35,92 @@ struct RopeSpec {
   double beta_fast = 32.0;       ///< yarn
   double beta_slow = 1.0;        ///< yarn
   bool truncate = true;          ///< yarn: correction range rounded to whole dimensions
-  double attention_factor = 1.0; ///< multiplies cos and sin (yarn)
+  double attention_factor = 1.0; ///< multiplies cos and sin (yarn, longrope)
+  int rotated = 0;               ///< proportional: of the dimensions, those whose frequency is not 0
   int original_max_positions = 0;
   /// Divide the inverse frequencies one by one, after any scaling; empty: none. So do GGUF files of Llama 3 say what
-  /// kLlama3 computes.
+  /// kLlama3 computes, and kLongRope what holds up to original_max_positions.
   std::vector<float> frequency_factors = {};
+  /// longrope: instead of frequency_factors, in sequences that may become longer than original_max_positions
+  std::vector<float> long_frequency_factors = {};
 };
 
 /// Inverse frequencies, float32 as the reference computes them; size dimensions / 2.
 std::vector<float> rope_inverse_frequencies (const RopeSpec &rope);
 
+/// Those of kLongRope's long sequences; empty for the others.
+std::vector<float> rope_long_inverse_frequencies (const RopeSpec &rope);
+
+struct AttentionTensors {
+  std::string q, k, v, o; ///< no v: values are keys before their norm and rotation (gemma4)
+  std::string q_bias, k_bias, v_bias, o_bias;
+  std::string q_norm, k_norm;
+};
+
+/// RMSNorm of q and k before RoPE, where the tensors have names for their weights.
+enum class QkNorm : uint8_t {
+  kHead,  ///< of each head
+  kWhole, ///< of all heads together (olmo2)
+};
+
+/// Grouped-query attention.
 struct AttentionSpec {
   int heads = 0;
   int kv_heads = 0;
   int head_dim = 0;
-  double scale = 0; ///< multiplies q·k, usually 1/sqrt(head_dim)
-  int window = 0;   ///< positions a query sees, itself included; 0: all of them
-  bool qkv_bias = false;
-  bool output_bias = false;
-  bool qk_norm = false;     ///< RMSNorm over each head of q and k before RoPE (qwen3)
+  double scale = 0;   ///< multiplies q·k, usually 1/sqrt(head_dim)
+  double softcap = 0; ///< scores become softcap · tanh (score / softcap); 0: they stay
+  int window = 0;     ///< positions a query sees, itself included; 0: all of them
+  QkNorm qk_norm = QkNorm::kHead;
+  bool value_norm = false;  ///< RMSNorm of each head of v, without a weight (gemma4)
+  int kv_of_layer = -1;     ///< an earlier layer whose keys and values are used, no own k and v; -1: own ones
   bool paired_rows = false; ///< the file has the rows of q and k in the order that WeightRef::paired says
   RopeSpec rope;
+  AttentionTensors tensors;
 };
 
-struct MlpSpec {
-  int intermediate = 0;
-  Activation activation = Activation::kSilu; ///< of the gate
-  bool bias = false;
-};
-
-/// Names of one layer's tensors in the checkpoint; unused ones are empty.
-struct LayerTensors {
-  std::string attention_norm, mlp_norm;
-  std::string q, k, v, o;
-  std::string q_bias, k_bias, v_bias, o_bias;
-  std::string q_norm, k_norm;
+struct MlpTensors {
   std::string gate, up, down;
   std::string gate_bias, up_bias, down_bias;
 };
 
+/// down · (activation (gate · x) × (up · x))
+struct MlpSpec {
+  int intermediate = 0;
+  Activation activation = Activation::kSilu;
+  MlpTensors tensors;
+};
+
+using TokenMixer = std::variant<AttentionSpec>;
+using ChannelMixer = std::variant<MlpSpec>;
+
+/// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).
+struct SublayerNorms {
+  std::string pre, post; ///< tensors
+};
+
+/// What a layer gets of its token's own embedding (gemma4's per-layer embeddings):
+/// residual += norm (projection · (activation (gate · residual) × input)).
+struct LayerInputTensors {
+  std::string gate, projection, norm;
+};
+
 struct LayerSpec {
-  AttentionSpec attention;
-  MlpSpec mlp;
-  LayerTensors tensors;
+  SublayerNorms mixer_norms;
+  TokenMixer mixer;
+  SublayerNorms channel_norms;
+  ChannelMixer channel;
+  LayerInputTensors input; ///< all empty: none
+  std::string scalar;      ///< tensor of one element that multiplies the layer's result
+};
+
+/// Inputs of all layers for a token: (norm (projection · embedding / sqrt (hidden)) + own embedding · sqrt (width)) / sqrt (2),
+/// `width` elements for each layer, which are normed each.
+struct LayerInputSpec {
+  int width = 0; ///< 0: no such inputs
+  int vocab = 0;
+  Activation activation = Activation::kGeluTanh; ///< of the layers' gates
+  std::string embedding, projection, norm;       ///< tensors
 };
 
 struct ArchitectureSpec {
@@ -80,9 +129,18 @@ struct ArchitectureSpec {
   int hidden = 0;
   int max_positions = 0;
   double norm_epsilon = 1e-6;
+  double norm_offset = 0;         ///< added to the weights of norms (gemma: 1)
+  double embedding_scale = 1;     ///< multiplies what is embedded
+  double residual_multiplier = 1; ///< of what a sub-layer adds
+  double logit_scale = 1;         ///< multiplies logits
+  double logit_softcap = 0;       ///< logits become softcap · tanh (logit / softcap); 0: they stay
   bool tied_head = false;
   std::vector<LayerSpec> layers;
+  LayerInputSpec layer_inputs;
   std::string embedding_tensor, final_norm_tensor, head_tensor; ///< head_tensor is the embedding's when tied
+  /// What names of tensors begin with, as the names here have it, and what they may begin with instead: wrappers of
+  /// several modalities were stored in more than one way. Empty: one way only.
+  std::vector<std::string> tensor_prefixes;
   std::vector<int32_t>
       eos_token_ids; ///< from config.json, which generation_config.json overrides, or GGUF metadata
   int bos_token_id = -1;

@@ -1,7 +1,7 @@
 // config.json → ArchitectureSpec, generation_config.json → defaults of generation.
 //
-// What no family can open is refused here, by name: multimodal wrappers and quantized checkpoints would
-// otherwise fail later, with an error about a tensor. The rest is the family's business.
+// What no family can open is refused here, by name: quantized checkpoints would otherwise fail later, with an error about a
+// tensor. The rest is the family's business.
 #include "engine/model/config.hpp"
 
 #include "engine/model/families/families.hpp"
@@ -19,12 +19,8 @@ namespace
 {
 
 void
-refuse_unsupported (const JsonFields &config)
+refuse_quantized (const JsonFields &config)
 {
-  if (config.has ("text_config"))
-    config.fail ("text_config",
-                 "multimodal checkpoints are not supported; use a text-only checkpoint of one of: " +
-                     supported_families ());
   for (const char *name : {"quantization_config", "quantization", "compression_config"})
     if (config.has (name))
       config.fail (name, "quantized checkpoints are not supported; use the BF16, F16 or F32 checkpoint");
@@ -37,7 +33,9 @@ load_architecture (const std::filesystem::path &config_json)
 {
   const JsonFile file (config_json);
   const JsonFields config = file.fields ();
-  refuse_unsupported (config);
+  refuse_quantized (config);
+  if (const auto text = config.has ("text_config") ? config.object ("text_config") : std::nullopt)
+    refuse_quantized (*text);
   return load_family (config);
 }
 

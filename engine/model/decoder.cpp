@@ -1,7 +1,8 @@
 #include "engine/model/decoder.hpp"
 
-#include <algorithm>
-#include <map>
+#include "engine/model/decoder_layer_inputs.hpp"
+#include "engine/model/decoder_mixers.hpp"
+#include "engine/weights/weight_files.hpp"
 
 namespace millrace
 {
@@ -14,165 +15,71 @@ class Decoder
 public:
   explicit Decoder (const ArchitectureSpec &spec)
       : spec_ (spec)
+      , writer_ (spec)
+      , residual_ (writer_.buffer ("residual", spec.hidden))
   {
-    program_.vocab = spec.vocab;
-    program_.hidden = spec.hidden;
-    program_.max_positions = spec.max_positions;
   }
 
   Program build ()
   {
-    plan_buffers ();
-    const WeightId embedding = matrix (spec_.embedding_tensor, spec_.vocab, spec_.hidden);
-    emit (EmbedOp{embedding, residual_});
-    for (const LayerSpec &layer : spec_.layers) {
-      attention (layer);
-      mlp (layer);
-    }
-    emit (SelectOp{residual_, selected_});
-    norm (selected_, spec_.final_norm_tensor, selected_);
-    emit (HiddenOp{selected_});
+    writer_.emit (EmbedOp{writer_.matrix (spec_.embedding_tensor, spec_.vocab, spec_.hidden), residual_,
+                          static_cast<float> (spec_.embedding_scale)});
+    write_layer_inputs (writer_, residual_);
+    for (size_t i = 0; i < spec_.layers.size (); ++i)
+      layer (spec_.layers[i], static_cast<int> (i));
+    const BufferId selected = writer_.buffer ("selected", spec_.hidden, BufferRef::Rows::kOutput);
+    writer_.emit (SelectOp{residual_, selected});
+    writer_.rms_norm (selected, spec_.final_norm_tensor, spec_.hidden, selected);
+    writer_.emit (HiddenOp{selected});
     // A tied head has the embedding's name and so is the same weight.
-    emit (HeadOp{selected_, matrix (spec_.head_tensor, spec_.vocab, spec_.hidden)});
-    return std::move (program_);
+    writer_.emit (HeadOp{selected, writer_.matrix (spec_.head_tensor, spec_.vocab, spec_.hidden),
+                         static_cast<float> (spec_.logit_scale), static_cast<float> (spec_.logit_softcap)});
+    return writer_.take ();
   }
 
 private:
-  // All layers share one set of buffers, as wide as the widest of them.
-  void plan_buffers ()
+  void layer (const LayerSpec &layer, int index)
   {
-    int q = 0, kv = 0, intermediate = 0;
-    for (const LayerSpec &layer : spec_.layers) {
-      q = std::max (q, layer.attention.heads * layer.attention.head_dim);
-      kv = std::max (kv, layer.attention.kv_heads * layer.attention.head_dim);
-      intermediate = std::max (intermediate, layer.mlp.intermediate);
+    sublayer (layer.mixer_norms, layer.mixer);
+    sublayer (layer.channel_norms, layer.channel);
+    write_layer_input (writer_, layer.input, index, residual_);
+    if (!layer.scalar.empty ())
+      writer_.emit (
+          ScaleOp{residual_, spec_.hidden, 1, writer_.weight ({.name = layer.scalar, .outputs = 1})});
+  }
+
+  // A mixer adds to the residual stream itself when nothing is done with its result.
+  template <typename Mixer>
+  void sublayer (const SublayerNorms &norms, const Mixer &mixer)
+  {
+    MixerPorts ports{residual_, residual_, true};
+    if (!norms.pre.empty ()) {
+      ports.in = writer_.buffer ("normed", spec_.hidden);
+      writer_.rms_norm (residual_, norms.pre, spec_.hidden, ports.in);
     }
-    residual_ = buffer (spec_.hidden);
-    normed_ = buffer (spec_.hidden);
-    q_ = buffer (q);
-    k_ = buffer (kv);
-    v_ = buffer (kv);
-    attended_ = buffer (q);
-    gate_ = buffer (intermediate);
-    up_ = buffer (intermediate);
-    selected_ = buffer (spec_.hidden, BufferRef::Rows::kOutput);
-  }
-
-  void attention (const LayerSpec &layer)
-  {
-    const AttentionSpec &attention = layer.attention;
-    const LayerTensors &tensors = layer.tensors;
-    const int q_width = attention.heads * attention.head_dim;
-    const int kv_width = attention.kv_heads * attention.head_dim;
-    const auto epsilon = static_cast<float> (spec_.norm_epsilon);
-    const int paired = attention.paired_rows ? attention.head_dim : 0;
-
-    norm (residual_, tensors.attention_norm, normed_);
-    LinearOp qkv{normed_, {}};
-    project (qkv, tensors.q, tensors.q_bias, q_width, spec_.hidden, q_, false, paired);
-    project (qkv, tensors.k, tensors.k_bias, kv_width, spec_.hidden, k_, false, paired);
-    project (qkv, tensors.v, tensors.v_bias, kv_width, spec_.hidden, v_);
-    emit (qkv);
-
-    const auto kv_layer = static_cast<KvLayerId> (program_.kv_layers.size ());
-    program_.kv_layers.push_back ({attention.kv_heads, attention.head_dim, attention.window});
-    emit (KvAppendOp{.layer = kv_layer,
-                     .q = q_,
-                     .k = k_,
-                     .v = v_,
-                     .heads = attention.heads,
-                     .q_norm = attention.qk_norm ? vector (tensors.q_norm, attention.head_dim) : kNone,
-                     .k_norm = attention.qk_norm ? vector (tensors.k_norm, attention.head_dim) : kNone,
-                     .epsilon = epsilon,
-                     .rope = rope (attention.rope)});
-    emit (AttentionOp{kv_layer, q_, attended_, attention.heads, static_cast<float> (attention.scale)});
-
-    LinearOp out{attended_, {}};
-    project (out, tensors.o, tensors.o_bias, spec_.hidden, q_width, residual_, true);
-    emit (out);
-  }
-
-  void mlp (const LayerSpec &layer)
-  {
-    const LayerTensors &tensors = layer.tensors;
-    const int intermediate = layer.mlp.intermediate;
-    norm (residual_, tensors.mlp_norm, normed_);
-    LinearOp gate_up{normed_, {}};
-    project (gate_up, tensors.gate, tensors.gate_bias, intermediate, spec_.hidden, gate_);
-    project (gate_up, tensors.up, tensors.up_bias, intermediate, spec_.hidden, up_);
-    emit (gate_up);
-    emit (GatedOp{activation (layer.mlp.activation), gate_, up_, gate_, intermediate});
-    LinearOp down{gate_, {}};
-    project (down, tensors.down, tensors.down_bias, spec_.hidden, intermediate, residual_, true);
-    emit (down);
-  }
-
-  void norm (BufferId in, const std::string &tensor, BufferId out)
-  {
-    emit (RmsNormOp{in, vector (tensor, spec_.hidden), out, static_cast<float> (spec_.norm_epsilon)});
-  }
-
-  void project (LinearOp &op, const std::string &tensor, const std::string &bias, int outputs, int inputs,
-                BufferId out, bool accumulate = false, int paired = 0)
-  {
-    op.projections.push_back ({weight ({tensor, outputs, inputs, paired}),
-                               bias.empty () ? kNone : weight ({bias, outputs, 0, paired}), out, accumulate});
-  }
-
-  static GatedOp::Activation activation (Activation activation)
-  {
-    switch (activation) {
-    case Activation::kGeluTanh:
-      return GatedOp::Activation::kGeluTanh;
-    case Activation::kGelu:
-      return GatedOp::Activation::kGelu;
-    case Activation::kSilu:
-      break;
+    const bool plain = norms.post.empty () && spec_.residual_multiplier == 1;
+    if (!plain) {
+      ports.out = writer_.buffer ("branch", spec_.hidden);
+      ports.accumulate = false;
     }
-    return GatedOp::Activation::kSilu;
+    std::visit ([&] (const auto &alternative) { write (alternative, ports); }, mixer);
+    if (plain)
+      return;
+    if (!norms.post.empty ())
+      writer_.rms_norm (ports.out, norms.post, spec_.hidden, ports.out);
+    writer_.emit (AddOp{ports.out, residual_, spec_.hidden, static_cast<float> (spec_.residual_multiplier)});
   }
 
-  // Layers with the same rotation share a table, and so its sines of a pass.
-  RopeId rope (const RopeSpec &rope)
+  void write (const AttentionSpec &attention, const MixerPorts &ports)
   {
-    const RopeTable table{rope_inverse_frequencies (rope), static_cast<float> (rope.attention_factor)};
-    if (table.inverse_frequencies.empty ())
-      return kNone;
-    const auto found = std::ranges::find (program_.ropes, table);
-    const auto id = static_cast<RopeId> (found - program_.ropes.begin ());
-    if (found == program_.ropes.end ())
-      program_.ropes.push_back (table);
-    return id;
+    write_attention (writer_, attention, ports, kv_layers_);
   }
-
-  BufferId buffer (int width, BufferRef::Rows rows = BufferRef::Rows::kToken)
-  {
-    program_.buffers.push_back ({width, rows});
-    return static_cast<BufferId> (program_.buffers.size ()) - 1;
-  }
-
-  WeightId matrix (const std::string &name, int outputs, int inputs)
-  {
-    return weight ({name, outputs, inputs});
-  }
-  WeightId vector (const std::string &name, int count) { return weight ({name, count, 0}); }
-
-  WeightId weight (const WeightRef &ref)
-  {
-    const auto [entry, added] =
-        weights_.try_emplace (ref.name, static_cast<WeightId> (program_.weights.size ()));
-    if (added)
-      program_.weights.push_back (ref);
-    return entry->second;
-  }
-
-  void emit (Op op) { program_.ops.push_back (std::move (op)); }
+  void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
 
   const ArchitectureSpec &spec_;
-  Program program_;
-  std::map<std::string, WeightId> weights_;
-  BufferId residual_ = kNone, normed_ = kNone, q_ = kNone, k_ = kNone, v_ = kNone, attended_ = kNone;
-  BufferId gate_ = kNone, up_ = kNone, selected_ = kNone;
+  ProgramWriter writer_;
+  BufferId residual_;
+  std::vector<KvLayerId> kv_layers_; ///< of the layers that are written
 };
 
 } // namespace
@@ -181,6 +88,25 @@ Program
 build_program (const ArchitectureSpec &spec)
 {
   return Decoder (spec).build ();
+}
+
+Program
+build_program (const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  Program program = build_program (spec);
+  if (spec.tensor_prefixes.empty () || files.contains (spec.embedding_tensor))
+    return program;
+  const std::string &prefix = spec.tensor_prefixes.front ();
+  for (const std::string &other : spec.tensor_prefixes) {
+    if (!files.contains (other + spec.embedding_tensor.substr (prefix.size ())))
+      continue;
+    for (WeightRef &weight : program.weights) {
+      if (weight.name.starts_with (prefix))
+        weight.name = other + weight.name.substr (prefix.size ());
+    }
+    break;
+  }
+  return program;
 }
 
 } // namespace millrace

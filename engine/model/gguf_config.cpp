@@ -3,6 +3,7 @@
 
 #include "engine/error.hpp"
 #include "engine/json_text.hpp"
+#include "engine/model/families/decoder_fields.hpp"
 #include "engine/model/families/families.hpp"
 #include "engine/model/json_fields.hpp"
 #include "engine/weights/gguf_fields.hpp"
@@ -24,6 +25,7 @@ constexpr const char *kEmbedding = "token_embd.weight";
 constexpr const char *kHead = "output.weight";
 constexpr const char *kRopeFactors = "rope_freqs.weight";
 constexpr double kMaxRopeFactor = 1e6;
+constexpr std::array<std::string_view, 2> kArchitectures{"llama", "qwen3"};
 
 struct Renamed {
   const char *name; ///< in config.json
@@ -83,11 +85,14 @@ private:
   /// Before anything else is asked of the file: other architectures have other keys.
   void check_architecture () const
   {
-    for (const Family &family : families ())
-      if (family.model_type == architecture_)
+    std::string supported;
+    for (const std::string_view name : kArchitectures) {
+      if (name == architecture_)
         return;
-    fields_.fail (kArchitectureKey, "\"" + printable (architecture_) + "\" is not supported; supported are " +
-                                        supported_families ());
+      supported += (supported.empty () ? "" : ", ") + std::string (name);
+    }
+    fields_.fail (kArchitectureKey,
+                  "\"" + printable (architecture_) + "\" is not supported; supported are " + supported);
   }
 
   void refuse_unsupported () const
@@ -209,36 +214,36 @@ private:
   FieldNames names_;
 };
 
-LayerTensors
-layer_tensors (int layer, bool qk_norm, const WeightFiles &weights)
+void
+name_tensors (int layer, const WeightFiles &weights, LayerSpec &spec)
 {
   const std::string prefix = "blk." + std::to_string (layer) + ".";
   const auto bias = [&] (const char *name) {
     const std::string tensor = prefix + name + ".bias";
     return weights.contains (tensor) ? tensor : std::string ();
   };
-  LayerTensors names;
-  names.attention_norm = prefix + "attn_norm.weight";
-  names.mlp_norm = prefix + "ffn_norm.weight";
-  names.q = prefix + "attn_q.weight";
-  names.k = prefix + "attn_k.weight";
-  names.v = prefix + "attn_v.weight";
-  names.o = prefix + "attn_output.weight";
-  names.q_bias = bias ("attn_q");
-  names.k_bias = bias ("attn_k");
-  names.v_bias = bias ("attn_v");
-  names.o_bias = bias ("attn_output");
-  if (qk_norm) {
-    names.q_norm = prefix + "attn_q_norm.weight";
-    names.k_norm = prefix + "attn_k_norm.weight";
+  spec.mixer_norms.pre = prefix + "attn_norm.weight";
+  spec.channel_norms.pre = prefix + "ffn_norm.weight";
+  AttentionTensors &attention = attention_of (spec).tensors;
+  attention.q = prefix + "attn_q.weight";
+  attention.k = prefix + "attn_k.weight";
+  attention.v = prefix + "attn_v.weight";
+  attention.o = prefix + "attn_output.weight";
+  attention.q_bias = bias ("attn_q");
+  attention.k_bias = bias ("attn_k");
+  attention.v_bias = bias ("attn_v");
+  attention.o_bias = bias ("attn_output");
+  if (!attention.q_norm.empty ()) {
+    attention.q_norm = prefix + "attn_q_norm.weight";
+    attention.k_norm = prefix + "attn_k_norm.weight";
   }
-  names.gate = prefix + "ffn_gate.weight";
-  names.up = prefix + "ffn_up.weight";
-  names.down = prefix + "ffn_down.weight";
-  names.gate_bias = bias ("ffn_gate");
-  names.up_bias = bias ("ffn_up");
-  names.down_bias = bias ("ffn_down");
-  return names;
+  MlpTensors &mlp = mlp_of (spec).tensors;
+  mlp.gate = prefix + "ffn_gate.weight";
+  mlp.up = prefix + "ffn_up.weight";
+  mlp.down = prefix + "ffn_down.weight";
+  mlp.gate_bias = bias ("ffn_gate");
+  mlp.up_bias = bias ("ffn_up");
+  mlp.down_bias = bias ("ffn_down");
 }
 
 /// The factors of rope_freqs.weight, one for each pair of a head; empty without that tensor.
@@ -285,17 +290,15 @@ gguf_architecture (const GgufFields &fields, const WeightFiles &weights)
   spec.embedding_tensor = kEmbedding;
   spec.final_norm_tensor = "output_norm.weight";
   spec.head_tensor = spec.tied_head ? kEmbedding : kHead;
-  check_head_sizes (fields, translation, spec.layers.front ().attention.head_dim);
-  const std::vector<float> factors = rope_factors (weights, spec.layers.front ().attention.head_dim);
+  const int head_dim = attention_of (spec.layers.front ()).head_dim;
+  check_head_sizes (fields, translation, head_dim);
+  const std::vector<float> factors = rope_factors (weights, head_dim);
   for (size_t i = 0; i < spec.layers.size (); ++i) {
-    LayerSpec &layer = spec.layers[i];
-    layer.tensors = layer_tensors (static_cast<int> (i), layer.attention.qk_norm, weights);
-    layer.attention.qkv_bias = !layer.tensors.q_bias.empty ();
-    layer.attention.output_bias = !layer.tensors.o_bias.empty ();
-    layer.mlp.bias = !layer.tensors.gate_bias.empty ();
-    layer.attention.rope.frequency_factors = factors;
+    name_tensors (static_cast<int> (i), weights, spec.layers[i]);
+    AttentionSpec &attention = attention_of (spec.layers[i]);
+    attention.rope.frequency_factors = factors;
     // Converters write the heads of llama for a rotation of neighbours, those of qwen3 as the checkpoint has them.
-    layer.attention.paired_rows = spec.family == "llama";
+    attention.paired_rows = spec.family == "llama";
   }
   return spec;
 }

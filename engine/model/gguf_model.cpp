@@ -112,8 +112,9 @@ open_gguf_model (const fs::path &file, const ModelOptions &options)
   if (fields.has (kTemplate))
     model->chat_template = compile_chat_template (fields.text (kTemplate), file, kTemplate);
 
-  model->compiled = create_cpu_backend (options.cpu)
-                        ->compile (build_program (model->spec), weights, compile_options (options, file));
+  model->compiled =
+      create_cpu_backend (options.cpu)
+          ->compile (build_program (model->spec, weights), weights, compile_options (options, file));
   return model;
 }
 

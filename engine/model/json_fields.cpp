@@ -122,6 +122,13 @@ JsonFields::has (std::string_view name) const
   return find (name).has_value ();
 }
 
+bool
+JsonFields::is_null (std::string_view name) const
+{
+  dom::element value;
+  return !object_.at_key (name).get (value) && value.is_null ();
+}
+
 int64_t
 JsonFields::checked_integer (std::string_view name, dom::element value, int64_t least, int64_t most) const
 {
@@ -145,14 +152,19 @@ JsonFields::integer_or (std::string_view name, int64_t least, int64_t most, int 
 }
 
 double
-JsonFields::number (std::string_view name, double least, double most) const
+JsonFields::checked_number (std::string_view name, dom::element value, double least, double most) const
 {
-  const dom::element value = require (name);
   double result = 0;
   if (value.get (result) || !(result >= least && result <= most))
     fail (name, "is " + shown (value) + ", expected a number from " + to_text (least) + " to " +
                     to_text (most) + kRemedy);
   return result;
+}
+
+double
+JsonFields::number (std::string_view name, double least, double most) const
+{
+  return checked_number (name, require (name), least, most);
 }
 
 double
@@ -217,6 +229,21 @@ JsonFields::texts (std::string_view name) const
       fail (name, "holds " + shown (item) + ", expected strings" + kRemedy);
     result.emplace_back (text);
   }
+  return result;
+}
+
+std::vector<double>
+JsonFields::numbers (std::string_view name, double least, double most) const
+{
+  const auto value = find (name);
+  if (!value)
+    return {};
+  dom::array array;
+  if (value->get (array))
+    fail (name, "is " + shown (*value) + ", expected an array of numbers" + kRemedy);
+  std::vector<double> result;
+  for (const dom::element item : array)
+    result.push_back (checked_number (name, item, least, most));
   return result;
 }
 

@@ -30,7 +30,8 @@ public:
   JsonFields (std::filesystem::path file, std::string prefix, simdjson::dom::object object,
               const FieldNames *names = nullptr);
 
-  bool has (std::string_view name) const; ///< present and not null
+  bool has (std::string_view name) const;     ///< present and not null
+  bool is_null (std::string_view name) const; ///< present and null
 
   int integer (std::string_view name, int64_t least, int64_t most) const;
   int integer_or (std::string_view name, int64_t least, int64_t most, int fallback) const;
@@ -42,6 +43,8 @@ public:
   std::string text_or (std::string_view name, std::string_view fallback) const;
   std::optional<JsonFields> object (std::string_view name) const; ///< none when absent
   std::vector<std::string> texts (std::string_view name) const;   ///< empty when absent
+  /// Each of them least ≤ value ≤ most; empty when absent.
+  std::vector<double> numbers (std::string_view name, double least, double most) const;
   /// One id, an array of ids, or absent (empty); each in [0, limit).
   std::vector<int32_t> token_ids (std::string_view name, int64_t limit) const;
   bool holds_objects () const; ///< some field's value is an object
@@ -55,6 +58,8 @@ private:
   simdjson::dom::element require (std::string_view name) const;
   int64_t checked_integer (std::string_view name, simdjson::dom::element value, int64_t least,
                            int64_t most) const;
+  double checked_number (std::string_view name, simdjson::dom::element value, double least,
+                         double most) const;
 
   std::filesystem::path file_;
   std::string prefix_;

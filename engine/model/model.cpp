@@ -244,8 +244,9 @@ Model::open (const fs::path &directory, const ModelOptions &options)
   model->tokenizer = load_tokenizer (directory / "tokenizer.json", model->spec.vocab);
 
   const WeightFiles files = WeightFiles::open (directory);
-  model->compiled = create_cpu_backend (options.cpu)
-                        ->compile (build_program (model->spec), files, compile_options (options, directory));
+  model->compiled =
+      create_cpu_backend (options.cpu)
+          ->compile (build_program (model->spec, files), files, compile_options (options, directory));
   return model;
 }
 

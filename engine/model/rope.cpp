@@ -3,7 +3,8 @@
 // Every step rounds to float32 where torch does: scalars become float32 before they meet a tensor, while
 // arithmetic between scalars (the YaRN correction range) is double. The power is taken in double and rounded
 // once, the nearest float32, whatever the math library's powf does.
-// Source: transformers' modeling_rope_utils (_compute_default, linear, llama3 and yarn _parameters);
+// Source: transformers' modeling_rope_utils (_compute_default, linear, llama3, yarn, longrope and
+// proportional _parameters);
 // YaRN, arXiv 2309.00071, §3.2.
 #include "engine/model/architecture_spec.hpp"
 
@@ -82,11 +83,35 @@ yarn_frequencies (const RopeSpec &rope)
   return frequencies;
 }
 
+/// Each wavelength is stretched by a factor of its own.
+std::vector<float>
+longrope_frequencies (const RopeSpec &rope, const std::vector<float> &factors)
+{
+  std::vector<float> frequencies = position_frequencies (rope);
+  for (size_t i = 0; i < frequencies.size (); ++i)
+    frequencies[i] = 1.0f / ((i < factors.size () ? factors[i] : 1.0f) * frequencies[i]);
+  return frequencies;
+}
+
+/// Those of a whole head, of which only the first turn.
+std::vector<float>
+proportional_frequencies (const RopeSpec &rope)
+{
+  std::vector<float> frequencies = position_frequencies (rope);
+  for (size_t i = 0; i < frequencies.size (); ++i)
+    frequencies[i] = static_cast<int> (i) < rope.rotated / 2
+                         ? 1.0f / frequencies[i] / static_cast<float> (rope.factor)
+                         : 0.0f;
+  return frequencies;
+}
+
 std::vector<float>
 scaled_frequencies (const RopeSpec &rope)
 {
   if (rope.scaling == RopeSpec::Scaling::kYarn)
     return yarn_frequencies (rope);
+  if (rope.scaling == RopeSpec::Scaling::kProportional)
+    return proportional_frequencies (rope);
   std::vector<float> frequencies = position_frequencies (rope);
   for (float &frequency : frequencies) {
     frequency = 1.0f / frequency;
@@ -103,10 +128,20 @@ scaled_frequencies (const RopeSpec &rope)
 std::vector<float>
 rope_inverse_frequencies (const RopeSpec &rope)
 {
+  if (rope.scaling == RopeSpec::Scaling::kLongRope)
+    return longrope_frequencies (rope, rope.frequency_factors);
   std::vector<float> frequencies = scaled_frequencies (rope);
   for (size_t i = 0; i < std::min (frequencies.size (), rope.frequency_factors.size ()); ++i)
     frequencies[i] /= rope.frequency_factors[i];
   return frequencies;
+}
+
+std::vector<float>
+rope_long_inverse_frequencies (const RopeSpec &rope)
+{
+  if (rope.scaling != RopeSpec::Scaling::kLongRope)
+    return {};
+  return longrope_frequencies (rope, rope.long_frequency_factors);
 }
 
 } // namespace millrace

@@ -70,6 +70,19 @@ multiply (float *row, int count, float factor)
     _mm256_storeu_ps (row + i, _mm256_mul_ps (_mm256_loadu_ps (row + i), factors));
 }
 
+// Scores of positions [begin, end) of a chunk, and of their neighbours in vectors. tanh u = 1 - 2 / (e^2u + 1)
+void
+cap_scores (float *scores, int begin, int end, float softcap)
+{
+  const __m256 cap = _mm256_set1_ps (softcap), twice = _mm256_set1_ps (2.0f), one = _mm256_set1_ps (1.0f);
+  for (int i = begin / 8 * 8; i < end; i += 8) {
+    const __m256 u = _mm256_div_ps (_mm256_loadu_ps (scores + i), cap);
+    const __m256 e = exp_poly (_mm256_mul_ps (twice, u));
+    _mm256_storeu_ps (
+        scores + i, _mm256_sub_ps (cap, _mm256_div_ps (_mm256_mul_ps (twice, cap), _mm256_add_ps (e, one))));
+  }
+}
+
 // Scores of positions [begin, end) of a chunk → weights: e^(score - largest so far). What the state holds is
 // scaled to the new largest score. Lanes are positions modulo 8.
 void
@@ -204,6 +217,8 @@ private:
       const int begin = begin_of (query), end = end_of (query);
       if (begin >= end)
         continue;
+      if (args_.softcap > 0)
+        cap_scores (scores (query), begin, end, args_.softcap);
       soften (scores (query), begin, end, state (query), args_.value_width);
       if constexpr (Format::kValueScales)
         scale_weights (scores (query), begin, end);

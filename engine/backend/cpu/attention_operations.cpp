@@ -36,10 +36,14 @@ Context::append_row (const KvAppendOp &op, int row)
       }
     }
   };
-  float *k = buffer (op.k).row (row);
-  const float *v = buffer (op.v).row (row);
   prepare (buffer (op.q).row (row), op.heads, op.q_norm);
+  if (op.k == kNone)
+    return;
+  float *k = buffer (op.k).row (row);
+  float *v = buffer (op.v).row (row);
   prepare (k, layer.heads, op.k_norm);
+  for (int head = 0; op.v_norm && head < layer.heads; ++head)
+    kernels_.rms_norm (v + head * head_dim, ones_.data (), head_dim, op.epsilon, v + head * head_dim);
 
   const TokenRow &token = rows_[static_cast<size_t> (row)];
   const KvPlace &at = place (op.layer);
@@ -205,6 +209,7 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
   args.head_dim = layer.head_dim;
   args.value_width = at.value_width;
   args.scale = op.scale;
+  args.softcap = op.softcap;
   args.kv = block_data (at.group, 0);
   args.block_bytes = block_bytes (at.group);
   args.key_offset = at.key_offset + static_cast<size_t> (first_head) * at.key_bytes;

@@ -80,6 +80,10 @@ add_chunk (const AttentionArgs &args, int from, int to, int begin, int end)
         add_multiple (args.q[query][i], keys + i * kKvTokens, kKvTokens, scores);
       for (int i = 0; i < kKvTokens; ++i)
         scores[i] *= args.scale;
+      if (args.softcap > 0) {
+        for (int i = 0; i < kKvTokens; ++i)
+          scores[i] = softcap (scores[i], args.softcap);
+      }
     }
   }
   for (int query = from; query < to; ++query)

@@ -14,8 +14,8 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr const char *kOpNames[] = {"embed", "norm",   "linear", "kv append", "attention",
-                                    "gated", "select", "hidden", "head"};
+constexpr const char *kOpNames[] = {"embed",  "norm",   "linear", "kv append", "attention", "gated",
+                                    "select", "hidden", "head",   "add",       "scale",     "copy"};
 static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
 
 int
@@ -71,6 +71,11 @@ Context::plan_activations ()
     for (int row = 0; row < max_tokens_; ++row)
       buffer.row_pointers.push_back (buffer.row (row));
   }
+
+  int widest_head = 0;
+  for (const KvLayer &layer : compiled_->program.kv_layers)
+    widest_head = std::max (widest_head, layer.head_dim);
+  ones_.assign (static_cast<size_t> (widest_head), 1.0f);
 
   size_t rope_floats = 0;
   for (const RopeTable &table : compiled_->program.ropes)
@@ -174,7 +179,8 @@ Context::find_gated_products ()
       return !projection.accumulate && compiled_->weights[projection.weight].outputs == gated->width;
     };
     gated_[i] = is_whole (gate) && is_whole (up) && gate.out == gated->gate && up.out == gated->up &&
-                gated->gate != gated->up && linear->in != gated->out && gated->out != gated->up;
+                gated->gate != gated->up && gated->up_first == 0 && linear->in != gated->out &&
+                gated->out != gated->up;
   }
 }
 

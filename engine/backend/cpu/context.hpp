@@ -76,6 +76,7 @@ private:
   void plan_activations ();
   void plan_scratch (const ContextOptions &options);
   void lay_out_rows (std::span<const Slice> slices);
+  const std::vector<float> &frequencies_of (const RopeTable &table, const TokenRow &token) const;
   void compute_rope_tables ();
 
   void run (const EmbedOp &op);
@@ -88,6 +89,9 @@ private:
   void run (const SelectOp &op);
   void run (const HiddenOp &op);
   void run (const HeadOp &op);
+  void run (const AddOp &op);
+  void run (const ScaleOp &op);
+  void run (const CopyOp &op);
 
   void append_row (const KvAppendOp &op, int row);
   int query_tile (const KvLayer &layer, int group) const;
@@ -138,6 +142,7 @@ private:
   Memory scratch_; ///< per lane: of attention, its states of two splits, an expanded weight row
   Memory states_;  ///< of the splits of attention tasks that are cut
   std::vector<Buffer> buffers_;
+  std::vector<float> ones_;        ///< the weights of a norm without weights
   std::vector<float *> rope_rows_; ///< first row of each table
   size_t lane_floats_ = 0;
   size_t states_at_ = 0, row_at_ = 0; ///< floats

@@ -77,8 +77,8 @@ private:
 
   void add (const WeightRef &ref)
   {
-    const auto &[name, outputs, inputs, paired] = ref;
-    add_all (name, outputs, inputs, paired);
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset] = ref;
+    add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset);
   }
   void add (const BufferRef &ref)
   {
@@ -92,8 +92,8 @@ private:
   }
   void add (const RopeTable &table)
   {
-    const auto &[inverse_frequencies, factor] = table;
-    add_all (inverse_frequencies, factor);
+    const auto &[inverse_frequencies, factor, long_inverse_frequencies, original_positions] = table;
+    add_all (inverse_frequencies, factor, long_inverse_frequencies, original_positions);
   }
   void add (const LinearOp::Projection &projection)
   {
@@ -108,13 +108,13 @@ private:
   }
   void add (const EmbedOp &op)
   {
-    const auto &[weight, out] = op;
-    add_all (weight, out);
+    const auto &[weight, out, scale] = op;
+    add_all (weight, out, scale);
   }
   void add (const RmsNormOp &op)
   {
-    const auto &[in, weight, out, epsilon] = op;
-    add_all (in, weight, out, epsilon);
+    const auto &[in, weight, out, epsilon, parts] = op;
+    add_all (in, weight, out, epsilon, parts);
   }
   void add (const LinearOp &op)
   {
@@ -123,18 +123,18 @@ private:
   }
   void add (const KvAppendOp &op)
   {
-    const auto &[layer, q, k, v, heads, q_norm, k_norm, epsilon, rope] = op;
-    add_all (layer, q, k, v, heads, q_norm, k_norm, epsilon, rope);
+    const auto &[layer, q, k, v, heads, q_norm, k_norm, epsilon, rope, v_norm] = op;
+    add_all (layer, q, k, v, heads, q_norm, k_norm, epsilon, rope, v_norm);
   }
   void add (const AttentionOp &op)
   {
-    const auto &[layer, q, out, heads, scale] = op;
-    add_all (layer, q, out, heads, scale);
+    const auto &[layer, q, out, heads, scale, softcap] = op;
+    add_all (layer, q, out, heads, scale, softcap);
   }
   void add (const GatedOp &op)
   {
-    const auto &[activation, gate, up, out, width] = op;
-    add_all (activation, gate, up, out, width);
+    const auto &[activation, gate, up, out, width, up_first] = op;
+    add_all (activation, gate, up, out, width, up_first);
   }
   void add (const SelectOp &op)
   {
@@ -148,8 +148,23 @@ private:
   }
   void add (const HeadOp &op)
   {
-    const auto &[in, weight] = op;
-    add_all (in, weight);
+    const auto &[in, weight, scale, softcap] = op;
+    add_all (in, weight, scale, softcap);
+  }
+  void add (const AddOp &op)
+  {
+    const auto &[in, out, width, factor] = op;
+    add_all (in, out, width, factor);
+  }
+  void add (const ScaleOp &op)
+  {
+    const auto &[buffer, width, factor, weight] = op;
+    add_all (buffer, width, factor, weight);
+  }
+  void add (const CopyOp &op)
+  {
+    const auto &[in, out, width] = op;
+    add_all (in, out, width);
   }
 
   std::unique_ptr<XXH3_state_t, FreeState> state_;

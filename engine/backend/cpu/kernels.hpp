@@ -106,6 +106,7 @@ struct AttentionArgs {
   int head_dim;
   int value_width; ///< head_dim, padded
   float scale;
+  float softcap; ///< scores become softcap · tanh (score / softcap); 0: they stay
   const std::byte *kv;
   size_t block_bytes, key_offset, key_bytes, value_offset, value_bytes;
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at

@@ -3,6 +3,7 @@
 
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/backend/cpu/parts.hpp"
+#include "engine/backend/cpu/vector_portable.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,12 +16,36 @@ namespace
 
 constexpr int kExpCost = 16; ///< an exponential or a sine, in multiply-adds
 
+void
+scale_row (float *x, int count, float factor)
+{
+  for (int i = 0; i < count; ++i)
+    x[i] *= factor;
+}
+
+void
+cap_row (float *x, int count, float cap)
+{
+  for (int i = 0; i < count; ++i)
+    x[i] = softcap (x[i], cap);
+}
+
 } // namespace
 
 int
 Context::row_count (const Buffer &buffer) const
 {
   return static_cast<int> (buffer.rows == BufferRef::Rows::kToken ? rows_.size () : outputs_.size ());
+}
+
+const std::vector<float> &
+Context::frequencies_of (const RopeTable &table, const TokenRow &token) const
+{
+  const int given = slices_[static_cast<size_t> (token.slice)].max_positions;
+  const int positions = given > 0 ? given : compiled_->program.max_positions;
+  return !table.long_inverse_frequencies.empty () && positions > table.original_positions
+             ? table.long_inverse_frequencies
+             : table.inverse_frequencies;
 }
 
 // Once for all layers: angles depend on the position only. float32 products as in the reference.
@@ -34,9 +59,11 @@ Context::compute_rope_tables ()
     for_rows (*compiled_->pool, static_cast<int> (rows_.size ()), static_cast<int> (2 * half) * kExpCost,
               [&] (int row) {
                 float *cosines = rope_rows_[i] + static_cast<size_t> (row) * 2 * half;
-                const auto position = static_cast<float> (rows_[static_cast<size_t> (row)].position);
+                const TokenRow &token = rows_[static_cast<size_t> (row)];
+                const auto position = static_cast<float> (token.position);
+                const std::vector<float> &frequencies = frequencies_of (table, token);
                 for (size_t j = 0; j < half; ++j) {
-                  const float angle = position * table.inverse_frequencies[j];
+                  const float angle = position * frequencies[j];
                   cosines[j] = std::cos (angle) * table.factor;
                   cosines[half + j] = std::sin (angle) * table.factor;
                 }
@@ -53,6 +80,8 @@ Context::run (const EmbedOp &op)
     const TokenId token = rows_[static_cast<size_t> (row)].token;
     kernels_.expand[static_cast<int> (weight.format)](weight.panel (token), token % kPanelRows,
                                                       weight.columns, out.row (row));
+    if (op.scale != 1)
+      scale_row (out.row (row), weight.inputs, op.scale);
   });
 }
 
@@ -61,8 +90,9 @@ Context::run (const RmsNormOp &op)
 {
   const Buffer &in = buffer (op.in), &out = buffer (op.out);
   const PackedWeight &weight = compiled_->weights[op.weight];
-  for_rows (*compiled_->pool, row_count (in), weight.outputs, [&] (int row) {
-    kernels_.rms_norm (in.row (row), weight.vector (), weight.outputs, op.epsilon, out.row (row));
+  for_rows (*compiled_->pool, row_count (in), weight.outputs * op.parts, [&] (int row) {
+    for (int at = 0; at < weight.outputs * op.parts; at += weight.outputs)
+      kernels_.rms_norm (in.row (row) + at, weight.vector (), weight.outputs, op.epsilon, out.row (row) + at);
   });
 }
 
@@ -103,7 +133,16 @@ Context::run (const HeadOp &op)
 {
   const Buffer &in = buffer (op.in);
   const Product product = {&compiled_->weights[op.weight], nullptr, logits_rows_.data (), false};
-  multiply (in.data, in.stride, static_cast<int> (logits_rows_.size ()), {&product, 1});
+  const int rows = static_cast<int> (logits_rows_.size ());
+  multiply (in.data, in.stride, rows, {&product, 1});
+  if (op.scale == 1 && op.softcap == 0)
+    return;
+  for_rows (*compiled_->pool, rows, product.weight->outputs * kExpCost, [&] (int row) {
+    float *logits = logits_rows_[static_cast<size_t> (row)];
+    scale_row (logits, product.weight->outputs, op.scale);
+    if (op.softcap > 0)
+      cap_row (logits, product.weight->outputs, op.softcap);
+  });
 }
 
 // All products of one input in one go: one wait for the threads instead of one per matrix.
@@ -228,7 +267,36 @@ Context::run (const GatedOp &op)
   const Buffer &gate = buffer (op.gate), &up = buffer (op.up), &out = buffer (op.out);
   const auto kernel = activation_kernel (op.activation);
   for_rows (*compiled_->pool, row_count (gate), op.width * kExpCost / 4,
-            [&] (int row) { kernel (gate.row (row), up.row (row), op.width, out.row (row)); });
+            [&] (int row) { kernel (gate.row (row), up.row (row) + op.up_first, op.width, out.row (row)); });
+}
+
+void
+Context::run (const AddOp &op)
+{
+  const Buffer &in = buffer (op.in), &out = buffer (op.out);
+  for_rows (*compiled_->pool, row_count (out), op.width, [&] (int row) {
+    const float *from = in.row (row);
+    float *to = out.row (row);
+    for (int i = 0; i < op.width; ++i)
+      to[i] += op.factor * from[i];
+  });
+}
+
+void
+Context::run (const ScaleOp &op)
+{
+  const Buffer &scaled = buffer (op.buffer);
+  const float factor = op.factor * (op.weight == kNone ? 1.0f : *compiled_->weights[op.weight].vector ());
+  for_rows (*compiled_->pool, row_count (scaled), op.width,
+            [&] (int row) { scale_row (scaled.row (row), op.width, factor); });
+}
+
+void
+Context::run (const CopyOp &op)
+{
+  const Buffer &in = buffer (op.in), &out = buffer (op.out);
+  for_rows (*compiled_->pool, row_count (out), op.width,
+            [&] (int row) { std::copy_n (in.row (row), op.width, out.row (row)); });
 }
 
 // Units of both matrices at once.

@@ -37,4 +37,11 @@ exp_poly (float x)
   return e * std::bit_cast<float> ((std::bit_cast<uint32_t> (shifted) + 127) << 23);
 }
 
+// cap · tanh (x / cap), to cap · 2e-7. tanh u = 1 - 2 / (e^2u + 1)
+static inline float
+softcap (float x, float cap)
+{
+  return cap - 2.0f * cap / (exp_poly (2.0f * (x / cap)) + 1.0f);
+}
+
 } // namespace millrace::cpu

@@ -7,6 +7,7 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -172,12 +173,13 @@ WeightCache::WeightCache (const fs::path &folder, const Program &program, const 
     permissions_ &= file.permissions ();
   }
   for (size_t i = 0; i < weights.size (); ++i) {
-    const auto &[name, outputs, inputs, paired] = program.weights[i];
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset] = program.weights[i];
     const TensorView &tensor = *files.find (name);
     const size_t sample = std::min (kSampleBytes, tensor.data.size ());
     identity.add_text (name);
-    identity.add (outputs, inputs, paired, tensor.dtype, weights[i].format, weights[i].columns,
-                  weights[i].offset, tensor.data.size ());
+    identity.add (outputs, inputs, paired, first_output, tensor_outputs, std::bit_cast<uint32_t> (offset),
+                  tensor.dtype, weights[i].format, weights[i].columns, weights[i].offset,
+                  tensor.data.size ());
     identity.append (tensor.data.data () + (tensor.data.size () - sample) / 2, sample);
   }
   identity_ = digest_of (std::as_bytes (std::span (identity.get ())));

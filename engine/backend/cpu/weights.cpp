@@ -85,7 +85,7 @@ sensitive_weights (const Program &program)
       ids.insert (embed->weight);
     if (const auto *head = std::get_if<HeadOp> (&op))
       ids.insert (head->weight);
-    if (const auto *append = std::get_if<KvAppendOp> (&op))
+    if (const auto *append = std::get_if<KvAppendOp> (&op); append && append->v != kNone)
       values.insert (append->v);
   }
   for (const Op &op : program.ops) {
@@ -99,12 +99,26 @@ sensitive_weights (const Program &program)
   return ids;
 }
 
+/// The part of a tensor that a weight is.
+TensorView
+rows_of (const TensorView &tensor, const WeightRef &ref)
+{
+  if (ref.tensor_outputs == 0)
+    return tensor;
+  TensorView part = tensor;
+  const size_t row_bytes = tensor.data.size () / static_cast<size_t> (ref.tensor_outputs);
+  part.data = tensor.data.subspan (row_bytes * static_cast<size_t> (ref.first_output),
+                                   row_bytes * static_cast<size_t> (ref.outputs));
+  part.shape[0] = ref.outputs;
+  return part;
+}
+
 } // namespace
 
 PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, const CompileOptions &options,
                               ThreadPool &pool)
 {
-  const std::vector<const TensorView *> tensors = plan (program, files, options.weights);
+  const std::vector<TensorView> tensors = plan (program, files, options.weights);
   std::optional<WeightCache> cache;
   if (!options.weight_cache.empty () && bytes_ > 0) {
     cache.emplace (options.weight_cache, program, files, weights_, bytes_);
@@ -123,11 +137,11 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
 }
 
 /// Where everything will be; the tensors that it is made of.
-std::vector<const TensorView *>
+std::vector<TensorView>
 PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFormat format)
 {
   const std::set<WeightId> sensitive = sensitive_weights (program);
-  std::vector<const TensorView *> tensors;
+  std::vector<TensorView> tensors;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = files.require (ref.name, ref.shape ());
     if (!is_float (tensor.dtype) && !(is_block_type (tensor.dtype) && ref.is_matrix ()))
@@ -151,7 +165,7 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     } else {
       bytes = round_up (sizeof (float) * static_cast<size_t> (ref.outputs), kLine);
     }
-    tensors.push_back (&tensor);
+    tensors.push_back (rows_of (tensor, ref));
     weights_.push_back (weight);
     if (__builtin_add_overflow (bytes_, bytes, &bytes_))
       throw std::bad_alloc ();
@@ -160,17 +174,22 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
 }
 
 void
-PackedWeights::pack (const Program &program, const WeightFiles &files,
-                     std::span<const TensorView *const> tensors, ThreadPool &pool)
+PackedWeights::pack (const Program &program, const WeightFiles &files, std::span<const TensorView> tensors,
+                     ThreadPool &pool)
 {
   memory_ = Memory (bytes_, Memory::Pages::kHuge);
   data_ = memory_.data ();
   place ();
   std::vector<PackingJob> jobs;
   for (size_t i = 0; i < weights_.size (); ++i)
-    jobs.push_back ({tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
+    jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
                      program.weights[i].paired, memory_.data () + weights_[i].offset});
   pack_weights (jobs, pool);
+  for (size_t i = 0; i < weights_.size (); ++i) {
+    auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);
+    for (int j = 0; program.weights[i].offset != 0 && j < weights_[i].outputs; ++j)
+      values[j] += program.weights[i].offset;
+  }
 }
 
 void

@@ -53,9 +53,8 @@ public:
   std::string description () const;
 
 private:
-  std::vector<const TensorView *> plan (const Program &program, const WeightFiles &files,
-                                        WeightFormat format);
-  void pack (const Program &program, const WeightFiles &files, std::span<const TensorView *const> tensors,
+  std::vector<TensorView> plan (const Program &program, const WeightFiles &files, WeightFormat format);
+  void pack (const Program &program, const WeightFiles &files, std::span<const TensorView> tensors,
              ThreadPool &pool);
   void place ();
   void lock (const WeightFiles &files) const;

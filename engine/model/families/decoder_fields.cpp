@@ -1,7 +1,6 @@
 // What the config.json of decoder-only families have in common.
 #include "engine/model/families/decoder_fields.hpp"
 
-#include <algorithm>
 #include <array>
 #include <cmath>
 #include <utility>
@@ -17,22 +16,21 @@ constexpr int64_t kMaxHidden = 1 << 20;
 constexpr int64_t kMaxIntermediate = 1 << 22;
 constexpr int64_t kMaxVocab = 1 << 24;
 constexpr int64_t kMaxPositions = 1 << 24;
-constexpr double kMaxTheta = 1e15;
-constexpr double kMaxFactor = 1e6;
 
 Activation
-activation (const JsonFields &config)
+activation (const JsonFields &config, const DecoderTraits &traits)
 {
   static constexpr std::array<std::pair<std::string_view, Activation>, 3> kNames{
       {{"silu", Activation::kSilu},
        {"gelu_pytorch_tanh", Activation::kGeluTanh},
        {"gelu", Activation::kGelu}}};
-  const std::string name = config.text_or ("hidden_act", "silu");
+  const std::string name = config.text_or (traits.activation_key, traits.default_activation);
   for (const auto &[known, value] : kNames)
     if (known == name)
       return value;
-  config.fail ("hidden_act", "\"" + name.substr (0, 80) +
-                                 "\" is not supported; supported are silu, gelu_pytorch_tanh and gelu");
+  config.fail (traits.activation_key,
+               "\"" + name.substr (0, 80) +
+                   "\" is not supported; supported are silu, gelu_pytorch_tanh and gelu");
 }
 
 AttentionSpec
@@ -64,141 +62,135 @@ attention_spec (const JsonFields &config, const DecoderTraits &traits, int hidde
                                             ", above the limit of " + std::to_string (kMaxHidden) +
                                             "; correct the file");
   attention.scale = 1.0 / std::sqrt (static_cast<double> (attention.head_dim));
-  attention.qkv_bias = traits.attention_bias;
-  attention.output_bias = traits.attention_bias;
-  attention.qk_norm = traits.qk_norm;
-  attention.rope = rope_spec (config, attention.head_dim, max_positions);
+  attention.qk_norm = traits.qk_norm.value_or (QkNorm::kHead);
+  attention.rope = rope_spec (config, attention.head_dim, max_positions, traits.rope);
   return attention;
 }
 
-LayerTensors
-layer_tensors (int layer, const DecoderTraits &traits)
+AttentionTensors
+attention_tensors (const std::string &prefix, const DecoderTraits &traits)
 {
-  const std::string prefix = "model.layers." + std::to_string (layer) + ".";
-  const std::string attention = prefix + "self_attn.";
-  const std::string mlp = prefix + "mlp.";
-  LayerTensors names;
-  names.attention_norm = prefix + "input_layernorm.weight";
-  names.mlp_norm = prefix + "post_attention_layernorm.weight";
-  names.q = attention + "q_proj.weight";
-  names.k = attention + "k_proj.weight";
-  names.v = attention + "v_proj.weight";
-  names.o = attention + "o_proj.weight";
-  names.gate = mlp + "gate_proj.weight";
-  names.up = mlp + "up_proj.weight";
-  names.down = mlp + "down_proj.weight";
+  AttentionTensors names;
+  names.q = prefix + (traits.fused ? "qkv_proj.weight" : "q_proj.weight");
+  names.k = prefix + (traits.fused ? "qkv_proj.weight" : "k_proj.weight");
+  names.v = prefix + (traits.fused ? "qkv_proj.weight" : "v_proj.weight");
+  names.o = prefix + "o_proj.weight";
   if (traits.qk_norm) {
-    names.q_norm = attention + "q_norm.weight";
-    names.k_norm = attention + "k_norm.weight";
+    names.q_norm = prefix + "q_norm.weight";
+    names.k_norm = prefix + "k_norm.weight";
   }
-  if (traits.attention_bias) {
-    names.q_bias = attention + "q_proj.bias";
-    names.k_bias = attention + "k_proj.bias";
-    names.v_bias = attention + "v_proj.bias";
-    names.o_bias = attention + "o_proj.bias";
+  if (traits.qkv_bias) {
+    names.q_bias = prefix + "q_proj.bias";
+    names.k_bias = prefix + "k_proj.bias";
+    names.v_bias = prefix + "v_proj.bias";
   }
+  if (traits.output_bias)
+    names.o_bias = prefix + "o_proj.bias";
+  return names;
+}
+
+MlpTensors
+mlp_tensors (const std::string &prefix, const DecoderTraits &traits)
+{
+  MlpTensors names;
+  names.gate = prefix + (traits.fused ? "gate_up_proj.weight" : "gate_proj.weight");
+  names.up = prefix + (traits.fused ? "gate_up_proj.weight" : "up_proj.weight");
+  names.down = prefix + "down_proj.weight";
   if (traits.mlp_bias) {
-    names.gate_bias = mlp + "gate_proj.bias";
-    names.up_bias = mlp + "up_proj.bias";
-    names.down_bias = mlp + "down_proj.bias";
+    names.gate_bias = prefix + "gate_proj.bias";
+    names.up_bias = prefix + "up_proj.bias";
+    names.down_bias = prefix + "down_proj.bias";
   }
   return names;
 }
 
 void
-read_llama3 (const JsonFields &fields, RopeSpec &rope)
+name_norms (const std::string &prefix, DecoderTraits::Norms norms, LayerSpec &layer)
 {
-  rope.scaling = RopeSpec::Scaling::kLlama3;
-  rope.low_freq_factor = fields.number ("low_freq_factor", 1e-3, kMaxFactor);
-  rope.high_freq_factor = fields.number ("high_freq_factor", 1e-3, kMaxFactor);
-  if (rope.high_freq_factor <= rope.low_freq_factor)
-    fields.fail ("high_freq_factor",
-                 "is not above " + fields.called ("low_freq_factor") + "; correct the file");
+  if (norms == DecoderTraits::Norms::kPre) {
+    layer.mixer_norms.pre = prefix + "input_layernorm.weight";
+    layer.channel_norms.pre = prefix + "post_attention_layernorm.weight";
+    return;
+  }
+  if (norms == DecoderTraits::Norms::kBoth) {
+    layer.mixer_norms.pre = prefix + "input_layernorm.weight";
+    layer.channel_norms.pre = prefix + "pre_feedforward_layernorm.weight";
+  }
+  layer.mixer_norms.post = prefix + "post_attention_layernorm.weight";
+  layer.channel_norms.post = prefix + "post_feedforward_layernorm.weight";
 }
 
-/// mscale of the YaRN paper, §3.4: how much sharper attention gets with the length.
-double
-yarn_mscale (double factor, double mscale)
+/// layer_types, of which there must be one for each layer; empty when absent.
+std::vector<std::string>
+layer_types (const JsonFields &config, size_t layers)
 {
-  return factor <= 1 ? 1.0 : 0.1 * mscale * std::log (factor) + 1.0;
-}
-
-void
-read_yarn (const JsonFields &fields, RopeSpec &rope)
-{
-  rope.scaling = RopeSpec::Scaling::kYarn;
-  rope.beta_fast = fields.number_or ("beta_fast", 1e-3, kMaxFactor, 32.0);
-  rope.beta_slow = fields.number_or ("beta_slow", 1e-3, kMaxFactor, 1.0);
-  if (rope.beta_fast <= rope.beta_slow)
-    fields.fail ("beta_fast", "is not above " + fields.called ("beta_slow") + "; correct the file");
-  rope.truncate = fields.boolean_or ("truncate", true);
-  const double mscale = fields.number_or ("mscale", 0, 1000, 0);
-  const double mscale_all_dim = fields.number_or ("mscale_all_dim", 0, 1000, 0);
-  if (fields.has ("attention_factor"))
-    rope.attention_factor = fields.number ("attention_factor", 1e-3, 1000);
-  else if (mscale > 0 && mscale_all_dim > 0)
-    rope.attention_factor = yarn_mscale (rope.factor, mscale) / yarn_mscale (rope.factor, mscale_all_dim);
-  else
-    rope.attention_factor = yarn_mscale (rope.factor, 1.0);
+  auto types = config.texts ("layer_types");
+  if (config.has ("layer_types") && types.size () != layers)
+    config.fail ("layer_types", "has " + std::to_string (types.size ()) + " entries for num_hidden_layers " +
+                                    std::to_string (layers) + "; correct the file");
+  return types;
 }
 
 } // namespace
 
-RopeSpec
-rope_spec (const JsonFields &config, int dimensions, int max_positions)
+AttentionSpec &
+attention_of (LayerSpec &layer)
 {
-  RopeSpec rope;
-  rope.dimensions = dimensions;
-  const char *name = config.has ("rope_parameters") ? "rope_parameters" : "rope_scaling";
-  const auto parameters = config.object (name);
-  const JsonFields &fields = parameters ? *parameters : config;
-  if (parameters && fields.holds_objects ())
-    config.fail (name, "differs by kind of layer, which this family does not support; correct the file");
+  return std::get<AttentionSpec> (layer.mixer);
+}
 
-  const JsonFields &theta_at = fields.has ("rope_theta") ? fields : config;
-  rope.theta = theta_at.number_or ("rope_theta", 1.0, kMaxTheta, rope.theta);
-  if (rope.theta <= 1)
-    theta_at.fail ("rope_theta", "is 1, expected more; correct the file");
-  const JsonFields &partial_at = fields.has ("partial_rotary_factor") ? fields : config;
-  if (partial_at.number_or ("partial_rotary_factor", 0, 1, 1) != 1)
-    partial_at.fail ("partial_rotary_factor", "is not supported for this family; remove it or set it to 1");
-  rope.original_max_positions = max_positions;
-  if (!parameters)
-    return rope;
+MlpSpec &
+mlp_of (LayerSpec &layer)
+{
+  return std::get<MlpSpec> (layer.channel);
+}
 
-  const char *type_key = fields.has ("rope_type") ? "rope_type" : "type"; // the name before transformers 4.43
-  const std::string type = fields.text_or (type_key, "default");
-  if (type == "default")
-    return rope;
-  if (type != "linear" && type != "llama3" && type != "yarn")
-    fields.fail (type_key, "\"" + type.substr (0, 80) +
-                               "\" is not supported; supported are default, linear, llama3 and yarn");
-  const char *original = "original_max_position_embeddings";
-  const JsonFields &original_at = fields.has (original) ? fields : config;
-  rope.original_max_positions = original_at.integer_or (original, 1, kMaxPositions, max_positions);
-  if (type == "yarn" && !fields.has ("factor"))
-    rope.factor = std::max (1.0, static_cast<double> (max_positions) / rope.original_max_positions);
-  else
-    rope.factor = fields.number ("factor", 1.0, kMaxFactor);
-  if (type == "linear")
-    rope.scaling = RopeSpec::Scaling::kLinear;
-  else if (type == "llama3")
-    read_llama3 (fields, rope);
-  else
-    read_yarn (fields, rope);
-  return rope;
+std::vector<bool>
+sliding_layers (const JsonFields &config, size_t layers, const std::function<bool (int)> &by_default)
+{
+  const auto types = layer_types (config, layers);
+  std::vector<bool> sliding;
+  for (size_t i = 0; i < layers; ++i) {
+    if (!types.empty () && types[i] != "full_attention" && types[i] != "sliding_attention")
+      config.fail ("layer_types",
+                   "\"" + types[i].substr (0, 80) +
+                       "\" is not supported; supported are full_attention and sliding_attention");
+    sliding.push_back (types.empty () ? by_default (static_cast<int> (i)) : types[i] == "sliding_attention");
+  }
+  return sliding;
 }
 
 void
-require_full_attention (const JsonFields &config, int layers)
+set_windows (const JsonFields &config, const std::vector<bool> &sliding, ArchitectureSpec &spec)
 {
-  if (!config.has ("layer_types"))
-    return;
-  const auto types = config.texts ("layer_types");
-  if (types.size () != static_cast<size_t> (layers))
-    config.fail ("layer_types", "has " + std::to_string (types.size ()) + " entries for num_hidden_layers " +
-                                    std::to_string (layers) + "; correct the file");
-  for (const std::string &type : types)
+  for (size_t i = 0; i < sliding.size (); ++i) {
+    if (!sliding[i])
+      continue;
+    const int window = config.integer ("sliding_window", 1, INT32_MAX);
+    attention_of (spec.layers[i]).window = window < spec.max_positions ? window : 0;
+  }
+}
+
+void
+set_optional_windows (const JsonFields &config, ArchitectureSpec &spec)
+{
+  const bool used = config.boolean_or ("use_sliding_window", false) && config.has ("sliding_window");
+  const int first = config.integer_or ("max_window_layers", 0, INT32_MAX, 28);
+  set_windows (
+      config,
+      sliding_layers (config, spec.layers.size (), [&] (int layer) { return used && layer >= first; }), spec);
+}
+
+double
+softcap_or (const JsonFields &config, const char *name, double fallback)
+{
+  return config.is_null (name) ? 0 : config.number_or (name, 1e-3, 1e6, fallback);
+}
+
+void
+require_full_attention (const JsonFields &config, size_t layers)
+{
+  for (const std::string &type : layer_types (config, layers))
     if (type != "full_attention")
       config.fail ("layer_types", "\"" + type.substr (0, 80) + "\" is not supported; only full_attention is");
 }
@@ -212,23 +204,28 @@ decoder_spec (const JsonFields &config, const DecoderTraits &traits)
   spec.hidden = config.integer ("hidden_size", 1, kMaxHidden);
   spec.max_positions = config.integer ("max_position_embeddings", 1, kMaxPositions);
   spec.norm_epsilon = config.number_or ("rms_norm_eps", 1e-30, 0.5, 1e-6);
-  spec.tied_head = config.boolean_or ("tie_word_embeddings", false);
-  spec.embedding_tensor = "model.embed_tokens.weight";
-  spec.final_norm_tensor = "model.norm.weight";
+  spec.tied_head = config.boolean_or ("tie_word_embeddings", traits.tied_by_default);
+  spec.embedding_tensor = traits.prefix + "embed_tokens.weight";
+  spec.final_norm_tensor = traits.prefix + "norm.weight";
   spec.head_tensor = spec.tied_head ? spec.embedding_tensor : "lm_head.weight";
   spec.eos_token_ids = config.token_ids ("eos_token_id", spec.vocab);
   spec.bos_token_id = config.integer_or ("bos_token_id", 0, spec.vocab - 1, -1);
 
   const int layers = config.integer ("num_hidden_layers", 1, kMaxLayers);
-  require_full_attention (config, layers);
-  LayerSpec layer;
-  layer.attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
-  layer.mlp.intermediate = config.integer ("intermediate_size", 1, kMaxIntermediate);
-  layer.mlp.activation = activation (config);
-  layer.mlp.bias = traits.mlp_bias;
+  if (!traits.kinds_of_layers)
+    require_full_attention (config, static_cast<size_t> (layers));
+  AttentionSpec attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
+  MlpSpec mlp;
+  mlp.intermediate = config.integer ("intermediate_size", 1, kMaxIntermediate);
+  mlp.activation = activation (config, traits);
   for (int i = 0; i < layers; ++i) {
-    layer.tensors = layer_tensors (i, traits);
-    spec.layers.push_back (layer);
+    const std::string prefix = traits.prefix + "layers." + std::to_string (i) + ".";
+    attention.tensors = attention_tensors (prefix + "self_attn.", traits);
+    mlp.tensors = mlp_tensors (prefix + "mlp.", traits);
+    LayerSpec &layer = spec.layers.emplace_back ();
+    layer.mixer = attention;
+    layer.channel = mlp;
+    name_norms (prefix, traits.norms, layer);
   }
   return spec;
 }

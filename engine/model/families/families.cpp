@@ -9,7 +9,14 @@ namespace millrace
 std::span<const Family>
 families ()
 {
-  static constexpr std::array<Family, 2> kFamilies{{{"llama", load_llama}, {"qwen3", load_qwen3}}};
+  static constexpr std::array kFamilies{
+      Family{"gemma2", load_gemma2},      Family{"gemma3", load_gemma3_wrapper, true},
+      Family{"gemma3_text", load_gemma3}, Family{"granite", load_granite},
+      Family{"llama", load_llama},        Family{"mistral", load_mistral},
+      Family{"olmo2", load_olmo2},        Family{"olmo3", load_olmo3},
+      Family{"phi3", load_phi3},          Family{"qwen2", load_qwen2},
+      Family{"qwen3", load_qwen3},        Family{"smollm3", load_smollm3},
+  };
   return kFamilies;
 }
 
@@ -26,11 +33,36 @@ ArchitectureSpec
 load_family (const JsonFields &config)
 {
   const std::string model_type = config.text ("model_type");
-  for (const Family &family : families ())
-    if (family.model_type == model_type)
-      return family.load (config);
+  for (const Family &family : families ()) {
+    if (family.model_type != model_type)
+      continue;
+    if (!family.wrapper && config.has ("text_config"))
+      config.fail ("text_config",
+                   "multimodal checkpoints of this model_type are not supported; use a text-only "
+                   "checkpoint of one of: " +
+                       supported_families ());
+    return family.load (config);
+  }
   config.fail ("model_type", "\"" + model_type.substr (0, 80) + "\" is not supported; supported are " +
                                  supported_families ());
+}
+
+ArchitectureSpec
+wrapped_spec (const JsonFields &config, std::vector<std::string> prefixes,
+              ArchitectureSpec (*load) (const JsonFields &text, const std::string &prefix))
+{
+  const auto text = config.object ("text_config");
+  if (!text)
+    config.fail ("text_config", "is missing; correct the file or fetch it again");
+  ArchitectureSpec spec = load (*text, prefixes.front ());
+  if (!text->has ("tie_word_embeddings") && config.has ("tie_word_embeddings")) {
+    spec.tied_head = config.boolean_or ("tie_word_embeddings", false);
+    spec.head_tensor = spec.tied_head ? spec.embedding_tensor : "lm_head.weight";
+  }
+  if (spec.eos_token_ids.empty ())
+    spec.eos_token_ids = config.token_ids ("eos_token_id", spec.vocab);
+  spec.tensor_prefixes = std::move (prefixes);
+  return spec;
 }
 
 } // namespace millrace

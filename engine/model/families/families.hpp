@@ -10,6 +10,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace millrace
 {
@@ -17,15 +18,32 @@ namespace millrace
 struct Family {
   std::string_view model_type; ///< as in config.json
   ArchitectureSpec (*load) (const JsonFields &config);
+  bool wrapper = false; ///< of several modalities: the text model is in text_config
 };
 
 std::span<const Family> families ();
 
-/// By the family that model_type names; LoadError when there is none of that name.
+/// By the family that model_type names; LoadError when there is none of that name, and when text_config is there or not
+/// there against what that family expects.
 ArchitectureSpec load_family (const JsonFields &config);
 std::string supported_families (); ///< "llama, qwen3"
 
+/// The text model in a wrapper: `load` of its text_config, with the first of `prefixes` for names of tensors and the others
+/// as ArchitectureSpec::tensor_prefixes. What text_config does not say of tied head and end of text, the wrapper does.
+ArchitectureSpec wrapped_spec (const JsonFields &config, std::vector<std::string> prefixes,
+                               ArchitectureSpec (*load) (const JsonFields &text, const std::string &prefix));
+
+ArchitectureSpec load_gemma2 (const JsonFields &config);
+ArchitectureSpec load_gemma3 (const JsonFields &config);
+ArchitectureSpec load_gemma3_wrapper (const JsonFields &config);
+ArchitectureSpec load_granite (const JsonFields &config);
 ArchitectureSpec load_llama (const JsonFields &config);
+ArchitectureSpec load_mistral (const JsonFields &config);
+ArchitectureSpec load_olmo2 (const JsonFields &config);
+ArchitectureSpec load_olmo3 (const JsonFields &config);
+ArchitectureSpec load_phi3 (const JsonFields &config);
+ArchitectureSpec load_qwen2 (const JsonFields &config);
 ArchitectureSpec load_qwen3 (const JsonFields &config);
+ArchitectureSpec load_smollm3 (const JsonFields &config);
 
 } // namespace millrace

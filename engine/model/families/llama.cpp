@@ -10,8 +10,9 @@ namespace millrace
 ArchitectureSpec
 load_llama (const JsonFields &config)
 {
-  return decoder_spec (config, {.attention_bias = config.boolean_or ("attention_bias", false),
-                                .mlp_bias = config.boolean_or ("mlp_bias", false)});
+  const bool bias = config.boolean_or ("attention_bias", false);
+  return decoder_spec (
+      config, {.qkv_bias = bias, .output_bias = bias, .mlp_bias = config.boolean_or ("mlp_bias", false)});
 }
 
 } // namespace millrace
