@@ -4,6 +4,7 @@
 // The numbers of the decoder against Hugging Face transformers: every folder with a tiny random model of a family that
 // is supported, then the demo model and its draft. Logits of all positions, hidden states, greedy text; in chunks and in
 // batches the same bits. Formats: README.md in the oracle folders. Nothing here knows a model's shape.
+#include "engine/error.hpp"
 #include "engine/model/families/families.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/test_paths.hpp"
@@ -37,14 +38,23 @@ model_type_of (const fs::path &config_json)
   return std::string (model_type);
 }
 
-bool
-is_supported (const std::string &model_type)
+/// Why a model cannot be opened that nothing is wrong with; empty when it can.
+std::string
+unsupported (const fs::path &config_json)
 {
-  return std::ranges::any_of (families (),
-                              [&] (const Family &family) { return family.model_type == model_type; });
+  const std::string model_type = model_type_of (config_json);
+  if (std::ranges::none_of (families (), [&] (const Family &f) { return f.model_type == model_type; }))
+    return "model_type \"" + model_type + "\" is not supported";
+  try {
+    load_architecture (config_json);
+    return {};
+  } catch (const LoadError &error) {
+    const std::string message = error.what ();
+    return message.find ("not supported") == std::string::npos ? std::string () : message;
+  }
 }
 
-// Folders with an oracle of a family that the table of families has; says which are left out.
+// Folders with an oracle of a model that is supported; says which are left out and why.
 std::vector<OracleModel>
 oracle_models ()
 {
@@ -53,11 +63,10 @@ oracle_models ()
     const std::string name = entry.path ().filename ().string ();
     if (!fs::exists (entry.path () / "oracle.safetensors"))
       continue;
-    const std::string model_type = model_type_of (entry.path () / "config.json");
-    if (is_supported (model_type))
+    if (const std::string why = unsupported (entry.path () / "config.json"); why.empty ())
       models.push_back ({name, entry.path ()});
     else
-      std::cout << "skipped: " << name << ", model_type \"" << model_type << "\" is not supported\n";
+      std::cout << "skipped: " << name << ": " << why << "\n";
   }
   std::ranges::sort (models, {}, &OracleModel::name);
   return models;

@@ -36,6 +36,8 @@ ArchitectureSpec wrapped_spec (const JsonFields &config, std::vector<std::string
 ArchitectureSpec load_gemma2 (const JsonFields &config);
 ArchitectureSpec load_gemma3 (const JsonFields &config);
 ArchitectureSpec load_gemma3_wrapper (const JsonFields &config);
+ArchitectureSpec load_gemma4 (const JsonFields &config);
+ArchitectureSpec load_gemma4_wrapper (const JsonFields &config);
 ArchitectureSpec load_granite (const JsonFields &config);
 ArchitectureSpec load_llama (const JsonFields &config);
 ArchitectureSpec load_mistral (const JsonFields &config);
