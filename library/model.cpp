@@ -237,7 +237,7 @@ millrace_model_open_full (const char *path, MillraceWeights weights, guint threa
   options.weight_cache = weight_cache ? weight_cache : "";
   options.lock_memory = lock_memory != FALSE;
   MillraceModel *self = millrace::open_model (path, options, error);
-  if (const std::string warning = self ? self->model->compiled->load_warning () : ""; !warning.empty ())
+  if (const std::string warning = self ? self->model->load_warning () : ""; !warning.empty ())
     GST_WARNING_OBJECT (self, "%s", warning.c_str ());
   return self;
 }

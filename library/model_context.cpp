@@ -66,7 +66,7 @@ open_into (GstElement *element, ModelHolder &holder, const std::string &path)
       holder.model = std::move (model);
     model = holder.model;
   }
-  if (const std::string warning = engine_model (model.get ())->compiled->load_warning (); !warning.empty ())
+  if (const std::string warning = engine_model (model.get ())->load_warning (); !warning.empty ())
     GST_ELEMENT_WARNING (element, RESOURCE, WRITE, ("%s", warning.c_str ()), ("model=%s", path.c_str ()));
   g_autofree char *description = millrace_model_describe (model.get ());
   GST_INFO_OBJECT (element, "opened %s: %s", path.c_str (), description);

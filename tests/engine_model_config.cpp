@@ -4,8 +4,8 @@
 
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
-#include "engine/model/families/families.hpp"
 #include "engine/weights/safetensors.hpp"
+#include "tests/oracle_models.hpp"
 #include "tests/test_paths.hpp"
 
 #include <bit>
@@ -178,21 +178,12 @@ TEST (config, names_exactly_the_tensors_of_the_demo_models)
   }
 }
 
-/// Folders whose config.json names a family that is supported.
 std::vector<std::string>
-supported_oracles ()
+oracle_names ()
 {
   std::vector<std::string> names;
-  std::error_code none;
-  for (const auto &entry : fs::directory_iterator (oracle_path ("oracles"), none)) {
-    simdjson::dom::parser parser;
-    std::string_view model_type;
-    if (parser.load ((entry.path () / "config.json").string ())["model_type"].get (model_type))
-      continue;
-    for (const Family &family : families ())
-      if (family.model_type == model_type)
-        names.push_back (entry.path ().filename ().string ());
-  }
+  for (const millrace::testing::OracleModel &model : millrace::testing::oracle_models ())
+    names.push_back (model.name);
   return names;
 }
 
@@ -205,7 +196,7 @@ is_of_another_modality (const std::string &tensor)
   return false;
 }
 
-class OracleConfigs : public testing::TestWithParam<std::string>
+class OracleConfigs : public ::testing::TestWithParam<std::string>
 {
 };
 
@@ -225,7 +216,7 @@ TEST_P (OracleConfigs, new_and_old_keys_mean_the_same_and_name_exactly_the_store
   EXPECT_EQ (tensor_names (build_program (spec, weights)), stored);
 }
 
-INSTANTIATE_TEST_SUITE_P (config, OracleConfigs, testing::ValuesIn (supported_oracles ()),
+INSTANTIATE_TEST_SUITE_P (config, OracleConfigs, ::testing::ValuesIn (oracle_names ()),
                           [] (const auto &info) { return info.param; });
 
 TEST (config, absent_and_null_fields_have_their_documented_defaults)
@@ -439,6 +430,9 @@ damages ()
   const auto of = [] (const std::string &family, const Fields &more) {
     return changed (Fields{{"model_type", "\"" + family + "\""}}, more);
   };
+  const auto gemma4 = [&] (const Fields &more) {
+    return changed (of ("gemma4_text", {{"sliding_window", "8"}}), more);
+  };
   const std::string yarn = R"("rope_type": "yarn", "factor": 2)";
   const std::string llama3 = R"("rope_type": "llama3", "factor": 2)";
   return {
@@ -541,6 +535,29 @@ damages ()
       {of ("gemma3_text",
            {{"rope_parameters", R"({"full_attention": {"rope_type": "default"}})"}, {"sliding_window", "8"}}),
        "rope_parameters.sliding_attention", "missing"},
+      {gemma4 ({{"per_layer_config", "3"}}), "per_layer_config", "object"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"head_dim": 7}})"}}), "per_layer_config.1.head_dim", "odd"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"head_dim": 0}})"}}), "per_layer_config.1.head_dim", "is 0"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"num_key_value_heads": 3}})"}}),
+       "per_layer_config.1.num_key_value_heads", "does not divide"},
+      {gemma4 ({{"global_head_dim", "99999999"}}), "global_head_dim", "99999999"},
+      {gemma4 ({{"num_kv_shared_layers", "2"}}), "num_kv_shared_layers", "is 2"},
+      {gemma4 ({{"num_kv_shared_layers", "1"}}), "num_kv_shared_layers", "leaves no layer"},
+      {gemma4 ({{"num_kv_shared_layers", "-1"}}), "num_kv_shared_layers", "-1"},
+      {gemma4 ({{"num_hidden_layers", "3"},
+                {"num_kv_shared_layers", "1"},
+                {"layer_types", R"(["sliding_attention", "full_attention", "full_attention"])"},
+                {"per_layer_config", R"({"1": {"head_dim": 8}})"}}),
+       "per_layer_config", "layer 2 differ from those of layer 1"},
+      {gemma4 ({{"hidden_size_per_layer_input", "-1"}}), "hidden_size_per_layer_input", "-1"},
+      {gemma4 ({{"hidden_size_per_layer_input", "8"}, {"vocab_size_per_layer_input", "999"}}),
+       "vocab_size_per_layer_input", "less than vocab_size"},
+      {gemma4 ({{"use_bidirectional_attention", "\"all\""}}), "use_bidirectional_attention", "generate"},
+      {gemma4 ({{"enable_moe_block", "true"}}), "enable_moe_block", "experts"},
+      {gemma4 ({{"rope_parameters",
+                 R"({"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.001},
+                     "sliding_attention": {"rope_type": "default"}})"}}),
+       "rope_parameters.full_attention.partial_rotary_factor", "leaves 0 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "0.1"}}), "partial_rotary_factor", "leaves 3 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "1.5"}}), "partial_rotary_factor", "1.5"},

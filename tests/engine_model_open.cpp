@@ -161,6 +161,34 @@ TEST_F (OpenTest, a_broken_config_is_named)
   EXPECT_EQ (error_of (path ()).file.filename (), "config.json");
 }
 
+TEST_F (OpenTest, all_missing_tensors_are_named)
+{
+  auto weights = tensors ();
+  std::erase_if (weights, [] (const SyntheticTensor &tensor) {
+    return tensor.name.find ("layers.1.mlp.") != std::string::npos || tensor.name == "model.norm.weight";
+  });
+  write_safetensors (path () / "model.safetensors", weights);
+  const LoadError error = error_of (path ());
+  for (const char *name : {"layers.1.mlp.gate_proj.weight", "layers.1.mlp.up_proj.bias",
+                           "layers.1.mlp.down_proj.weight", "model.norm.weight"})
+    EXPECT_NE (std::string (error.what ()).find (name), std::string::npos) << error.what ();
+}
+
+TEST_F (OpenTest, tensors_that_nothing_is_computed_with_are_a_warning)
+{
+  EXPECT_EQ (open ()->load_warning (), "");
+  auto weights = tensors ();
+  for (const char *name :
+       {"model.layers.0.self_attn.rotary_emb.inv_freq", "model.layers.2.mlp.up_proj.weight",
+        "mtp.norm.weight", "model.layers.1.self_attn.gate_proj.weight", "score.weight"})
+    weights.push_back ({name, {3}, DType::kF32, {1, 2, 3}});
+  write_safetensors (path () / "model.safetensors", weights);
+  const std::string warning = open ()->load_warning ();
+  EXPECT_NE (warning.find (path ().string () + ": holds 2 tensors"), std::string::npos) << warning;
+  EXPECT_NE (warning.find (": model.layers.1.self_attn.gate_proj.weight, score.weight"), std::string::npos)
+      << warning;
+}
+
 TEST_F (OpenTest, a_missing_tensor_is_named)
 {
   auto some = tensors ();

@@ -4,9 +4,8 @@
 // The numbers of the decoder against Hugging Face transformers: every folder with a tiny random model of a family that
 // is supported, then the demo model and its draft. Logits of all positions, hidden states, greedy text; in chunks and in
 // batches the same bits. Formats: README.md in the oracle folders. Nothing here knows a model's shape.
-#include "engine/error.hpp"
-#include "engine/model/families/families.hpp"
 #include "tests/model_runner.hpp"
+#include "tests/oracle_models.hpp"
 #include "tests/test_paths.hpp"
 
 #include <simdjson.h>
@@ -21,56 +20,6 @@ namespace
 {
 
 constexpr float kTolerance = 1e-3f; // float32 arithmetic on the stored weights: oracles/README.md
-
-struct OracleModel {
-  std::string name;
-  fs::path folder;
-};
-
-std::string
-model_type_of (const fs::path &config_json)
-{
-  simdjson::dom::parser parser;
-  simdjson::dom::element config;
-  std::string_view model_type;
-  if (parser.load (config_json.string ()).get (config) || config["model_type"].get (model_type))
-    return {};
-  return std::string (model_type);
-}
-
-/// Why a model cannot be opened that nothing is wrong with; empty when it can.
-std::string
-unsupported (const fs::path &config_json)
-{
-  const std::string model_type = model_type_of (config_json);
-  if (std::ranges::none_of (families (), [&] (const Family &f) { return f.model_type == model_type; }))
-    return "model_type \"" + model_type + "\" is not supported";
-  try {
-    load_architecture (config_json);
-    return {};
-  } catch (const LoadError &error) {
-    const std::string message = error.what ();
-    return message.find ("not supported") == std::string::npos ? std::string () : message;
-  }
-}
-
-// Folders with an oracle of a model that is supported; says which are left out and why.
-std::vector<OracleModel>
-oracle_models ()
-{
-  std::vector<OracleModel> models;
-  for (const auto &entry : fs::directory_iterator (oracle_path ("oracles"))) {
-    const std::string name = entry.path ().filename ().string ();
-    if (!fs::exists (entry.path () / "oracle.safetensors"))
-      continue;
-    if (const std::string why = unsupported (entry.path () / "config.json"); why.empty ())
-      models.push_back ({name, entry.path ()});
-    else
-      std::cout << "skipped: " << name << ": " << why << "\n";
-  }
-  std::ranges::sort (models, {}, &OracleModel::name);
-  return models;
-}
 
 // The same model under the older keys: its files by links, config.hub.json as config.json.
 void

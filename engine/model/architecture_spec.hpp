@@ -141,6 +141,7 @@ struct ArchitectureSpec {
   /// What names of tensors begin with, as the names here have it, and what they may begin with instead: wrappers of
   /// several modalities were stored in more than one way. Empty: one way only.
   std::vector<std::string> tensor_prefixes;
+  std::vector<std::string> unread_tensors; ///< that checkpoints may hold though nothing is computed with them
   std::vector<int32_t>
       eos_token_ids; ///< from config.json, which generation_config.json overrides, or GGUF metadata
   int bos_token_id = -1;

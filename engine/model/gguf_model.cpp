@@ -4,6 +4,7 @@
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
 #include "engine/model/gguf_config.hpp"
+#include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/tokenizer/tokenizer_gguf.hpp"
 #include "engine/weights/gguf_fields.hpp"
@@ -112,9 +113,10 @@ open_gguf_model (const fs::path &file, const ModelOptions &options)
   if (fields.has (kTemplate))
     model->chat_template = compile_chat_template (fields.text (kTemplate), file, kTemplate);
 
+  const Program program = build_program (model->spec, weights);
+  require_tensors (program, weights);
   model->compiled =
-      create_cpu_backend (options.cpu)
-          ->compile (build_program (model->spec, weights), weights, compile_options (options, file));
+      create_cpu_backend (options.cpu)->compile (program, weights, compile_options (options, file));
   return model;
 }
 

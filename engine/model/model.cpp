@@ -5,6 +5,7 @@
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
 #include "engine/model/gguf_model.hpp"
+#include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/weights/gguf.hpp"
 #include "engine/weights/weight_files.hpp"
@@ -225,6 +226,13 @@ compile_chat_template (std::string_view source, const fs::path &file, const char
   }
 }
 
+std::string
+Model::load_warning () const
+{
+  const std::string backend = compiled->load_warning ();
+  return unread_tensors + (unread_tensors.empty () || backend.empty () ? "" : "; ") + backend;
+}
+
 std::shared_ptr<const Model>
 Model::open (const fs::path &directory, const ModelOptions &options)
 {
@@ -244,9 +252,11 @@ Model::open (const fs::path &directory, const ModelOptions &options)
   model->tokenizer = load_tokenizer (directory / "tokenizer.json", model->spec.vocab);
 
   const WeightFiles files = WeightFiles::open (directory);
+  const Program program = build_program (model->spec, files);
+  require_tensors (program, files);
+  model->unread_tensors = millrace::unread_tensors (program, model->spec, files);
   model->compiled =
-      create_cpu_backend (options.cpu)
-          ->compile (build_program (model->spec, files), files, compile_options (options, directory));
+      create_cpu_backend (options.cpu)->compile (program, files, compile_options (options, directory));
   return model;
 }
 

@@ -32,6 +32,10 @@ struct Model {
   std::shared_ptr<const ChatTemplate> chat_template; ///< null when the model has none
   std::string bos_token, eos_token;                  ///< for the chat template
   std::shared_ptr<const CompiledModel> compiled;
+  std::string unread_tensors; ///< a warning about tensors that nothing is computed with; empty mostly
+
+  /// What went wrong while opening but did not keep the model from running, for the user; empty mostly.
+  std::string load_warning () const;
 
   /// Opens a folder in the layout of a Hugging Face checkpoint, a GGUF file, or a folder that holds one GGUF file
   /// and no config.json. Throws LoadError, and what create_cpu_backend () throws.

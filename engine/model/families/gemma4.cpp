@@ -62,9 +62,9 @@ set_attention (const JsonFields &config, const std::vector<bool> &sliding, Archi
     set_heads (config, static_cast<int> (i), sliding[i], attention);
     attention.scale = 1;
     attention.value_norm = true;
-    attention.rope = rope_spec (config, attention.head_dim, spec.max_positions,
-                                {.layer_type = sliding[i] ? "sliding_attention" : "full_attention",
-                                 .partial = true});
+    attention.rope =
+        rope_spec (config, attention.head_dim, spec.max_positions,
+                   {.layer_type = sliding[i] ? "sliding_attention" : "full_attention", .partial = true});
     if (keys_are_values && !sliding[i])
       attention.tensors.v = attention.tensors.v_bias = "";
   }
@@ -84,17 +84,20 @@ share_kv (const JsonFields &config, const std::vector<bool> &sliding, Architectu
     while (from >= 0 && sliding[static_cast<size_t> (from)] != sliding[static_cast<size_t> (i)])
       --from;
     if (from < 0)
-      config.fail ("num_kv_shared_layers",
-                   std::to_string (shared) + " leaves no layer of the kind of layer " + std::to_string (i) +
-                       " that has keys and values of its own; correct the file");
+      config.fail ("num_kv_shared_layers", std::to_string (shared) +
+                                               " leaves no layer of the kind of layer " + std::to_string (i) +
+                                               " that has keys and values of its own; correct the file");
     const AttentionSpec &owner = attention_of (spec.layers[static_cast<size_t> (from)]);
     if (owner.head_dim != attention.head_dim || owner.kv_heads != attention.kv_heads)
-      config.fail ("per_layer_config", "heads of layer " + std::to_string (i) + " differ from those of layer " +
-                                           std::to_string (from) +
+      config.fail ("per_layer_config", "heads of layer " + std::to_string (i) +
+                                           " differ from those of layer " + std::to_string (from) +
                                            ", whose keys and values it uses; correct the file");
     attention.kv_of_layer = from;
     attention.value_norm = false;
     AttentionTensors &tensors = attention.tensors;
+    for (const std::string *unread :
+         {&tensors.k, &tensors.v, &tensors.k_bias, &tensors.v_bias, &tensors.k_norm})
+      spec.unread_tensors.push_back (*unread);
     tensors.k = tensors.v = tensors.k_bias = tensors.v_bias = tensors.k_norm = "";
     if (wide)
       mlp_of (layer).intermediate *= 2;
@@ -135,17 +138,16 @@ load_gemma4_text (const JsonFields &config, const std::string &prefix)
     config.fail ("enable_moe_block", "is true: mixtures of experts of this family are not supported; use a "
                                      "dense model");
   const bool bias = config.boolean_or ("attention_bias", false);
-  ArchitectureSpec spec =
-      decoder_spec (config, {.norms = DecoderTraits::Norms::kBoth,
-                             .qk_norm = QkNorm::kHead,
-                             .qkv_bias = bias,
-                             .output_bias = bias,
-                             .tied_by_default = true,
-                             .kinds_of_layers = true,
-                             .activation_key = "hidden_activation",
-                             .default_activation = "gelu_pytorch_tanh",
-                             .prefix = prefix,
-                             .rope = {.layer_type = "full_attention", .partial = true}});
+  ArchitectureSpec spec = decoder_spec (config, {.norms = DecoderTraits::Norms::kBoth,
+                                                 .qk_norm = QkNorm::kHead,
+                                                 .qkv_bias = bias,
+                                                 .output_bias = bias,
+                                                 .tied_by_default = true,
+                                                 .kinds_of_layers = true,
+                                                 .activation_key = "hidden_activation",
+                                                 .default_activation = "gelu_pytorch_tanh",
+                                                 .prefix = prefix,
+                                                 .rope = {.layer_type = "full_attention", .partial = true}});
   spec.embedding_scale = std::sqrt (static_cast<double> (spec.hidden));
   spec.logit_softcap = softcap_or (config, "final_logit_softcapping", 0);
   const std::vector<bool> sliding = gemma4_sliding_layers (config, spec.layers.size ());

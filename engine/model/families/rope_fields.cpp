@@ -110,7 +110,7 @@ read_dimensions (const JsonFields &config, const JsonFields &fields, int head_di
   rope.rotated = proportional ? 2 * static_cast<int> (std::floor (partial * head_dim / 2)) : rope.dimensions;
   if (rope.rotated < 2 || rope.dimensions % 2 != 0)
     at.fail ("partial_rotary_factor",
-             "leaves " + std::to_string (rope.dimensions) + " of " + std::to_string (head_dim) +
+             "leaves " + std::to_string (rope.rotated) + " of " + std::to_string (head_dim) +
                  " elements of a head to rotate, expected an even number; correct the file");
 }
 

@@ -1,0 +1,96 @@
+// Whether a program and a checkpoint are of the same model, by the names of the tensors.
+#include "engine/model/tensor_names.hpp"
+
+#include "engine/error.hpp"
+#include "engine/weights/tensor_entry.hpp"
+#include "engine/weights/weight_files.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <vector>
+
+namespace millrace
+{
+
+namespace
+{
+
+constexpr size_t kNamed = 8; ///< tensors that a message names
+
+/// "a, b and 3 more"
+std::string
+listed (const std::vector<std::string> &names)
+{
+  std::string text;
+  for (size_t i = 0; i < std::min (kNamed, names.size ()); ++i)
+    text += (i > 0 ? ", " : "") + printable (names[i]);
+  return names.size () > kNamed ? text + " and " + std::to_string (names.size () - kNamed) + " more" : text;
+}
+
+/// Of a layer behind the last: drafts of more tokens at once (multi-token prediction) are stored so.
+bool
+is_of_later_layer (std::string_view name, size_t layers)
+{
+  constexpr std::string_view kLayers = "layers.";
+  const size_t at = name.find (kLayers);
+  size_t index = 0;
+  if (at == std::string_view::npos)
+    return false;
+  const char *begin = name.data () + at + kLayers.size ();
+  return std::from_chars (begin, name.data () + name.size (), index).ec == std::errc () && index >= layers;
+}
+
+/// What the name begins with in this checkpoint, of those that the spec knows.
+std::string
+prefix_of (const Program &program, const ArchitectureSpec &spec)
+{
+  for (const std::string &prefix : spec.tensor_prefixes)
+    if (program.weights.front ().name.starts_with (prefix))
+      return prefix;
+  return {};
+}
+
+} // namespace
+
+void
+require_tensors (const Program &program, const WeightFiles &files)
+{
+  std::vector<std::string> missing;
+  std::set<std::string_view> seen;
+  for (const WeightRef &weight : program.weights)
+    if (!files.contains (weight.name) && seen.insert (weight.name).second)
+      missing.push_back (weight.name);
+  if (missing.empty ())
+    return;
+  if (missing.size () == 1)
+    files.require (missing.front (), {});
+  const std::vector<std::string> others (missing.begin () + 1, missing.end ());
+  throw LoadError (files.file_of (missing.front ()), printable (missing.front ()),
+                   "is missing, and so " + std::string (others.size () == 1 ? "is " : "are ") +
+                       listed (others) + "; fetch weights that belong to the configuration beside them");
+}
+
+std::string
+unread_tensors (const Program &program, const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  const std::string prefix = prefix_of (program, spec);
+  std::set<std::string_view> known (spec.unread_tensors.begin (), spec.unread_tensors.end ());
+  for (const WeightRef &weight : program.weights)
+    known.insert (weight.name);
+  std::vector<std::string> unread;
+  for (const auto &[name, tensor] : files.tensors ()) {
+    if (known.contains (name) || !name.starts_with (prefix) || name.ends_with ("rotary_emb.inv_freq") ||
+        name.starts_with ("mtp.") || (spec.tied_head && name == "lm_head.weight") ||
+        is_of_later_layer (name, spec.layers.size ()))
+      continue;
+    unread.push_back (name);
+  }
+  if (unread.empty ())
+    return {};
+  return files.path ().string () + ": holds " + std::to_string (unread.size ()) +
+         (unread.size () == 1 ? " tensor" : " tensors") + " that a " + spec.family +
+         " model of this configuration does not have, and nothing is computed with: " + listed (unread);
+}
+
+} // namespace millrace

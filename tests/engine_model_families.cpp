@@ -1,0 +1,208 @@
+// labels: property
+// timeout: 600
+//
+// Every family at shapes that nobody has trained: random weights of the names and shapes that its program asks for, odd
+// sizes, windows of half a block. What is checked is that each runs and keeps the promise of backend.hpp: alone, in random
+// batches, chunks and block tables, on any number of threads and with any kind of KV and weights the bits are the same.
+// That the numbers are right is for the oracles to say.
+#include "engine/model/families/families.hpp"
+#include "tests/random_batches.hpp"
+#include "tests/seed.hpp"
+#include "tests/synthetic_model.hpp"
+#include "tests/test_paths.hpp"
+
+#include <cmath>
+#include <map>
+#include <set>
+
+namespace fs = std::filesystem;
+using namespace millrace;
+using namespace millrace::testing;
+
+namespace
+{
+
+constexpr const char *kSizes =
+    R"("vocab_size": 83, "hidden_size": 44, "num_hidden_layers": 5, "num_attention_heads": 6,
+"num_key_value_heads": 2, "head_dim": 14, "intermediate_size": 52, "max_position_embeddings": 300,
+"sliding_window": 9, "rms_norm_eps": 1e-6)";
+
+constexpr const char *kKinds =
+    R"("layer_types": ["sliding_attention", "full_attention", "sliding_attention", "sliding_attention",
+"full_attention"])";
+
+constexpr const char *kGemma4 =
+    R"("rope_parameters": {"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.4,
+"rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}},
+"final_logit_softcapping": 20, "global_head_dim": 22)";
+
+/// What each family's configuration says beside model_type and sizes; the key is model_type, or that and a variant.
+const std::map<std::string, std::string> &
+configurations ()
+{
+  static const std::string kinds = kKinds, gemma4 = kGemma4;
+  static const std::map<std::string, std::string> all = {
+      {"gemma2", R"("query_pre_attn_scalar": 10)"},
+      {"gemma3_text", kinds + R"(, "rope_scaling": {"rope_type": "linear", "factor": 4})"},
+      {"gemma4_text",
+       kinds + "," + gemma4 +
+           R"(, "hidden_size_per_layer_input": 10, "vocab_size_per_layer_input": 90, "num_kv_shared_layers": 3,
+              "use_double_wide_mlp": true)"},
+      {"gemma4_text, keys as values",
+       kinds + "," + gemma4 +
+           R"(, "hidden_size_per_layer_input": 0, "attention_k_eq_v": true, "num_global_key_value_heads": 3)"},
+      {"granite", R"("embedding_multiplier": 3, "residual_multiplier": 0.3, "attention_multiplier": 0.2,
+                     "logits_scaling": 5)"},
+      {"llama", R"("attention_bias": true, "mlp_bias": true)"},
+      {"mistral", ""},
+      {"olmo2", R"("attention_bias": true)"},
+      {"olmo3", R"("rope_scaling": {"rope_type": "yarn", "factor": 4})"},
+      {"phi3", R"("partial_rotary_factor": 0.6, "original_max_position_embeddings": 40,
+                  "rope_scaling": {"rope_type": "longrope", "short_factor": [1, 1.2, 1.3, 2],
+                                   "long_factor": [1, 3, 5, 9]})"},
+      {"qwen2", R"("use_sliding_window": true, "max_window_layers": 2)"},
+      {"qwen3", kinds},
+      {"smollm3", R"("no_rope_layer_interval": 2, "use_sliding_window": true)"},
+  };
+  return all;
+}
+
+std::string
+model_type_of (const std::string &name)
+{
+  return name.substr (0, name.find (','));
+}
+
+std::string
+config_json (const std::string &name, const std::string &more)
+{
+  return "{\"model_type\": \"" + model_type_of (name) + "\", " + kSizes + (more.empty () ? "" : ", ") + more +
+         "}";
+}
+
+/// Random values for whatever tensors the program asks for.
+void
+write_random_model (const fs::path &folder, const std::string &config, uint32_t seed)
+{
+  write_file (folder / "config.json", config);
+  std::mt19937 random (seed);
+  std::normal_distribution<float> normal;
+  std::set<std::string> written;
+  std::vector<SyntheticTensor> tensors;
+  for (const WeightRef &weight : build_program (load_architecture (folder / "config.json")).weights) {
+    if (!written.insert (weight.name).second)
+      continue;
+    SyntheticTensor tensor{weight.name, weight.shape (), DType::kBF16, {}};
+    const bool is_factor = weight.name.find ("norm") != std::string::npos || weight.outputs == 1;
+    const float mean = is_factor ? 1 - weight.offset : 0;
+    const float deviation = weight.is_matrix () ? 1 / std::sqrt (static_cast<float> (weight.inputs)) : 0.2f;
+    int64_t count = 1;
+    for (const int64_t size : tensor.shape)
+      count *= size;
+    for (int64_t i = 0; i < count; ++i)
+      tensor.values.push_back (mean + deviation * normal (random));
+    tensors.push_back (std::move (tensor));
+  }
+  write_safetensors (folder / "model.safetensors", tensors);
+}
+
+class Families : public ::testing::TestWithParam<std::string>
+{
+protected:
+  void SetUp () override
+  {
+    write_random_model (folder_.path (), config_json (GetParam (), configurations ().at (GetParam ())), 51);
+  }
+
+  const fs::path &folder () const { return folder_.path (); }
+
+private:
+  TemporaryFolder folder_;
+};
+
+TEST_P (Families, has_the_same_bits_alone_batched_chunked_and_threaded)
+{
+  const auto seed = static_cast<uint32_t> (test_seed ());
+  for (const auto isa : host_isas ()) {
+    for (const auto &[weights, kv] : {std::pair{WeightFormat::kAuto, KvType::kF32},
+                                      {WeightFormat::kInt8, KvType::kQ8},
+                                      {WeightFormat::kInt4, KvType::kF16}}) {
+      std::mt19937 random (seed);
+      const auto reference = load_runnable (folder (), weights, {.threads = 1, .isa = isa});
+      const auto alone = run_alone (reference, {1, 5, 19, 62}, random, kv);
+      for (const Alone &sequence : alone)
+        ASSERT_TRUE (
+            std::ranges::all_of (sequence.outputs.logits, [] (float x) { return std::isfinite (x); }));
+      for (const int threads : {1, 3}) {
+        SCOPED_TRACE (std::string (isa_name (isa)) + ", " + kv_type_name (kv) + ", " +
+                      std::to_string (threads) + " threads");
+        const auto model = load_runnable (folder (), weights, {.threads = threads, .isa = isa});
+        RandomBatches (model, alone, random, kv).run ();
+      }
+    }
+  }
+}
+
+// Portable and vector kernels are different code for the same sums.
+TEST_P (Families, is_about_the_same_with_every_instruction_set)
+{
+  std::vector<float> expected;
+  for (const auto isa : host_isas ()) {
+    std::mt19937 random (7);
+    const auto model = load_runnable (folder (), WeightFormat::kF32, {.threads = 2, .isa = isa});
+    const auto logits = run_alone (model, {50}, random).front ().outputs.logits;
+    if (expected.empty ())
+      expected = logits;
+    EXPECT_LE (largest_difference (logits, expected), 1e-3f) << isa_name (isa);
+  }
+}
+
+// What a sequence has been told later changes nothing before it, and what is before it does.
+TEST_P (Families, looks_back_only)
+{
+  const auto model = load_runnable (folder (), WeightFormat::kAuto, {.threads = 2});
+  const auto logits_of = [&] (std::vector<TokenId> tokens) {
+    const int count = static_cast<int> (tokens.size ());
+    SequenceRunner runner (model, count, count);
+    runner.run (tokens, count);
+    return runner.outputs ().logits;
+  };
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < 30; ++i)
+    tokens.push_back (i * 7 % model.spec.vocab);
+  const auto before = logits_of (tokens);
+  tokens[20] = tokens[20] + 1;
+  const auto after = logits_of (tokens);
+  const auto vocab = static_cast<size_t> (model.spec.vocab);
+  EXPECT_TRUE (same_bits (std::span (before).first (20 * vocab), std::span (after).first (20 * vocab)));
+  EXPECT_FALSE (same_bits (std::span (before).subspan (20 * vocab, vocab),
+                           std::span (after).subspan (20 * vocab, vocab)));
+  EXPECT_FALSE (same_bits (std::span (before).last (vocab), std::span (after).last (vocab)));
+}
+
+std::vector<std::string>
+names ()
+{
+  std::vector<std::string> result;
+  for (const auto &[name, more] : configurations ())
+    result.push_back (name);
+  return result;
+}
+
+INSTANTIATE_TEST_SUITE_P (engine, Families, ::testing::ValuesIn (names ()), [] (const auto &info) {
+  std::string name = info.param;
+  std::ranges::replace_if (
+      name, [] (char c) { return !std::isalnum (static_cast<unsigned char> (c)); }, '_');
+  return name;
+});
+
+TEST (FamilyTable, every_family_is_tested_here)
+{
+  std::set<std::string> tested;
+  for (const std::string &name : names ())
+    tested.insert (model_type_of (name));
+  for (const Family &family : families ())
+    EXPECT_TRUE (family.wrapper || tested.contains (std::string (family.model_type))) << family.model_type;
+}
+
+} // namespace
