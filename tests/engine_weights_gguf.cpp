@@ -299,17 +299,17 @@ TEST (Gguf, types_that_are_not_supported_are_errors_only_when_required)
   const fs::path file = folder.path () / "odd.gguf";
   write (file, RawFile ()
                    .start (3, 0)
-                   .tensor ("q5_k", {256}, 13, 0)
-                   .tensor ("future", {7}, 99, 192)
-                   .tensor ("good", {4}, 0, 192)
-                   .data (208)
+                   .tensor ("iq2_xs", {256}, 17, 0)
+                   .tensor ("future", {7}, 99, 96)
+                   .tensor ("good", {4}, 0, 96)
+                   .data (112)
                    .bytes);
   const WeightFiles weights = WeightFiles::open_file (file);
-  EXPECT_EQ (weights.find ("q5_k"), nullptr);
-  EXPECT_TRUE (weights.contains ("q5_k"));
+  EXPECT_EQ (weights.find ("iq2_xs"), nullptr);
+  EXPECT_TRUE (weights.contains ("iq2_xs"));
   EXPECT_NO_THROW (weights.require ("good", {4}));
-  expect_part (error_of ([&] { weights.require ("q5_k", {256}); }),
-               "dtype Q5_K is not supported; use a file of");
+  expect_part (error_of ([&] { weights.require ("iq2_xs", {256}); }),
+               "dtype IQ2_XS is not supported; use a file of");
   expect_part (error_of ([&] { weights.require ("future", {7}); }), "dtype number 99 is not supported");
   expect_part (error_of ([&] { weights.require ("absent", {7}); }), "is missing");
   expect_part (error_of ([&] { weights.require ("good", {2, 2}); }), "has shape [4], expected [2, 2]");

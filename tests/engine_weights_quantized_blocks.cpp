@@ -17,7 +17,9 @@ using namespace millrace;
 namespace
 {
 
-constexpr std::array<DType, 4> kTypes = {DType::kQ8_0, DType::kQ4_0, DType::kQ4K, DType::kQ6K};
+constexpr std::array<DType, 12> kTypes = {DType::kQ8_0, DType::kQ4_0, DType::kQ4K,   DType::kQ6K,
+                                          DType::kQ5_0, DType::kQ4_1, DType::kQ5_1,  DType::kQ2K,
+                                          DType::kQ3K,  DType::kQ5K,  DType::kIQ4NL, DType::kMXFP4};
 
 std::vector<std::byte>
 quantized (DType dtype, const std::vector<float> &values)
@@ -125,15 +127,24 @@ TEST (QuantizedBlocks, q6k_bits_mean_what_the_formulas_say)
     EXPECT_EQ (values[i], 0.5f * static_cast<float> ((i / 16 * 16 - 128) * (q (i) - 32))) << i;
 }
 
-/// What the best known quantizers without weights of importance reach on the same distributions, a few percent added.
+/// What the best known quantizers without weights of importance reach on the same distributions, a few percent added; from
+/// Q5_0 on what ours reach.
 struct Bound {
   DType dtype;
   double normal, heavy, uniform;
 };
-constexpr std::array<Bound, 4> kBounds{{{DType::kQ8_0, 0.0056, 0.0077, 0.0039},
-                                        {DType::kQ4_0, 0.088, 0.119, 0.067},
-                                        {DType::kQ4K, 0.0715, 0.087, 0.0550},
-                                        {DType::kQ6K, 0.0175, 0.0229, 0.0131}}};
+constexpr std::array<Bound, 12> kBounds{{{DType::kQ8_0, 0.0056, 0.0077, 0.0039},
+                                         {DType::kQ4_0, 0.088, 0.119, 0.067},
+                                         {DType::kQ4K, 0.0715, 0.087, 0.0550},
+                                         {DType::kQ6K, 0.0175, 0.0229, 0.0131},
+                                         {DType::kQ5_0, 0.0441, 0.0594, 0.0321},
+                                         {DType::kQ4_1, 0.0712, 0.0859, 0.0547},
+                                         {DType::kQ5_1, 0.0344, 0.0415, 0.0265},
+                                         {DType::kQ2K, 0.268, 0.297, 0.222},
+                                         {DType::kQ3K, 0.148, 0.18, 0.122},
+                                         {DType::kQ5K, 0.0357, 0.0432, 0.0273},
+                                         {DType::kIQ4NL, 0.0755, 0.0926, 0.0637},
+                                         {DType::kMXFP4, 0.115, 0.132, 0.102}}};
 
 TEST (QuantizedBlocks, quantizers_stay_within_their_error_bounds)
 {
@@ -165,7 +176,8 @@ TEST (QuantizedBlocks, quantized_values_survive_a_second_time_almost)
   std::ranges::generate (values, [&] { return normal (random); });
   for (const DType dtype : kTypes) {
     const auto once = dequantized (dtype, quantized (dtype, values));
-    EXPECT_LE (relative_error (once, dequantized (dtype, quantized (dtype, once))), 2e-2)
+    EXPECT_LE (relative_error (once, dequantized (dtype, quantized (dtype, once))),
+               dtype == DType::kQ2K ? 5e-2 : 2e-2)
         << dtype_name (dtype);
   }
 }
@@ -178,8 +190,10 @@ TEST (QuantizedBlocks, constant_and_tiny_rows_are_near_and_zero_is_zero)
     EXPECT_EQ (dequantized (dtype, quantized (dtype, zeros)), zeros);
     for (const float value : {1.0f, -1.0f, 1e-3f, -300.0f, 1e-30f, -1e-30f, 1e4f}) {
       const std::vector<float> row (256, value);
+      // FP4 numbers with scales of powers of two: 1.25 lies between 1 and 1.5.
+      const float near = dtype == DType::kMXFP4 ? 0.2f : 5e-3f;
       for (const float found : dequantized (dtype, quantized (dtype, row)))
-        ASSERT_NEAR (found, value, std::fabs (value) * 5e-3f + 1e-6f) << value;
+        ASSERT_NEAR (found, value, std::fabs (value) * near + 1e-6f) << value;
     }
   }
 }

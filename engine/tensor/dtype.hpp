@@ -9,6 +9,7 @@
 namespace millrace
 {
 
+/// Their numbers are part of what packed files are known by: new ones at the end.
 enum class DType : uint8_t {
   kF64,
   kF32,
@@ -25,7 +26,18 @@ enum class DType : uint8_t {
   kQ4_0,
   kQ4K,
   kQ6K,
+  kQ5_0,
+  kQ4_1,
+  kQ5_1,
+  kQ2K,
+  kQ3K,
+  kQ5K,
+  kIQ4NL,
+  kMXFP4,
+  // Of safetensors files again: packed codes (engine/weights/affine_tensor.hpp).
+  kU32,
 };
+constexpr int kDTypes = 23;
 
 /// Elements that are stored together, and their bytes; {1, size} but for the block types. A tensor's rows (its
 /// innermost dimension) are whole blocks.
@@ -38,7 +50,7 @@ DTypeBlock dtype_block (DType dtype);
 inline bool
 is_block_type (DType dtype)
 {
-  return dtype >= DType::kQ8_0;
+  return dtype >= DType::kQ8_0 && dtype <= DType::kMXFP4;
 }
 size_t dtype_bytes (DType dtype); ///< of one element; not for block types
 std::string_view

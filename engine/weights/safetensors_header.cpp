@@ -52,9 +52,11 @@ private:
 std::optional<DType>
 dtype_of (std::string_view name)
 {
-  for (auto i = 0; i <= static_cast<int> (DType::kBool); ++i)
-    if (dtype_name (static_cast<DType> (i)) == name)
-      return static_cast<DType> (i);
+  for (auto i = 0; i < kDTypes; ++i) {
+    const auto dtype = static_cast<DType> (i);
+    if (!is_block_type (dtype) && dtype_name (dtype) == name)
+      return dtype;
+  }
   return std::nullopt;
 }
 

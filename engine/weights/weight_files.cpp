@@ -68,10 +68,9 @@ WeightFiles::require (std::string_view name, const Shape &shape) const
                              : "is missing; fetch weights that belong to the config.json beside them");
     throw LoadError (file_of (name), printable (name),
                      "dtype " + unsupported->second +
-                         (gguf_
-                              ? " is not supported; use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_K and Q6_K "
-                                "tensors (Q4_K_M files have only such)"
-                              : " is not supported; use a BF16, F16 or F32 checkpoint"));
+                         (gguf_ ? " is not supported; use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_1, Q5_0, "
+                                  "Q5_1, Q2_K to Q6_K, IQ4_NL and MXFP4 tensors (Q4_K_M files have only such)"
+                                : " is not supported; use a BF16, F16 or F32 checkpoint"));
   }
   if (tensor->shape != shape)
     throw LoadError (file_of (name), printable (name),

@@ -1,7 +1,7 @@
 // The tensors of a checkpoint by name: safetensors folders and files, GGUF files, memory-mapped.
 //
 // What the files say is checked whole before a tensor can be had (safetensors_header.hpp, gguf.hpp); shards of one
-// checkpoint are one WeightFiles. A tensor of a type that DType lacks (F8_E4M3, Q5_K) is an error only when it is
+// checkpoint are one WeightFiles. A tensor of a type that DType lacks (F8_E4M3, IQ2_XS) is an error only when it is
 // required: checkpoints carry tensors that nobody asks for. Errors name file and tensor.
 #pragma once
 
