@@ -21,13 +21,21 @@ using namespace millrace::bench;
 namespace
 {
 
-constexpr std::array<std::pair<std::string_view, DType>, 7> kTypes{{{"f32", DType::kF32},
-                                                                    {"f16", DType::kF16},
-                                                                    {"bf16", DType::kBF16},
-                                                                    {"q8_0", DType::kQ8_0},
-                                                                    {"q4_0", DType::kQ4_0},
-                                                                    {"q4_k", DType::kQ4K},
-                                                                    {"q6_k", DType::kQ6K}}};
+constexpr std::array<std::pair<std::string_view, DType>, 15> kTypes{{{"f32", DType::kF32},
+                                                                     {"f16", DType::kF16},
+                                                                     {"bf16", DType::kBF16},
+                                                                     {"q8_0", DType::kQ8_0},
+                                                                     {"q4_0", DType::kQ4_0},
+                                                                     {"q4_k", DType::kQ4K},
+                                                                     {"q6_k", DType::kQ6K},
+                                                                     {"q4_1", DType::kQ4_1},
+                                                                     {"q5_0", DType::kQ5_0},
+                                                                     {"q5_1", DType::kQ5_1},
+                                                                     {"q2_k", DType::kQ2K},
+                                                                     {"q3_k", DType::kQ3K},
+                                                                     {"q5_k", DType::kQ5K},
+                                                                     {"iq4_nl", DType::kIQ4NL},
+                                                                     {"mxfp4", DType::kMXFP4}}};
 
 std::string
 type_names ()

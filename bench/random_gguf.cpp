@@ -25,14 +25,30 @@ file_type (DType type)
     return 1;
   case DType::kQ4_0:
     return 2;
+  case DType::kQ4_1:
+    return 3;
   case DType::kQ8_0:
     return 7;
+  case DType::kQ5_0:
+    return 8;
+  case DType::kQ5_1:
+    return 9;
+  case DType::kQ2K:
+    return 10;
+  case DType::kQ3K:
+    return 11;
   case DType::kQ4K:
     return 14;
+  case DType::kQ5K:
+    return 16;
   case DType::kQ6K:
     return 18;
+  case DType::kIQ4NL:
+    return 25;
   case DType::kBF16:
     return 32;
+  case DType::kMXFP4:
+    return 38;
   default:
     throw std::invalid_argument ("no GGUF files of type " + std::string (dtype_name (type)));
   }

@@ -2,6 +2,7 @@
 #include "bench/random_weights.hpp"
 
 #include "bench/sim_random.hpp"
+#include "engine/weights/quantized_blocks.hpp"
 
 #include <algorithm>
 #include <array>
@@ -102,6 +103,15 @@ make_q6k (Random &random, std::byte *out)
 }
 
 void
+quantize_random (DType type, Random &random, std::byte *out)
+{
+  std::array<float, 256> values;
+  for (float &value : values)
+    value = static_cast<float> (between (random, -kLargest, kLargest));
+  quantize_row (type, values.data (), static_cast<int64_t> (dtype_block (type).elements), out);
+}
+
+void
 make_block (DType type, Random &random, std::byte *out)
 {
   switch (type) {
@@ -119,6 +129,15 @@ make_block (DType type, Random &random, std::byte *out)
     return make_q4k (random, out);
   case DType::kQ6K:
     return make_q6k (random, out);
+  case DType::kQ5_0:
+  case DType::kQ4_1:
+  case DType::kQ5_1:
+  case DType::kQ2K:
+  case DType::kQ3K:
+  case DType::kQ5K:
+  case DType::kIQ4NL:
+  case DType::kMXFP4:
+    return quantize_random (type, random, out);
   default:
     throw std::invalid_argument ("no random weights of type " + std::string (dtype_name (type)));
   }

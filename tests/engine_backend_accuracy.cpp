@@ -64,9 +64,9 @@ struct Problem {
         pack_row (format, row.data (), columns, i, panel);
         continue;
       }
-      const DTypeBlock block = dtype_block (block_type (format));
+      const DTypeBlock block = dtype_block (*block_type (format));
       blocks.emplace_back (row.size () / block.elements * block.bytes);
-      quantize_row (block_type (format), row.data (), columns, blocks.back ().data ());
+      quantize_row (*block_type (format), row.data (), columns, blocks.back ().data ());
       rows[i] = blocks.back ().data ();
     }
     if (is_quantized (format))
@@ -95,6 +95,7 @@ struct Problem {
       y_rows.push_back (y.data () + token * kRows);
     }
     LinearArgs args{};
+    args.format = format;
     args.weights = weights.data ();
     args.panel_bytes = panel_bytes;
     args.rows = kRows;

@@ -9,11 +9,13 @@
 #include "engine/tensor/dtype.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 #include "tests/kernel_tables.hpp"
+#include "tests/quantized_rows.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <iostream>
@@ -70,34 +72,25 @@ struct Problem {
     panel_bytes = cpu::panel_bytes (format, columns);
     weights = Memory (panel_bytes * static_cast<size_t> ((rows + kPanelRows - 1) / kPanelRows));
     for (int first = 0; first < rows; first += kPanelRows) {
-      std::vector<std::vector<std::byte>> blocks;
+      std::vector<StoredRow> stored;
       std::byte *panel = weights.data () + static_cast<size_t> (first / kPanelRows) * panel_bytes;
       const int count = std::min (kPanelRows, rows - first);
       for (int i = 0; i < count; ++i) {
         auto values = random_floats (static_cast<size_t> (inputs), random);
         values.resize (static_cast<size_t> (columns));
-        if (is_quantized (format)) {
-          const DTypeBlock block = dtype_block (block_type (format));
-          auto &out = blocks.emplace_back (values.size () / block.elements * block.bytes);
-          quantize_row (block_type (format), values.data (), columns, out.data ());
-        } else {
+        if (is_quantized (format))
+          stored.push_back (stored_row (format, values));
+        else
           pack_row (format, values.data (), inputs, i, panel);
-        }
       }
-      if (is_quantized (format)) {
-        const std::byte *pointers[kPanelRows];
-        for (size_t i = 0; i < blocks.size (); ++i)
-          pointers[i] = blocks[i].data ();
-        pack_panel (format, pointers, count, columns, panel);
-      }
+      if (is_quantized (format))
+        pack_rows (format, stored, columns, panel);
       for (int i = 0; i < count; ++i) {
         auto &expanded = exact_weights.emplace_back (columns);
         kPortableKernels.expand[index_of (format)](panel, i, columns, expanded.data ());
         if (is_quantized (format)) {
-          std::vector<float> reference (static_cast<size_t> (columns));
-          dequantize_row (block_type (format), blocks[static_cast<size_t> (i)].data (), columns,
-                          reference.data ());
-          EXPECT_EQ (expanded, reference) << "row " << first + i << " of " << format_name (format);
+          EXPECT_EQ (expanded, values_of (format, stored[static_cast<size_t> (i)], columns))
+              << "row " << first + i << " of " << format_name (format);
         }
       }
     }
@@ -151,6 +144,7 @@ struct Problem {
       y_rows.push_back (y.data () + token * rows);
     std::vector<float> scratch (static_cast<size_t> (columns));
     LinearArgs args;
+    args.format = format;
     args.weights = weights.data ();
     args.panel_bytes = panel_bytes;
     args.rows = row_count;
@@ -185,8 +179,7 @@ struct Problem {
   std::vector<float> bias, before;
 };
 
-constexpr Format kAllFormats[] = {Format::kF32, Format::kF16, Format::kBF16, Format::kQ8,
-                                  Format::kQ4,  Format::kQ4K, Format::kQ6K};
+const std::vector<Format> kAllFormats = all_formats ();
 constexpr Activations kAllActivations[] = {Activations::kWide32, Activations::kByte32, Activations::kByte256};
 
 // Also says which ones the others are about.
@@ -213,8 +206,8 @@ TEST (Kernels, products_are_those_of_double_precision)
               const auto at = static_cast<size_t> (token * 29 + row);
               const double expected = problem.exact (token, row) + (accumulate ? problem.before[at] : 0.0f);
               ASSERT_NEAR (y[at], expected, 2e-6 * std::sqrt (inputs) * 4)
-                  << table->name << ", format " << static_cast<int> (format) << ", " << inputs
-                  << " inputs, token " << token << ", row " << row;
+                  << table->name << ", format " << format_name (format) << ", " << inputs << " inputs, token "
+                  << token << ", row " << row;
             }
           }
         }
@@ -239,7 +232,7 @@ TEST (Kernels, a_product_has_the_same_bits_in_every_tile)
                                       &all[static_cast<size_t> ((first + token) * kRows)],
                                       sizeof (float) * static_cast<size_t> (row_count)),
                          0)
-                  << table->name << ", format " << static_cast<int> (format) << ", token " << token << " of "
+                  << table->name << ", format " << format_name (format) << ", token " << token << " of "
                   << count << " from " << first << ", " << row_count << " rows";
           }
         }
@@ -267,6 +260,49 @@ TEST (Kernels, products_of_panels_have_the_same_bits_on_every_instruction_set)
   }
 }
 
+// Equal bytes, but for scales, which are 1.
+StoredRow
+filled_row (Format format, int columns, int fill)
+{
+  const auto type = block_type (format);
+  if (!type) {
+    const AffineFormat affine = affine_of (format);
+    const AffineParts parts (affine, columns);
+    StoredRow row (parts.bytes, std::byte (fill));
+    for (size_t at = parts.scales; at < row.size (); at += static_cast<size_t> (scale_size (affine.scales)))
+      put_scale (affine.scales, 1, row.data () + at);
+    return row;
+  }
+  const DTypeBlock block = dtype_block (*type);
+  StoredRow row (static_cast<size_t> (columns) / block.elements * block.bytes, std::byte (fill));
+  const uint16_t one = f32_to_f16 (1);
+  for (size_t at = 0; at < row.size (); at += block.bytes) {
+    const auto put_one = [&] (size_t offset) { std::memcpy (&row[at + offset], &one, sizeof one); };
+    switch (*type) {
+    case DType::kMXFP4:
+      row[at] = std::byte (127);
+      break;
+    case DType::kQ3K:
+    case DType::kQ6K:
+      put_one (block.bytes - 2);
+      break;
+    case DType::kQ2K:
+      put_one (80);
+      put_one (82);
+      break;
+    case DType::kQ4K:
+    case DType::kQ5K:
+    case DType::kQ4_1:
+    case DType::kQ5_1:
+      put_one (2);
+      [[fallthrough]];
+    default:
+      put_one (0);
+    }
+  }
+  return row;
+}
+
 // The largest integers of weights and activations must not leave the instructions' range.
 TEST (Kernels, products_of_the_largest_integers_are_exact)
 {
@@ -274,21 +310,11 @@ TEST (Kernels, products_of_the_largest_integers_are_exact)
   for (const Format format : kAllFormats) {
     if (!is_quantized (format))
       continue;
-    const DTypeBlock block = dtype_block (block_type (format));
     for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
-      std::vector<std::byte> row (kInputs / block.elements * block.bytes, std::byte (fill));
-      for (size_t at = 0; at < row.size (); at += block.bytes) { // scales that are numbers: 1
-        const uint16_t one = f32_to_f16 (1);
-        std::memcpy (&row[at + (format == Format::kQ6K ? block.bytes - 2 : 0)], &one, sizeof one);
-        if (format == Format::kQ4K)
-          std::memcpy (&row[at + 2], &one, sizeof one);
-      }
+      const StoredRow row = filled_row (format, kInputs, fill);
       Memory panel (panel_bytes (format, kInputs));
-      const std::byte *rows[kPanelRows];
-      std::fill (std::begin (rows), std::end (rows), row.data ());
-      pack_panel (format, rows, kPanelRows, kInputs, panel.data ());
-      std::vector<float> weights (kInputs);
-      dequantize_row (block_type (format), row.data (), kInputs, weights.data ());
+      pack_rows (format, std::vector<StoredRow> (kPanelRows, row), kInputs, panel.data ());
+      const std::vector<float> weights = values_of (format, row, kInputs);
       for (const float value : {127.0f, -127.0f}) {
         const std::vector<float> x (kInputs, value);
         double expected = 0;
@@ -301,6 +327,7 @@ TEST (Kernels, products_of_the_largest_integers_are_exact)
           float out[kPanelRows] = {};
           float *y = out;
           LinearArgs args{};
+          args.format = format;
           args.weights = panel.data ();
           args.panel_bytes = panel_bytes (format, kInputs);
           args.rows = kPanelRows;
@@ -315,6 +342,47 @@ TEST (Kernels, products_of_the_largest_integers_are_exact)
                 << table->name << ", " << format_name (format) << ", bytes of " << fill;
         }
       }
+    }
+  }
+}
+
+// Scales of a file may be anything: zeros, subnormal, infinite, no numbers.
+TEST (Kernels, panels_of_random_bytes_have_the_same_bits_on_every_instruction_set)
+{
+  constexpr int kInputs = 512, kTokens = 30;
+  std::mt19937 random (kSeed + 10);
+  for (const Format format : quantized_formats ()) {
+    Problem problem (format, kPanelRows, kInputs, kTokens, kSeed + 11);
+    const size_t row_bytes = stored_row (format, std::vector<float> (kInputs)).size ();
+    for (int round = 0; round < 20; ++round) {
+      std::vector<StoredRow> rows (kPanelRows, StoredRow (row_bytes));
+      for (StoredRow &row : rows)
+        std::ranges::generate (row, [&] { return static_cast<std::byte> (random ()); });
+      std::memset (problem.weights.data (), 0, problem.panel_bytes);
+      pack_rows (format, rows, kInputs, problem.weights.data ());
+      const auto bits_of = [] (std::vector<float> values) {
+        std::vector<uint32_t> bits;
+        for (const float value : values)
+          bits.push_back (std::isnan (value) ? 0x7fc00000u : std::bit_cast<uint32_t> (value));
+        return bits;
+      };
+      for (int row = 0; row < kPanelRows; ++row) {
+        std::vector<float> found (kInputs);
+        kPortableKernels.expand[index_of (format)](problem.weights.data (), row, kInputs, found.data ());
+        for (float &value : found)
+          value += 0.0f; // of zeros the sign is not kept
+        auto expected = values_of (format, rows[static_cast<size_t> (row)], kInputs);
+        for (float &value : expected)
+          value += 0.0f;
+        ASSERT_EQ (bits_of (found), bits_of (expected)) << format_name (format) << ", row " << row;
+      }
+      const auto expected = bits_of (problem.run (kPortableKernels, 0, kTokens, kPanelRows, false));
+      for (const KernelTable *table : kernel_tables ())
+        for (const int count : {1, 5, kTokens}) {
+          const auto found = bits_of (problem.run (*table, 0, count, kPanelRows, false));
+          ASSERT_TRUE (std::equal (found.begin (), found.end (), expected.begin ()))
+              << table->name << ", " << format_name (format) << ", " << count << " tokens";
+        }
     }
   }
 }

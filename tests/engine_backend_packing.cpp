@@ -125,9 +125,9 @@ TEST (Layout, packed_bytes_are_those_of_the_version)
         cpu::pack_row (format, of_row, 512, row, panel.data ());
         continue;
       }
-      const DTypeBlock block = dtype_block (cpu::block_type (format));
+      const DTypeBlock block = dtype_block (*cpu::block_type (format));
       blocks.emplace_back (512 / block.elements * block.bytes);
-      quantize_row (cpu::block_type (format), of_row, 512, blocks.back ().data ());
+      quantize_row (*cpu::block_type (format), of_row, 512, blocks.back ().data ());
       rows[row] = blocks.back ().data ();
     }
     if (cpu::is_quantized (format))

@@ -35,6 +35,7 @@
 #pragma once
 
 #include "engine/tensor/dtype.hpp"
+#include "engine/weights/code_values.hpp"
 
 #include <cstddef>
 #include <cstdint>
@@ -55,11 +56,6 @@ void unpack_q4k_scales (const std::byte *packed, uint8_t scales[8], uint8_t mini
 /// The scales of a Q3_K block's 16 sub-blocks, -32 … 31, from its 12 bytes.
 void unpack_q3k_scales (const std::byte *packed, int8_t scales[16]);
 
-/// What IQ4_NL's codes stand for.
-constexpr int8_t kIq4NlValues[16] = {-127, -104, -83, -65, -49, -35, -22, -10,
-                                     1,    13,   25,  38,  53,  69,  89,  113};
-/// Twice what MXFP4's codes stand for.
-constexpr int8_t kMxfp4Values[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
 /// 2^(exponent - 128): half of what MXFP4's scale stands for.
 float mxfp4_half_scale (uint8_t exponent);
 

@@ -1,10 +1,15 @@
 #include "engine/backend/cpu/formats.hpp"
 
+#include "engine/backend/cpu/affine_format.hpp"
 #include "engine/backend/cpu/memory.hpp"
+#include "engine/backend/cpu/panel_packing.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 
 #include <algorithm>
 #include <cstring>
+#include <iterator>
+#include <string>
+#include <vector>
 
 namespace millrace::cpu
 {
@@ -12,38 +17,13 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr size_t kLine = 64;
-constexpr int kStep = 4; ///< columns of a step
-constexpr int kWord = 4; ///< bytes of a row in a vector
-constexpr int kVectorBytes = kPanelRows * kWord;
-constexpr int kNibbleWords = 4; ///< words of 32 nibbles
-
+/// Of a format that is not affine.
 struct FormatFacts {
   const char *name;
-  bool quantized;
+  std::optional<DType> blocks; ///< the block type that has its elements
+  void (*pack) (const std::byte *blocks, int row, int columns, std::byte *panel);
+  int super_bytes; ///< of a super-block, or 0
 };
-constexpr FormatFacts kFacts[kFormats] = {{"f32", false}, {"f16", false}, {"bf16", false}, {"int8", true},
-                                          {"q4_0", true}, {"q4_k", true}, {"q6_k", true}};
-
-const FormatFacts &
-facts (Format format)
-{
-  return kFacts[static_cast<size_t> (format)];
-}
-
-uint32_t
-load_word (const std::byte *data)
-{
-  uint32_t word;
-  std::memcpy (&word, data, sizeof word); // blocks in files need not be aligned
-  return word;
-}
-
-void
-store_word (std::byte *out, uint32_t word)
-{
-  std::memcpy (out, &word, sizeof word);
-}
 
 size_t
 float_bytes (Format format)
@@ -65,20 +45,6 @@ store_run (Format format, const void *elements, int count, std::byte *out)
   for (int i = 0; i < kRun / 2; ++i)
     words[i] = halves[i] | static_cast<uint32_t> (halves[i + kRun / 2]) << 16;
   std::memcpy (out, words, sizeof words);
-}
-
-size_t
-scale_bytes (int columns)
-{
-  return round_up (static_cast<size_t> (columns / kGroup) * kPanelRows * sizeof (uint16_t), kLine);
-}
-
-// The nibbles of 32 elements, given as words of steps 0 … 7 in the low 4 bits of each byte.
-void
-store_nibbles (std::byte *vectors, int row, const uint32_t *steps)
-{
-  for (int v = 0; v < kNibbleWords; ++v)
-    store_word (vectors + v * kVectorBytes + row * kWord, steps[v] | steps[v + kNibbleWords] << 4);
 }
 
 void
@@ -111,17 +77,7 @@ pack_q4k (const std::byte *blocks, int row, int columns, std::byte *panel)
 {
   const DTypeBlock block = dtype_block (DType::kQ4K);
   for (int b = 0; b < columns / kSuperBlock; ++b, blocks += block.bytes, panel += kQ4KBytes) {
-    std::memcpy (panel + 2 * row, blocks, 2);
-    std::memcpy (panel + 2 * (kPanelRows + row), blocks + 2, 2);
-
-    uint8_t scales[8], minima[8];
-    unpack_q4k_scales (blocks + 4, scales, minima);
-    std::byte *packed = panel + 4 * kPanelRows, *low_minima = packed + 64;
-    for (int s = 0; s < 8; ++s) {
-      const int entry = (s / 2 * kPanelRows + row) * 2 + s % 2;
-      packed[entry] = std::byte (scales[s] | (minima[s] >> 4) << 6);
-      low_minima[entry % 32] |= std::byte ((minima[s] & 15) << (entry < 32 ? 0 : 4));
-    }
+    pack_q4k_scales (blocks, row, panel);
 
     // 32 bytes hold two sub-blocks: one in their low, one in their high nibbles.
     const std::byte *q = blocks + 16;
@@ -167,12 +123,68 @@ pack_q6k (const std::byte *blocks, int row, int columns, std::byte *panel)
   }
 }
 
+constexpr FormatFacts kFacts[] = {{"f32", {}, nullptr, 0},
+                                  {"f16", {}, nullptr, 0},
+                                  {"bf16", {}, nullptr, 0},
+                                  {"int8", DType::kQ8_0, pack_q8, 0},
+                                  {"q4_0", DType::kQ4_0, pack_q4, 0},
+                                  {"q4_k", DType::kQ4K, pack_q4k, kQ4KBytes},
+                                  {"q6_k", DType::kQ6K, pack_q6k, kQ6KBytes},
+                                  {"q5_0", DType::kQ5_0, pack_q5, 0},
+                                  {"iq4_nl", DType::kIQ4NL, pack_iq4nl, 0},
+                                  {"mxfp4", DType::kMXFP4, pack_mxfp4, 0},
+                                  {"q2_k", DType::kQ2K, pack_q2k, kQ2KBytes},
+                                  {"q3_k", DType::kQ3K, pack_q3k, kQ3KBytes},
+                                  {"q5_k", DType::kQ5K, pack_q5k, kQ5KBytes}};
+static_assert (std::size (kFacts) == static_cast<size_t> (Format::kAffine));
+
+/// Affine formats whose rows block types have, too.
+constexpr Format kQ41Format = affine_format ({4, kGroup, ScaleType::kF16});
+constexpr Format kQ51Format = affine_format ({5, kGroup, ScaleType::kF16});
+
+/// Null for affine formats.
+const FormatFacts *
+facts (Format format)
+{
+  return is_affine (format) ? nullptr : &kFacts[static_cast<size_t> (format)];
+}
+
+/// "affine4/64 bf16"
+std::vector<std::string>
+affine_names ()
+{
+  static constexpr const char *kScales[kScaleTypes] = {"f16", "bf16", "f32"};
+  std::vector<std::string> names;
+  for (int i = 0; i < kAffineFormats; ++i) {
+    const AffineFormat affine = affine_of (static_cast<Format> (static_cast<int> (Format::kAffine) + i));
+    names.push_back ("affine" + std::to_string (affine.bits) + "/" + std::to_string (affine.group) + " " +
+                     kScales[static_cast<int> (affine.scales)]);
+  }
+  return names;
+}
+
 } // namespace
+
+void
+pack_q4k_scales (const std::byte *blocks, int row, std::byte *panel)
+{
+  std::memcpy (panel + 2 * row, blocks, 2);
+  std::memcpy (panel + 2 * (kPanelRows + row), blocks + 2, 2);
+
+  uint8_t scales[8], minima[8];
+  unpack_q4k_scales (blocks + 4, scales, minima);
+  std::byte *packed = panel + 4 * kPanelRows, *low_minima = packed + 64;
+  for (int s = 0; s < 8; ++s) {
+    const int entry = (s / 2 * kPanelRows + row) * 2 + s % 2;
+    packed[entry] = std::byte (scales[s] | (minima[s] >> 4) << 6);
+    low_minima[entry % 32] |= std::byte ((minima[s] & 15) << (entry < 32 ? 0 : 4));
+  }
+}
 
 bool
 is_quantized (Format format)
 {
-  return facts (format).quantized;
+  return is_affine (format) || facts (format)->blocks;
 }
 
 Activations
@@ -184,36 +196,47 @@ activations_of (const KernelTable &kernels, Format format)
 const char *
 format_name (Format format)
 {
-  return facts (format).name;
+  static const std::vector<std::string> affine = affine_names ();
+  return is_affine (format)
+             ? affine[static_cast<size_t> (format) - static_cast<size_t> (Format::kAffine)].c_str ()
+             : facts (format)->name;
 }
 
 int
 padded_columns (Format format, int inputs)
 {
-  const bool super = format == Format::kQ4K || format == Format::kQ6K;
-  return static_cast<int> (round_up (static_cast<size_t> (inputs), super ? kSuperBlock : kPad));
+  int multiple = kPad;
+  if (is_affine (format))
+    multiple = affine_of (format).group;
+  else if (facts (format)->super_bytes > 0)
+    multiple = kSuperBlock;
+  return static_cast<int> (round_up (static_cast<size_t> (inputs), static_cast<size_t> (multiple)));
 }
 
 size_t
 panel_bytes (Format format, int columns)
 {
   const auto count = static_cast<size_t> (columns);
+  if (is_affine (format))
+    return affine_panel_bytes (affine_of (format), columns);
+  if (const int super_bytes = facts (format)->super_bytes)
+    return count / kSuperBlock * static_cast<size_t> (super_bytes);
   switch (format) {
-  case Format::kF32:
-    break;
   case Format::kF16:
   case Format::kBF16:
     return 2 * count * kPanelRows;
   case Format::kQ8:
     return scale_bytes (columns) + count * kPanelRows;
   case Format::kQ4:
+  case Format::kIQ4NL:
     return scale_bytes (columns) + count * kPanelRows / 2;
-  case Format::kQ4K:
-    return count / kSuperBlock * kQ4KBytes;
-  case Format::kQ6K:
-    return count / kSuperBlock * kQ6KBytes;
+  case Format::kQ5:
+    return round_up (scale_bytes (columns) + count * kPanelRows * 5 / 8, kLine);
+  case Format::kMXFP4:
+    return exponent_bytes (columns) + count * kPanelRows / 2;
+  default:
+    return sizeof (float) * count * kPanelRows;
   }
-  return sizeof (float) * count * kPanelRows;
 }
 
 size_t
@@ -276,40 +299,31 @@ pack_floats (Format format, const std::byte *const *rows, int row_count, int cou
   }
 }
 
-DType
+std::optional<DType>
 block_type (Format format)
 {
-  switch (format) {
-  case Format::kQ4:
-    return DType::kQ4_0;
-  case Format::kQ4K:
-    return DType::kQ4K;
-  case Format::kQ6K:
-    return DType::kQ6K;
-  default:
-    return DType::kQ8_0;
-  }
+  if (format == kQ41Format)
+    return DType::kQ4_1;
+  if (format == kQ51Format)
+    return DType::kQ5_1;
+  return is_affine (format) ? std::nullopt : facts (format)->blocks;
+}
+
+std::optional<Format>
+format_of_blocks (DType dtype)
+{
+  for (int i = 0; i < kFormats; ++i)
+    if (block_type (static_cast<Format> (i)) == dtype)
+      return static_cast<Format> (i);
+  return std::nullopt;
 }
 
 void
 pack_panel (Format format, const std::byte *const *rows, int row_count, int columns, std::byte *out)
 {
-  for (int row = 0; row < row_count; ++row) {
-    switch (format) {
-    case Format::kQ4:
-      pack_q4 (rows[row], row, columns, out);
-      break;
-    case Format::kQ4K:
-      pack_q4k (rows[row], row, columns, out);
-      break;
-    case Format::kQ6K:
-      pack_q6k (rows[row], row, columns, out);
-      break;
-    default:
-      pack_q8 (rows[row], row, columns, out);
-      break;
-    }
-  }
+  const auto pack = format == kQ41Format ? pack_q41 : format == kQ51Format ? pack_q51 : facts (format)->pack;
+  for (int row = 0; row < row_count; ++row)
+    pack (rows[row], row, columns, out);
 }
 
 } // namespace millrace::cpu

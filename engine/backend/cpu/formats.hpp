@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace millrace::cpu
 {
@@ -37,9 +38,21 @@ bool same_floats (Format format, DType dtype);
 /// `row_count` (1 … kPanelRows) rows of `count` floats that are stored as the format has them → a panel, bit by bit.
 void pack_floats (Format format, const std::byte *const *rows, int row_count, int count, std::byte *panel);
 
-/// The block type that has the elements of a quantized format, and whose rows pack_panel () takes.
-DType block_type (Format format);
-/// `row_count` (1 … kPanelRows) rows of `columns` elements in blocks → a panel. `out` must be zeros.
+/// The block type that has the elements of a quantized format, and whose rows pack_panel () takes; none for most of the
+/// affine ones.
+std::optional<DType> block_type (Format format);
+/// The other way: none for types that are no blocks.
+std::optional<Format> format_of_blocks (DType dtype);
+/// `row_count` (1 … kPanelRows) rows of `columns` elements in blocks → a panel, of a format that has a block type. `out`
+/// must be zeros.
 void pack_panel (Format format, const std::byte *const *rows, int row_count, int columns, std::byte *out);
+
+/// A row of an affine matrix as safetensors have it: codes one after the other from the lowest bit of the first byte on;
+/// scales and biases of each group.
+struct AffineRow {
+  const std::byte *codes, *scales, *biases;
+};
+/// `row_count` rows of `columns` elements, whose bits, group and type of scales are the format's → a panel.
+void pack_affine (Format format, const AffineRow *rows, int row_count, int columns, std::byte *out);
 
 } // namespace millrace::cpu

@@ -68,19 +68,18 @@ features_of_host ()
 
 #endif
 
-/// `table` with other products of panels, which all take bytes.
+constexpr auto kQ8 = static_cast<size_t> (Format::kQ8);
+
+/// `table` with those products of panels that there are, which all take bytes.
 [[maybe_unused]] KernelTable
 with_panels (KernelTable table, const char *name, const PanelProducts &panels)
 {
-  const auto set = [&] (Format format, void (*product) (const LinearArgs &)) {
-    table.linear[static_cast<size_t> (format)] = product;
-  };
   table.name = name;
-  table.activations[static_cast<size_t> (Format::kQ8)] = Activations::kByte32;
-  set (Format::kQ8, panels.q8);
-  set (Format::kQ4, panels.q4);
-  set (Format::kQ4K, panels.q4k);
-  set (Format::kQ6K, panels.q6k);
+  if (panels.linear[kQ8])
+    table.activations[kQ8] = Activations::kByte32;
+  for (size_t format = 0; format < kFormats; ++format)
+    if (panels.linear[format])
+      table.linear[format] = panels.linear[format];
   return table;
 }
 
@@ -97,9 +96,9 @@ find_kernels (Isa isa)
   case Isa::kAvx2:
     return features.avx2 ? &kAvx2Kernels : nullptr;
   case Isa::kAvxVnni:
-    return features.avx_vnni && kAvxVnniPanels.q8 ? &avx_vnni : nullptr;
+    return features.avx_vnni && kAvxVnniPanels.linear[kQ8] ? &avx_vnni : nullptr;
   case Isa::kAvx512:
-    return features.avx512 && kAvx512Panels.q8 ? &avx512 : nullptr;
+    return features.avx512 && kAvx512Panels.linear[kQ8] ? &avx512 : nullptr;
   default:
     return nullptr;
   }
@@ -133,7 +132,7 @@ find_kernels (Isa isa)
   case Isa::kNeon:
     return &neon;
   case Isa::kDotprod:
-    return (getauxval (AT_HWCAP) & kDotProduct) && kDotprodPanels.q8 ? &dotprod : nullptr;
+    return (getauxval (AT_HWCAP) & kDotProduct) && kDotprodPanels.linear[kQ8] ? &dotprod : nullptr;
   default:
     return nullptr;
   }

@@ -49,12 +49,47 @@ constexpr int kKvFormats = 5;         ///< ways to store keys and values: KvType
 ///   kQ6K   for each 256 columns 1696 bytes: int8 scales[8][8][2] of sub-blocks of 16; float16 d[8]; 16 bytes of padding;
 ///          for each 32 columns 4 vectors of nibbles as in kQ4, then 2 vectors: vector u has the upper 2 bits of
 ///          step 4 u + i in bits 2 i and 2 i + 1.            w = d · scale · (q - 32)
-enum class Format : uint8_t { kF32, kF16, kBF16, kQ8, kQ4, kQ4K, kQ6K };
-constexpr int kFormats = 7;
+///
+/// Codes of b bits for 32 columns are b vectors, in planes of 4, 2 and 1 bits (2, 2 + 1, 4, 4 + 1, 4 + 2), or bytes (8):
+///   4 bits     4 vectors of nibbles as in kQ4
+///   2 bits     2 vectors as in kQ6K: vector u has step 4 u + i in bits 2 i and 2 i + 1
+///   1 bit      1 vector: step i in bit i; the last plane is the upper bits
+///   8 bits     8 vectors, one for each step
+///   kQ5        as kQ4, with codes of 5 bits.               w = d · (code - 16)
+///   kIQ4NL     as kQ4.                                     w = d · kIq4NlValues[nibble] (quantized_blocks.hpp)
+///   kMXFP4     as kQ4, with uint8 e[columns / 32][8] as scales, padded to 64 bytes.
+///                                                         w = 2^(e - 128) · kMxfp4Values[nibble], NaN for e = 255
+///   kQ2K       for each 256 columns 672 bytes: float16 d[8], dmin[8]; bytes [8][8][2] of sub-blocks of 16: scale in the
+///              low, min in the high nibble; then codes of 2 bits for each 32 columns.
+///                                                         w = d · scale · code - dmin · min
+///   kQ3K       for each 256 columns 928 bytes: as kQ6K, with codes of 3 bits.   w = d · scale · (code - 4)
+///   kQ5K       for each 256 columns 1408 bytes: as kQ4K, with codes of 5 bits.  w = d · scale · code - dmin · min
+///   kAffine    and the formats after it, of each bits, group and type of scales (affine_format.hpp): for each `group`
+///              columns scale d[8], bias m[8], of that type; then codes of `bits` bits for each 32 columns; padded to 64
+///              bytes at its end.                          w = d · code + m
+enum class Format : uint8_t {
+  kF32,
+  kF16,
+  kBF16,
+  kQ8,
+  kQ4,
+  kQ4K,
+  kQ6K,
+  kQ5,
+  kIQ4NL,
+  kMXFP4,
+  kQ2K,
+  kQ3K,
+  kQ5K,
+  kAffine, ///< the first of kAffineFormats
+};
+constexpr int kAffineFormats = 54;
+constexpr int kFormats = 13 + kAffineFormats;
 constexpr int kPanelRows = 8;
 constexpr int kRun = 16;         ///< elements of a row of floats that are neighbours in a panel
-constexpr int kSuperBlock = 256; ///< columns of a block of kQ4K and kQ6K
+constexpr int kSuperBlock = 256; ///< columns of a block of kQ2K … kQ6K
 constexpr int kQ4KBytes = 1152, kQ6KBytes = 1696; ///< of a panel's super-block
+constexpr int kQ2KBytes = 672, kQ3KBytes = 928, kQ5KBytes = 1408;
 
 /// What a product wants its other side as. Integers are q = round (x / scale), scale = largest |x| of the group / 127.
 ///   kFloat     floats
@@ -70,9 +105,14 @@ constexpr int kActivations = 4;
 /// Of panels each product of a group (or super-block) is an exact integer; these are converted, scaled and added with one
 /// rounding, in ascending order: every instruction set gives the same bits.
 ///   kQ8, kQ4   y = fma (float (sum), d · x_scale, y)
-///   kQ4K       y = fma (-float (sum of min · x_sum), dmin · x_scale, y), then fma (float (sum of scale · dot), d · x_scale, y)
+///   kQ5, kIQ4NL, kMXFP4  as kQ8
+///   kAffine    of each 32 columns: y = fma (fma (float (sum of code · x), d, float (8 · x_sum) · (m / 8)), x_scale, y)
+///   kQ2K, kQ4K, kQ5K
+///              y = fma (-float (sum of min · x_sum), dmin · x_scale, y), then fma (float (sum of scale · dot), d · x_scale, y)
+///   kQ3K       y = fma (float (sum of scale · (dot - 4 · x_sum)), d · x_scale, y)
 ///   kQ6K       y = fma (float (sum of scale · (dot - 32 · x_sum)), d · x_scale, y)
 struct LinearArgs {
+  Format format;       ///< of the weights: one kernel serves many of kAffineFormats
   const void *weights; ///< first panel
   size_t panel_bytes;
   int rows;
@@ -114,12 +154,15 @@ struct AttentionArgs {
   float *scratch;        ///< attention_scratch () floats
 };
 
+using LinearKernel = void (*) (const LinearArgs &);
+using ExpandKernel = void (*) (const void *panel, int row, int columns, float *out);
+
 struct KernelTable {
   const char *name;
-  void (*linear[kFormats]) (const LinearArgs &);
+  LinearKernel linear[kFormats];
   Activations activations[kFormats]; ///< what these take
   /// Row `row` (0 … 7) of a panel → floats.
-  void (*expand[kFormats]) (const void *panel, int row, int columns, float *out);
+  ExpandKernel expand[kFormats];
   /// `count` floats → `columns` activations of each kind but kFloat.
   void (*quantize[kActivations]) (const float *x, int count, int columns, void *out);
   /// Reads `bytes`, as fast as memory gives them; some sum of them.

@@ -14,7 +14,9 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <initializer_list>
 #include <limits>
+#include <utility>
 
 namespace millrace::cpu
 {
@@ -189,51 +191,108 @@ rotate (float *x, const float *cos, const float *sin, int half)
   }
 }
 
+/// Products of panels, with what every set shares: how their rows are expanded, and the activations they take.
+struct PanelKernels {
+  Format format;
+  LinearKernel linear;
+  ExpandKernel expand;
+  Activations activations;
+};
+
+template <size_t... kIndices>
+constexpr void
+set_affine (KernelTable &table, LinearKernel linear, std::index_sequence<kIndices...>)
+{
+  const auto set = [&] (size_t at, ExpandKernel expand) {
+    table.linear[at] = linear;
+    table.expand[at] = expand;
+    table.activations[at] = Activations::kByte32;
+  };
+  constexpr auto kFirst = static_cast<size_t> (Format::kAffine);
+  (set (kFirst + kIndices, portable::expand_affine<static_cast<Format> (kFirst + kIndices)>), ...);
+}
+
+constexpr KernelTable
+with_panels (KernelTable table, std::initializer_list<PanelKernels> panels, LinearKernel affine)
+{
+  for (const PanelKernels &kernels : panels) {
+    const auto at = static_cast<size_t> (kernels.format);
+    table.linear[at] = kernels.linear;
+    table.expand[at] = kernels.expand;
+    table.activations[at] = kernels.activations;
+  }
+  set_affine (table, affine, std::make_index_sequence<kAffineFormats> ());
+  return table;
+}
+
 } // namespace
 
-const KernelTable kPortableKernels = {
-    .name = "portable",
-    .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>, portable::linear_q8,
-               portable::linear_q4, portable::linear_q4k, portable::linear_q6k},
-    .activations = {Activations::kFloat, Activations::kFloat, Activations::kFloat, Activations::kWide32,
-                    Activations::kByte32, Activations::kByte256, Activations::kByte256},
-    .expand = {expand_f32, expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
-               portable::expand_q4k, portable::expand_q6k},
-    .quantize = {nullptr, portable::quantize_wide32, portable::quantize_byte32, portable::quantize_byte256},
-    .read = read,
-    .halves = halves,
-    .steps = steps,
-    .rms_norm = rms_norm,
-    .silu = silu,
-    .gelu_tanh = gelu_tanh,
-    .gelu = gelu,
-    .rotate = rotate,
-    .attention = {portable::attention_f32, portable::attention_f16, portable::attention_bf16,
-                  portable::attention_q8, portable::attention_k8v4},
-};
+constinit const KernelTable kPortableKernels = with_panels (
+    {
+        .name = "portable",
+        .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>},
+        .activations = {},
+        .expand = {expand_f32, expand_f16, expand_bf16},
+        .quantize = {nullptr, portable::quantize_wide32, portable::quantize_byte32,
+                     portable::quantize_byte256},
+        .read = read,
+        .halves = halves,
+        .steps = steps,
+        .rms_norm = rms_norm,
+        .silu = silu,
+        .gelu_tanh = gelu_tanh,
+        .gelu = gelu,
+        .rotate = rotate,
+        .attention = {portable::attention_f32, portable::attention_f16, portable::attention_bf16,
+                      portable::attention_q8, portable::attention_k8v4},
+    },
+    {
+        {Format::kQ8, portable::linear_q8, portable::expand_q8, Activations::kWide32},
+        {Format::kQ4, portable::linear_q4, portable::expand_q4, Activations::kByte32},
+        {Format::kQ4K, portable::linear_q4k, portable::expand_q4k, Activations::kByte256},
+        {Format::kQ6K, portable::linear_q6k, portable::expand_q6k, Activations::kByte256},
+        {Format::kQ5, portable::linear_q5, portable::expand_q5, Activations::kByte32},
+        {Format::kIQ4NL, portable::linear_iq4nl, portable::expand_iq4nl, Activations::kByte32},
+        {Format::kMXFP4, portable::linear_mxfp4, portable::expand_mxfp4, Activations::kByte32},
+        {Format::kQ2K, portable::linear_q2k, portable::expand_q2k, Activations::kByte256},
+        {Format::kQ3K, portable::linear_q3k, portable::expand_q3k, Activations::kByte256},
+        {Format::kQ5K, portable::linear_q5k, portable::expand_q5k, Activations::kByte256},
+    },
+    portable::linear_affine);
 
 #if defined(__x86_64__) || defined(__i386__)
 // Where the portable kernel is already bound by memory, or rare, there is no other.
-const KernelTable kAvx2Kernels = {
-    .name = "avx2+fma",
-    .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16, avx2::linear_q8, avx2::linear_q4,
-               avx2::linear_q4k, avx2::linear_q6k},
-    .activations = {Activations::kFloat, Activations::kFloat, Activations::kFloat, Activations::kWide32,
-                    Activations::kByte32, Activations::kByte256, Activations::kByte256},
-    .expand = {expand_f32, avx2::expand_f16, expand_bf16, portable::expand_q8, portable::expand_q4,
-               portable::expand_q4k, portable::expand_q6k},
-    .quantize = {nullptr, avx2::quantize_wide32, avx2::quantize_byte32, avx2::quantize_byte256},
-    .read = avx2::read,
-    .halves = avx2::halves,
-    .steps = avx2::steps,
-    .rms_norm = avx2::rms_norm,
-    .silu = avx2::silu,
-    .gelu_tanh = gelu_tanh,
-    .gelu = gelu,
-    .rotate = avx2::rotate,
-    .attention = {avx2::attention_f32, avx2::attention_f16, avx2::attention_bf16, avx2::attention_q8,
-                  avx2::attention_k8v4},
-};
+constinit const KernelTable kAvx2Kernels = with_panels (
+    {
+        .name = "avx2+fma",
+        .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16},
+        .activations = {},
+        .expand = {expand_f32, avx2::expand_f16, expand_bf16},
+        .quantize = {nullptr, avx2::quantize_wide32, avx2::quantize_byte32, avx2::quantize_byte256},
+        .read = avx2::read,
+        .halves = avx2::halves,
+        .steps = avx2::steps,
+        .rms_norm = avx2::rms_norm,
+        .silu = avx2::silu,
+        .gelu_tanh = gelu_tanh,
+        .gelu = gelu,
+        .rotate = avx2::rotate,
+        .attention = {avx2::attention_f32, avx2::attention_f16, avx2::attention_bf16, avx2::attention_q8,
+                      avx2::attention_k8v4},
+    },
+    {
+        {Format::kQ8, avx2::linear_q8, portable::expand_q8, Activations::kWide32},
+        {Format::kQ4, avx2::linear_q4, portable::expand_q4, Activations::kByte32},
+        {Format::kQ4K, avx2::linear_q4k, portable::expand_q4k, Activations::kByte256},
+        {Format::kQ6K, avx2::linear_q6k, portable::expand_q6k, Activations::kByte256},
+        {Format::kQ5, avx2::linear_q5, portable::expand_q5, Activations::kByte32},
+        {Format::kIQ4NL, avx2::linear_iq4nl, portable::expand_iq4nl, Activations::kByte32},
+        {Format::kMXFP4, avx2::linear_mxfp4, portable::expand_mxfp4, Activations::kByte32},
+        {Format::kQ2K, avx2::linear_q2k, portable::expand_q2k, Activations::kByte256},
+        {Format::kQ3K, avx2::linear_q3k, portable::expand_q3k, Activations::kByte256},
+        {Format::kQ5K, avx2::linear_q5k, portable::expand_q5k, Activations::kByte256},
+    },
+    avx2::linear_affine);
 #endif
 
 } // namespace millrace::cpu

@@ -228,6 +228,7 @@ Context::multiply_tile (const Product &product, const void *x, size_t x_row_byte
   if (kind != Activations::kFloat)
     x_row_bytes = activation_bytes (kind, weight.columns);
   LinearArgs args;
+  args.format = weight.format;
   args.weights = weight.panel (tile.row);
   args.panel_bytes = weight.panel_bytes;
   args.rows = tile.rows;

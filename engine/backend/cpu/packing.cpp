@@ -67,8 +67,9 @@ public:
     for (const PackingJob &job : jobs) {
       const PackedWeight &weight = *job.weight;
       columns = std::max (columns, static_cast<size_t> (weight.columns));
-      if (weight.columns > 0 && is_quantized (weight.format))
-        bytes = std::max (bytes, stored_bytes (block_type (weight.format), weight.columns));
+      const auto type = block_type (weight.format);
+      if (weight.columns > 0 && type)
+        bytes = std::max (bytes, stored_bytes (*type, weight.columns));
     }
     values_.resize (columns);
     blocks_.resize (bytes * kPanelRows);
@@ -113,7 +114,7 @@ private:
         continue;
       }
       std::fill (values_.begin () + weight.inputs, values_.begin () + weight.columns, 0.0f);
-      const DType type = block_type (weight.format);
+      const DType type = *block_type (weight.format);
       std::byte *blocks = blocks_.data () + static_cast<size_t> (i) * stored_bytes (type, weight.columns);
       quantize_row (type, values_.data (), weight.columns, blocks);
       rows[i] = blocks;

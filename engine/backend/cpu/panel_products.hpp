@@ -9,11 +9,9 @@
 namespace millrace::cpu
 {
 
+/// Null for formats whose products are those of a lesser set; those that are here take bytes.
 struct PanelProducts {
-  void (*q8) (const LinearArgs &) = nullptr;
-  void (*q4) (const LinearArgs &) = nullptr;
-  void (*q4k) (const LinearArgs &) = nullptr;
-  void (*q6k) (const LinearArgs &) = nullptr;
+  LinearKernel linear[kFormats] = {};
 };
 
 extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VNNI

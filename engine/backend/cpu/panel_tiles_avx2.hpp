@@ -98,6 +98,7 @@ struct TileArgs {
   size_t x_stride;
   int columns; ///< of the panel
   int begin, end;
+  Format format; ///< of the panel
 };
 
 template <typename Format, int T>
@@ -111,7 +112,8 @@ run_tile (const LinearArgs &args, int row, int token)
                          args.x_row_bytes,
                          args.columns,
                          0,
-                         args.columns};
+                         args.columns,
+                         args.format};
   __m256 sums[T];
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
@@ -218,7 +220,8 @@ unpacked_product (const LinearArgs &args, int row, int first, int count)
                       args.x_row_bytes,
                       args.columns,
                       0,
-                      0};
+                      0,
+                      args.format};
   for (; stretch.begin < args.columns; stretch.begin = stretch.end) {
     stretch.end =
         args.columns - stretch.begin < Format::kStretch ? args.columns : stretch.begin + Format::kStretch;

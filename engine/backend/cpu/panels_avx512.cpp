@@ -139,7 +139,7 @@ linear (const LinearArgs &args)
 } // namespace
 
 const PanelProducts kAvx512Panels = {
-    .q8 = linear<Q8>, .q4 = linear<Q4>, .q4k = linear<Q4K>, .q6k = linear<Q6K>};
+    {nullptr, nullptr, nullptr, linear<Q8>, linear<Q4>, linear<Q4K>, linear<Q6K>}};
 
 } // namespace millrace::cpu
 

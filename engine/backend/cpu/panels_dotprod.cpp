@@ -37,10 +37,9 @@ struct Dotprod {
 
 } // namespace
 
-const PanelProducts kDotprodPanels = {.q8 = run_panels<Dotprod, Q8>,
-                                      .q4 = run_panels<Dotprod, Q4>,
-                                      .q4k = run_panels<Dotprod, Q4K>,
-                                      .q6k = run_panels<Dotprod, Q6K>};
+const PanelProducts kDotprodPanels = {{nullptr, nullptr, nullptr, run_panels<Dotprod, Q8>,
+                                       run_panels<Dotprod, Q4>, run_panels<Dotprod, Q4K>,
+                                       run_panels<Dotprod, Q6K>}};
 
 } // namespace millrace::cpu
 

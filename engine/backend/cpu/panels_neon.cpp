@@ -60,10 +60,8 @@ struct Neon {
 
 } // namespace
 
-const PanelProducts kNeonPanels = {.q8 = run_panels<Neon, Q8>,
-                                   .q4 = run_panels<Neon, Q4>,
-                                   .q4k = run_panels<Neon, Q4K>,
-                                   .q6k = run_panels<Neon, Q6K>};
+const PanelProducts kNeonPanels = {{nullptr, nullptr, nullptr, run_panels<Neon, Q8>, run_panels<Neon, Q4>,
+                                    run_panels<Neon, Q4K>, run_panels<Neon, Q6K>}};
 
 } // namespace millrace::cpu
 

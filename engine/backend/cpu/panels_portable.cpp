@@ -2,9 +2,7 @@
 //
 // The order of every product is the one that kernels.hpp gives; std::fma rounds once on every machine (in software where
 // there is no instruction), so that the other instruction sets must give the same bits.
-#include "engine/backend/cpu/kernels_portable.hpp"
-
-#include "engine/tensor/dtype.hpp"
+#include "engine/backend/cpu/panels_portable.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -15,50 +13,6 @@ namespace millrace::cpu::portable
 
 namespace
 {
-
-constexpr int kVectorBytes = 32, kStep = 4, kGroupSteps = kGroup / kStep;
-constexpr int kNibbleBytes = kGroupSteps / 2 * kVectorBytes; ///< of 32 columns of a panel
-constexpr int kGroups = kSuperBlock / kGroup;
-constexpr size_t kLine = 64;
-
-template <typename T>
-const T *
-offset (const void *base, size_t bytes)
-{
-  return reinterpret_cast<const T *> (static_cast<const std::byte *> (base) + bytes);
-}
-
-size_t
-scale_bytes (int columns)
-{
-  const size_t bytes = static_cast<size_t> (columns / kGroup) * kPanelRows * sizeof (uint16_t);
-  return (bytes + kLine - 1) / kLine * kLine;
-}
-
-float
-half (const void *base, size_t index)
-{
-  uint16_t bits;
-  std::memcpy (&bits, offset<uint16_t> (base, 2 * index), sizeof bits);
-  return f16_to_f32 (bits);
-}
-
-/// Element `step` · 4 + `i` of 32 nibbles of a row.
-int
-nibble (const uint8_t *vectors, int row, int step, int i)
-{
-  const int byte = vectors[step % 4 * kVectorBytes + row * kStep + i];
-  return step < 4 ? byte & 15 : byte >> 4;
-}
-
-void
-store (const LinearArgs &args, int token, int row, float value)
-{
-  float &y = args.y[token][args.y_offset + static_cast<size_t> (row)];
-  if (args.bias)
-    value += args.bias[row];
-  y = args.accumulate ? y + value : value;
-}
 
 // Each format: the product of one row of a panel and one token's activations, and the row as floats.
 
@@ -223,21 +177,6 @@ struct Q6K {
     }
   }
 };
-
-template <typename Format>
-void
-linear (const LinearArgs &args)
-{
-  for (int row = 0; row < args.rows; ++row) {
-    const void *panel =
-        offset<std::byte> (args.weights, static_cast<size_t> (row / kPanelRows) * args.panel_bytes);
-    for (int token = 0; token < args.tokens; ++token)
-      store (args, token, row,
-             Format::product (panel, row % kPanelRows,
-                              offset<std::byte> (args.x, static_cast<size_t> (token) * args.x_row_bytes),
-                              args.columns));
-  }
-}
 
 /// Integers of one group and its scale: `group` elements from `begin`, of which those from `count` on are zeros. The scale
 /// is NaN when an element is not finite, so that this is not lost.

@@ -35,17 +35,17 @@ stored_format (DType dtype)
     return Format::kF16;
   case DType::kBF16:
     return Format::kBF16;
-  case DType::kQ8_0:
-    return Format::kQ8;
-  case DType::kQ4_0:
-    return Format::kQ4;
-  case DType::kQ4K:
-    return Format::kQ4K;
-  case DType::kQ6K:
-    return Format::kQ6K;
   default:
-    return Format::kF32;
+    return format_of_blocks (dtype).value_or (Format::kF32);
   }
+}
+
+/// Of 4 bits or fewer, with their scales: Q4_1 has 5.
+bool
+is_small (DType dtype)
+{
+  const DTypeBlock block = dtype_block (dtype);
+  return is_block_type (dtype) && 8 * block.bytes <= 5 * block.elements;
 }
 
 /// `sensitive`: see sensitive_weights ().
@@ -62,7 +62,7 @@ chosen_format (WeightFormat wanted, DType stored, int inputs, bool sensitive)
   case WeightFormat::kInt8:
     return Format::kQ8;
   case WeightFormat::kInt4:
-    if (stored == DType::kQ4_0 || stored == DType::kQ4K)
+    if (is_small (stored))
       break;
     if (inputs % kSuperBlock == 0)
       return sensitive ? Format::kQ6K : Format::kQ4K;
@@ -147,7 +147,7 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     if (!is_float (tensor.dtype) && !(is_block_type (tensor.dtype) && ref.is_matrix ()))
       throw LoadError (files.file_of (ref.name), ref.name,
                        "has elements of type " + std::string (dtype_name (tensor.dtype)) +
-                           (ref.is_matrix () ? "; matrices must be F32, F16, BF16, Q8_0, Q4_0, Q4_K or Q6_K"
+                           (ref.is_matrix () ? "; matrices must be F32, F16, BF16 or quantized blocks"
                                              : "; norms and biases must be F32, F16 or BF16"));
 
     PackedWeight weight;
