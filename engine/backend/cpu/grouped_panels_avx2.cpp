@@ -5,6 +5,8 @@
 #include "engine/backend/cpu/kernels_avx2.hpp"
 #include "engine/backend/cpu/panel_codes_avx2.hpp"
 
+#include <type_traits>
+
 namespace millrace::cpu::avx2
 {
 
@@ -18,6 +20,34 @@ clear_dots (__m256i (&dots)[T])
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
     dots[t] = _mm256_setzero_si256 ();
+}
+
+/// What code · x of 32 columns come to. Products of nibbles all fit 16 bits.
+template <typename Codes, int T, bool kUnpacked>
+void
+code_products (const char *codes, const char *x, size_t x_stride, __m256i (&dots)[T])
+{
+  const __m256i ones = _mm256_set1_epi16 (1);
+  if constexpr (std::is_same_v<Codes, PlaneCodes<4>>) {
+    nibble_products<T, kUnpacked> (codes, x, x_stride, dots);
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t)
+      dots[t] = _mm256_madd_epi16 (dots[t], ones);
+  } else {
+    clear_dots<T> (dots);
+    add_codes<Codes, T, kUnpacked> (codes, x, x_stride, ones, ones, dots);
+  }
+}
+
+/// For code_products () when unpacked.
+template <typename Codes>
+void
+unpack_group (const char *codes, char *out)
+{
+  if constexpr (std::is_same_v<Codes, PlaneCodes<4>>)
+    unpack_nibbles (codes, Codes::kVectors, out);
+  else
+    unpack_codes<Codes> (codes, out);
 }
 
 /// 8 · the sum of a token's values of a group.
@@ -84,7 +114,8 @@ template <typename Type>
 struct Scaled {
   using Codes = typename Type::Codes;
   static constexpr int kUnpackedBytes = Codes::kParts; ///< of an element
-  static constexpr int kUnpackFrom = 24, kTile = 6, kPanels = 1, kStretchTile = 6;
+  static constexpr int kUnpackFrom = 24, kPanels = 1;
+  static constexpr int kTile = kTileTokens<Codes>, kStretchTile = kTileTokens<Codes>;
   static constexpr int kStretch = 1024 / Codes::kParts;
   static constexpr int kGroupBytes = Codes::kVectors * kVectorBytes;
 
@@ -98,7 +129,7 @@ struct Scaled {
   {
     const char *codes = codes_of (tile);
     for (int i = tile.begin; i < tile.end; i += kGroup, codes += kGroupBytes) {
-      unpack_codes<Codes> (codes, out);
+      unpack_group<Codes> (codes, out);
       out += kUnpackedVectors<Codes> * kVectorBytes;
     }
   }
@@ -108,13 +139,12 @@ struct Scaled {
   {
     const char *codes = kUnpacked ? tile.unpacked : codes_of (tile);
     const char *x = tile.x + tile.begin;
-    const __m256i ones = _mm256_set1_epi16 (1);
     for (int group = tile.begin / kGroup; group < tile.end / kGroup; ++group, x += kGroup) {
       if constexpr (!kUnpacked)
-        prefetch<kGroupBytes> (codes);
+        prefetch<kGroupBytes + Type::Scales::kBytes> (tile.panel +
+                                                      group * (kGroupBytes + Type::Scales::kBytes));
       __m256i dots[T];
-      clear_dots<T> (dots);
-      add_codes<Codes, T, kUnpacked> (codes, x, tile.x_stride, ones, ones, dots);
+      code_products<Codes, T, kUnpacked> (codes, x, tile.x_stride, dots);
       const __m256 scale = Type::Scales::load (tile.panel + group * Type::Scales::kBytes);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
@@ -144,7 +174,8 @@ template <typename CodesOf>
 struct Affine {
   using Codes = CodesOf;
   static constexpr int kUnpackedBytes = Codes::kParts;
-  static constexpr int kUnpackFrom = 24, kTile = 6, kPanels = 1, kStretchTile = 6;
+  static constexpr int kUnpackFrom = 24, kPanels = 1;
+  static constexpr int kTile = kTileTokens<Codes>, kStretchTile = kTileTokens<Codes>;
   static constexpr int kStretch = 1024 / Codes::kParts;
   static constexpr int kCodesBytes = Codes::kVectors * kVectorBytes; ///< of 32 columns
 
@@ -164,7 +195,7 @@ struct Affine {
     for (int begin = tile.begin; begin < tile.end; begin += affine.group) {
       at += header_bytes (affine);
       for (int i = 0; i < affine.group; i += kGroup, at += kCodesBytes) {
-        unpack_codes<Codes> (at, out);
+        unpack_group<Codes> (at, out);
         out += kUnpackedVectors<Codes> * kVectorBytes;
       }
     }
@@ -175,7 +206,6 @@ struct Affine {
   {
     const AffineFormat affine = affine_of (tile.format);
     const char *at = group_at (tile, affine), *unpacked = tile.unpacked, *x = tile.x + tile.begin;
-    const __m256i ones = _mm256_set1_epi16 (1);
     int group = tile.begin / kGroup;
     for (int begin = tile.begin; begin < tile.end; begin += affine.group) {
       const __m256 d = load_scales (affine.scales, at);
@@ -184,11 +214,14 @@ struct Affine {
       at += header_bytes (affine);
       for (int i = 0; i < affine.group; i += kGroup, ++group, x += kGroup, at += kCodesBytes) {
         const char *codes = kUnpacked ? unpacked : at;
-        if constexpr (!kUnpacked)
-          prefetch<kCodesBytes> (at);
+        if constexpr (!kUnpacked) {
+          if (i == 0)
+            prefetch<kCodesBytes + 64> (at - header_bytes (affine));
+          else
+            prefetch<kCodesBytes> (at);
+        }
         __m256i dots[T];
-        clear_dots<T> (dots);
-        add_codes<Codes, T, kUnpacked> (codes, x, tile.x_stride, ones, ones, dots);
+        code_products<Codes, T, kUnpacked> (codes, x, tile.x_stride, dots);
 #pragma GCC unroll 8
         for (int t = 0; t < T; ++t) {
           const __m256 low = _mm256_mul_ps (_mm256_cvtepi32_ps (eights_of (tile, group, t)), m);

@@ -100,6 +100,10 @@ private:
   }
 };
 
+/// Registers for 6 tokens: 6 sums, 4 vectors of weights, products; two parts have 8 vectors of weights.
+template <typename Codes>
+constexpr int kTileTokens = Codes::kParts == 2 ? 4 : 6;
+
 /// Vectors of 32 columns when unpacked: all steps of a part, then those of the other.
 template <typename Codes>
 constexpr int kUnpackedVectors = Codes::kParts * 8;
@@ -120,28 +124,47 @@ unpack_codes (const char *vectors, char *out)
   }
 }
 
-template <typename Codes, int T, int kChunk, int kPart, bool kUnpacked>
-static inline void
-add_part (const char *vectors, const char *x, size_t x_stride, __m256i scale, __m256i (&dots)[T])
+template <typename Codes, int kChunk, int kPart, bool kUnpacked>
+static inline __m256i
+step_of (const char *vectors, int i)
 {
+  if constexpr (kUnpacked)
+    return load_vector (vectors + (8 * kPart + kChunkSteps * kChunk + i) * kVectorBytes);
+  else
+    return Codes::template element<kChunk, kPart> (vectors, i);
+}
+
+template <typename Codes, int T, int kChunk, bool kUnpacked>
+static inline void
+add_chunk (const char *vectors, const char *x, size_t x_stride, __m256i scale, __m256i (&dots)[T])
+{
+  constexpr int kSum = Codes::kSum, kParts = Codes::kParts;
+  [[maybe_unused]] const __m256i scale_16 = _mm256_slli_epi16 (scale, 4);
 #pragma GCC unroll 2
-  for (int begin = 0; begin < kChunkSteps; begin += Codes::kSum) {
-    __m256i weights[Codes::kSum];
+  for (int begin = 0; begin < kChunkSteps; begin += kSum) {
+    __m256i weights[kParts][kSum];
 #pragma GCC unroll 4
-    for (int i = 0; i < Codes::kSum; ++i) {
-      if constexpr (kUnpacked)
-        weights[i] = load_vector (vectors + (8 * kPart + kChunkSteps * kChunk + begin + i) * kVectorBytes);
-      else
-        weights[i] = Codes::template element<kChunk, kPart> (vectors, begin + i);
+    for (int i = 0; i < kSum; ++i) {
+      weights[0][i] = step_of<Codes, kChunk, 0, kUnpacked> (vectors, begin + i);
+      if constexpr (kParts == 2)
+        weights[1][i] = step_of<Codes, kChunk, 1, kUnpacked> (vectors, begin + i);
     }
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t) {
       const char *at = x + t * x_stride + 4 * (kChunkSteps * kChunk + begin);
-      __m256i sum = _mm256_maddubs_epi16 (weights[0], broadcast_word (at));
+      __m256i sums[kParts];
 #pragma GCC unroll 4
-      for (int i = 1; i < Codes::kSum; ++i)
-        sum = _mm256_add_epi16 (sum, _mm256_maddubs_epi16 (weights[i], broadcast_word (at + 4 * i)));
-      dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (sum, scale));
+      for (int i = 0; i < kSum; ++i) {
+        const __m256i values = broadcast_word (at + 4 * i);
+#pragma GCC unroll 2
+        for (int part = 0; part < kParts; ++part) {
+          const __m256i product = _mm256_maddubs_epi16 (weights[part][i], values);
+          sums[part] = i == 0 ? product : _mm256_add_epi16 (sums[part], product);
+        }
+      }
+      dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (sums[0], scale));
+      if constexpr (kParts == 2)
+        dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (sums[1], scale_16));
       keep (dots[t]);
     }
   }
@@ -154,12 +177,8 @@ static inline void
 add_codes (const char *vectors, const char *x, size_t x_stride, __m256i first, __m256i second,
            __m256i (&dots)[T])
 {
-  add_part<Codes, T, 0, 0, kUnpacked> (vectors, x, x_stride, first, dots);
-  add_part<Codes, T, 1, 0, kUnpacked> (vectors, x, x_stride, second, dots);
-  if constexpr (Codes::kParts == 2) {
-    add_part<Codes, T, 0, 1, kUnpacked> (vectors, x, x_stride, _mm256_slli_epi16 (first, 4), dots);
-    add_part<Codes, T, 1, 1, kUnpacked> (vectors, x, x_stride, _mm256_slli_epi16 (second, 4), dots);
-  }
+  add_chunk<Codes, T, 0, kUnpacked> (vectors, x, x_stride, first, dots);
+  add_chunk<Codes, T, 1, kUnpacked> (vectors, x, x_stride, second, dots);
 }
 
 } // namespace millrace::cpu
