@@ -541,6 +541,8 @@ damages ()
       {gemma4 ({{"per_layer_config", R"({"1": {"num_key_value_heads": 3}})"}}),
        "per_layer_config.1.num_key_value_heads", "does not divide"},
       {gemma4 ({{"global_head_dim", "99999999"}}), "global_head_dim", "99999999"},
+      {gemma4 ({{"num_attention_heads", "20000"}, {"global_head_dim", "65536"}}), "global_head_dim",
+       "1310720000"},
       {gemma4 ({{"num_kv_shared_layers", "2"}}), "num_kv_shared_layers", "is 2"},
       {gemma4 ({{"num_kv_shared_layers", "1"}}), "num_kv_shared_layers", "leaves no layer"},
       {gemma4 ({{"num_kv_shared_layers", "-1"}}), "num_kv_shared_layers", "-1"},

@@ -136,13 +136,13 @@ private:
   template <typename T>
   void set_own (const std::string &key, T value)
   {
-    set (spec_.family + "." + key, value);
+    set (architecture () + "." + key, value);
   }
 
   void write_metadata ()
   {
-    const AttentionSpec &attention = attention_of (0);
-    set ("general.architecture", spec_.family);
+    const AttentionSpec &attention = common_attention ();
+    set ("general.architecture", architecture ());
     set_own ("block_count", static_cast<uint32_t> (spec_.layers.size ()));
     set_own ("context_length", static_cast<uint32_t> (spec_.max_positions));
     set_own ("embedding_length", static_cast<uint32_t> (spec_.hidden));
@@ -155,9 +155,21 @@ private:
     set_own ("attention.layer_norm_rms_epsilon", static_cast<float> (spec_.norm_epsilon));
     set_own ("rope.freq_base", static_cast<float> (attention.rope.theta));
     set_own ("rope.dimension_count", static_cast<uint32_t> (attention.rope.dimensions));
+    if (attention.rope.theta != attention_of (0).rope.theta)
+      set_own ("rope.freq_base_swa", static_cast<float> (attention_of (0).rope.theta));
+    if (attention.rope.scaling == RopeSpec::Scaling::kLinear) {
+      set_own ("rope.scaling.type", std::string ("linear"));
+      set_own ("rope.scaling.factor", static_cast<float> (attention.rope.factor));
+    }
     if (attention.rope.scaling == RopeSpec::Scaling::kYarn) {
       set_own ("rope.scaling.type", std::string ("yarn"));
       set_own ("rope.scaling.factor", static_cast<float> (attention.rope.factor));
+      set_own ("rope.scaling.original_context_length",
+               static_cast<uint32_t> (attention.rope.original_max_positions));
+    }
+    write_own_metadata ();
+    if (attention.rope.scaling == RopeSpec::Scaling::kLongRope) {
+      set_own ("rope.scaling.attn_factor", static_cast<float> (attention.rope.attention_factor));
       set_own ("rope.scaling.original_context_length",
                static_cast<uint32_t> (attention.rope.original_max_positions));
     }
@@ -173,6 +185,8 @@ private:
     if (!tensor)
       throw std::runtime_error ("no tensor " + from);
     std::vector<float> values = float_values (*tensor, paired);
+    for (float &value : values)
+      value += name.find ("norm.weight") == std::string::npos ? 0.0f : static_cast<float> (spec_.norm_offset);
     DType type = tensor->shape.size () < 2 ? DType::kF32 : conversion_.type (name, tensor->shape);
     std::vector<std::byte> bytes = encoded (type, values);
     if (conversion_.dequantized && is_block_type (type)) {
@@ -181,6 +195,12 @@ private:
       bytes = encoded (type, values);
     }
     planned_.push_back ({name, type, tensor->shape, std::move (bytes)});
+  }
+
+  void plan_factors (const std::string &name, const std::vector<float> &factors)
+  {
+    planned_.push_back (
+        {name, DType::kF32, {static_cast<int64_t> (factors.size ())}, encoded (DType::kF32, factors)});
   }
 
   void plan_tensors ()
@@ -193,12 +213,17 @@ private:
       const AttentionTensors &names = attention_of (i).tensors;
       const MlpTensors &mlp = std::get<MlpSpec> (spec_.layers[i].channel).tensors;
       const std::string prefix = "blk." + std::to_string (i) + ".";
-      const int paired = spec_.family == "llama" ? attention_of (i).head_dim : 0;
+      const int paired = is_paired () ? attention_of (i).head_dim : 0;
+      const bool fused = names.q == names.k;
       plan (spec_.layers[i].mixer_norms.pre, prefix + "attn_norm.weight");
+      plan (spec_.layers[i].mixer_norms.post, prefix + "post_attention_norm.weight");
       plan (spec_.layers[i].channel_norms.pre, prefix + "ffn_norm.weight");
-      plan (names.q, prefix + "attn_q.weight", paired);
-      plan (names.k, prefix + "attn_k.weight", paired);
-      plan (names.v, prefix + "attn_v.weight");
+      plan (spec_.layers[i].channel_norms.post, prefix + "post_ffw_norm.weight");
+      plan (names.q, prefix + (fused ? "attn_qkv.weight" : "attn_q.weight"), paired);
+      if (!fused) {
+        plan (names.k, prefix + "attn_k.weight", paired);
+        plan (names.v, prefix + "attn_v.weight");
+      }
       plan (names.o, prefix + "attn_output.weight");
       plan (names.q_bias, prefix + "attn_q.bias", paired);
       plan (names.k_bias, prefix + "attn_k.bias", paired);
@@ -206,7 +231,8 @@ private:
       plan (names.o_bias, prefix + "attn_output.bias");
       plan (names.q_norm, prefix + "attn_q_norm.weight");
       plan (names.k_norm, prefix + "attn_k_norm.weight");
-      plan (mlp.gate, prefix + "ffn_gate.weight");
+      if (mlp.gate != mlp.up)
+        plan (mlp.gate, prefix + "ffn_gate.weight");
       plan (mlp.up, prefix + "ffn_up.weight");
       plan (mlp.down, prefix + "ffn_down.weight");
       plan (mlp.gate_bias, prefix + "ffn_gate.bias");
@@ -214,13 +240,53 @@ private:
       plan (mlp.down_bias, prefix + "ffn_down.bias");
     }
     const RopeSpec &rope = attention_of (0).rope;
-    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
-      const auto factors = rope_factors_of (rope);
-      planned_.push_back ({"rope_freqs.weight",
-                           DType::kF32,
-                           {static_cast<int64_t> (factors.size ())},
-                           encoded (DType::kF32, factors)});
+    if (rope.scaling == RopeSpec::Scaling::kLongRope) {
+      plan_factors ("rope_factors_short.weight", rope.frequency_factors);
+      plan_factors ("rope_factors_long.weight", rope.long_frequency_factors);
     }
+    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
+      plan_factors ("rope_freqs.weight", rope_factors_of (rope));
+    }
+  }
+
+  std::string architecture () const { return spec_.family == "gemma3_text" ? "gemma3" : spec_.family; }
+  bool is_paired () const
+  {
+    return spec_.family == "llama" || spec_.family == "granite" || spec_.family == "smollm3";
+  }
+
+  /// Of a layer that sees everything, where there is one.
+  const AttentionSpec &common_attention () const
+  {
+    for (size_t i = 0; i < spec_.layers.size (); ++i)
+      if (attention_of (i).window == 0)
+        return attention_of (i);
+    return attention_of (0);
+  }
+
+  /// What these families' converters write beside the rest.
+  void write_own_metadata ()
+  {
+    int window = 0;
+    for (size_t i = 0; i < spec_.layers.size (); ++i)
+      if (attention_of (i).window > 0)
+        window = attention_of (i).window;
+    if (window > 0)
+      set_own ("attention.sliding_window", static_cast<uint32_t> (window));
+    write_caps ();
+    if (spec_.family != "granite")
+      return;
+    set_own ("embedding_scale", static_cast<float> (spec_.embedding_scale));
+    set_own ("residual_scale", static_cast<float> (spec_.residual_multiplier));
+    set_own ("attention.scale", static_cast<float> (attention_of (0).scale));
+    set_own ("logit_scale", static_cast<float> (1 / spec_.logit_scale));
+  }
+  void write_caps ()
+  {
+    if (attention_of (0).softcap > 0)
+      set_own ("attn_logit_softcapping", static_cast<float> (attention_of (0).softcap));
+    if (spec_.logit_softcap > 0)
+      set_own ("final_logit_softcapping", static_cast<float> (spec_.logit_softcap));
   }
 
   const AttentionSpec &attention_of (size_t layer) const

@@ -25,7 +25,7 @@ constexpr const char *kEmbedding = "token_embd.weight";
 constexpr const char *kHead = "output.weight";
 constexpr const char *kRopeFactors = "rope_freqs.weight";
 constexpr double kMaxRopeFactor = 1e6;
-constexpr std::array<std::string_view, 2> kArchitectures{"llama", "qwen3"};
+constexpr const char *kShortFactors = "rope_factors_short.weight", *kLongFactors = "rope_factors_long.weight";
 
 struct Renamed {
   const char *name; ///< in config.json
@@ -48,6 +48,54 @@ constexpr std::array<Renamed, 4> kRenamedScaling{
      {"beta_fast", "rope.scaling.yarn_beta_fast"},
      {"beta_slow", "rope.scaling.yarn_beta_slow"}}};
 
+/// What an architecture's files are like beside the common part.
+struct GgufFamily {
+  std::string_view architecture;
+  std::string_view model_type;
+  bool paired = false;  ///< WeightRef::paired: converters write q and k for a rotation of neighbours
+  bool windows = false; ///< may have attention.sliding_window
+  bool partial = false; ///< may rotate a part of each head
+  int layers_of_other_scale =
+      0; ///< gemma: a model of so many layers scales scores by hidden size over heads, not by head size
+  std::array<Renamed, 4> renamed = {};
+};
+
+// clang-format off: an architecture is an entry
+constexpr std::array kFamilies{
+    GgufFamily{.architecture = "gemma2",
+               .model_type = "gemma2",
+               .windows = true,
+               .layers_of_other_scale = 46,
+               .renamed = {{{"sliding_window", "attention.sliding_window"},
+                            {"attn_logit_softcapping", "attn_logit_softcapping"},
+                            {"final_logit_softcapping", "final_logit_softcapping"}}}},
+    GgufFamily{.architecture = "gemma3",
+               .model_type = "gemma3_text",
+               .windows = true,
+               .layers_of_other_scale = 62,
+               .renamed = {{{"sliding_window", "attention.sliding_window"},
+                            {"rope_local_base_freq", "rope.freq_base_swa"},
+                            {"final_logit_softcapping", "final_logit_softcapping"}}}},
+    GgufFamily{.architecture = "granite",
+               .model_type = "granite",
+               .paired = true,
+               .renamed = {{{"embedding_multiplier", "embedding_scale"},
+                            {"residual_multiplier", "residual_scale"},
+                            {"attention_multiplier", "attention.scale"},
+                            {"logits_scaling", "logit_scale"}}}},
+    GgufFamily{.architecture = "llama", .model_type = "llama", .paired = true},
+    GgufFamily{.architecture = "olmo2", .model_type = "olmo2"},
+    GgufFamily{.architecture = "phi3",
+               .model_type = "phi3",
+               .windows = true,
+               .partial = true,
+               .renamed = {{{"sliding_window", "attention.sliding_window"}}}},
+    GgufFamily{.architecture = "qwen2", .model_type = "qwen2"},
+    GgufFamily{.architecture = "qwen3", .model_type = "qwen3"},
+    GgufFamily{.architecture = "smollm3", .model_type = "smollm3", .paired = true},
+};
+// clang-format on
+
 /// One architecture's metadata, written as a config.json.
 class Translation
 {
@@ -63,10 +111,15 @@ public:
   {
     check_architecture ();
     refuse_unsupported ();
-    text_member ("model_type", architecture_, kArchitectureKey);
+    text_member ("model_type", std::string (family ().model_type), kArchitectureKey);
     vocabulary ();
     for (const auto &[name, key] : kRenamed)
       copy (name, key);
+    for (const auto &[name, key] : family ().renamed)
+      if (name)
+        copy (name, key);
+    score_scale ();
+    rotated_part ();
     fields_.number (key ("attention.layer_norm_rms_epsilon"), 0,
                     1); // config.json has a default, GGUF has none
     json_ += std::string (",\"tie_word_embeddings\":") + (weights_.contains (kHead) ? "false" : "true");
@@ -80,19 +133,50 @@ public:
   }
 
   std::string key (const char *name) const { return architecture_ + "." + name; }
+  const GgufFamily &family () const { return *family_; }
 
 private:
   /// Before anything else is asked of the file: other architectures have other keys.
-  void check_architecture () const
+  void check_architecture ()
   {
     std::string supported;
-    for (const std::string_view name : kArchitectures) {
-      if (name == architecture_)
-        return;
-      supported += (supported.empty () ? "" : ", ") + std::string (name);
+    for (const GgufFamily &family : kFamilies) {
+      if (family.architecture == architecture_)
+        family_ = &family;
+      supported += (supported.empty () ? "" : ", ") + std::string (family.architecture);
     }
-    fields_.fail (kArchitectureKey,
-                  "\"" + printable (architecture_) + "\" is not supported; supported are " + supported);
+    if (!family_)
+      fields_.fail (kArchitectureKey,
+                    "\"" + printable (architecture_) + "\" is not supported; supported are " + supported);
+  }
+
+  /// Gemma's query_pre_attn_scalar, which files do not have.
+  void score_scale ()
+  {
+    if (family ().layers_of_other_scale == 0)
+      return;
+    const int64_t heads = fields_.integer (key ("attention.head_count"), 1, INT32_MAX);
+    const int64_t hidden = fields_.integer (key ("embedding_length"), 1, INT32_MAX);
+    const bool other = fields_.integer (key ("block_count"), 1, INT32_MAX) == family ().layers_of_other_scale;
+    const int64_t head_dim = fields_.integer_or (key ("attention.key_length"), 1, INT32_MAX, 256);
+    member ("query_pre_attn_scalar",
+            number (other ? static_cast<double> (hidden) / static_cast<double> (heads)
+                          : static_cast<double> (head_dim)),
+            key ("attention.key_length"));
+  }
+
+  void rotated_part ()
+  {
+    const std::string name = key ("rope.dimension_count");
+    if (!family ().partial || !fields_.has (name))
+      return;
+    const int64_t heads = fields_.integer (key ("attention.head_count"), 1, INT32_MAX);
+    const int64_t hidden = fields_.integer (key ("embedding_length"), 1, INT32_MAX);
+    const int64_t head_dim = fields_.integer_or (key ("attention.key_length"), 1, INT32_MAX, hidden / heads);
+    const int64_t rotated = fields_.integer (name, 1, std::max<int64_t> (1, head_dim));
+    if (rotated < head_dim) // such that the whole part of the product is `rotated`
+      member ("partial_rotary_factor",
+              number ((static_cast<double> (rotated) + 0.5) / static_cast<double> (head_dim)), name);
   }
 
   void refuse_unsupported () const
@@ -103,7 +187,8 @@ private:
                                       ": " + what + " not supported; use a dense model with full attention");
     };
     refuse ("expert_count", "mixtures of experts are");
-    refuse ("attention.sliding_window", "sliding-window attention is");
+    if (!family ().windows)
+      refuse ("attention.sliding_window", "sliding-window attention is");
     if (!fields_.boolean_or (key ("attention.causal"), true))
       fields_.fail (key ("attention.causal"),
                     "is false: models that do not generate are not supported; use another model");
@@ -133,6 +218,8 @@ private:
     const std::string type_key = key ("rope.scaling.type");
     // As its reference does: a factor alone means linear, and no factor at all means none.
     std::string type (fields_.text_or (type_key, "linear"));
+    if (type == "longrope" && weights_.contains (kLongFactors)) // said by that tensor
+      type = "none";
     if (type != "none" && type != "linear" && type != "yarn")
       fields_.fail (type_key,
                     "\"" + printable (type) + "\" is not supported; supported are none, linear and yarn");
@@ -209,6 +296,7 @@ private:
   const GgufFields &fields_;
   const WeightFiles &weights_;
   std::string architecture_;
+  const GgufFamily *family_ = nullptr;
   std::string json_;   ///< members, a comma before each
   std::string prefix_; ///< of names in a nested object
   FieldNames names_;
@@ -222,23 +310,28 @@ name_tensors (int layer, const WeightFiles &weights, LayerSpec &spec)
     const std::string tensor = prefix + name + ".bias";
     return weights.contains (tensor) ? tensor : std::string ();
   };
-  spec.mixer_norms.pre = prefix + "attn_norm.weight";
-  spec.channel_norms.pre = prefix + "ffn_norm.weight";
+  const auto rename = [&] (std::string &tensor, const char *name) {
+    if (!tensor.empty ())
+      tensor = prefix + name;
+  };
+  rename (spec.mixer_norms.pre, "attn_norm.weight");
+  rename (spec.mixer_norms.post, "post_attention_norm.weight");
+  rename (spec.channel_norms.pre, "ffn_norm.weight");
+  rename (spec.channel_norms.post, "post_ffw_norm.weight");
   AttentionTensors &attention = attention_of (spec).tensors;
-  attention.q = prefix + "attn_q.weight";
-  attention.k = prefix + "attn_k.weight";
-  attention.v = prefix + "attn_v.weight";
+  const bool fused = attention.q == attention.k;
+  attention.q = prefix + (fused ? "attn_qkv.weight" : "attn_q.weight");
+  attention.k = prefix + (fused ? "attn_qkv.weight" : "attn_k.weight");
+  attention.v = prefix + (fused ? "attn_qkv.weight" : "attn_v.weight");
   attention.o = prefix + "attn_output.weight";
-  attention.q_bias = bias ("attn_q");
-  attention.k_bias = bias ("attn_k");
-  attention.v_bias = bias ("attn_v");
+  attention.q_bias = bias (fused ? "attn_qkv" : "attn_q");
+  attention.k_bias = bias (fused ? "attn_qkv" : "attn_k");
+  attention.v_bias = bias (fused ? "attn_qkv" : "attn_v");
   attention.o_bias = bias ("attn_output");
-  if (!attention.q_norm.empty ()) {
-    attention.q_norm = prefix + "attn_q_norm.weight";
-    attention.k_norm = prefix + "attn_k_norm.weight";
-  }
+  rename (attention.q_norm, "attn_q_norm.weight");
+  rename (attention.k_norm, "attn_k_norm.weight");
   MlpTensors &mlp = mlp_of (spec).tensors;
-  mlp.gate = prefix + "ffn_gate.weight";
+  mlp.gate = prefix + (mlp.gate == mlp.up ? "ffn_up.weight" : "ffn_gate.weight");
   mlp.up = prefix + "ffn_up.weight";
   mlp.down = prefix + "ffn_down.weight";
   mlp.gate_bias = bias ("ffn_gate");
@@ -246,26 +339,42 @@ name_tensors (int layer, const WeightFiles &weights, LayerSpec &spec)
   mlp.down_bias = bias ("ffn_down");
 }
 
-/// The factors of rope_freqs.weight, one for each pair of a head; empty without that tensor.
+/// Factors of a tensor, one for each pair of rotated elements; empty without that tensor.
 std::vector<float>
-rope_factors (const WeightFiles &weights, int dimensions)
+rope_factors (const WeightFiles &weights, const char *name, int dimensions)
 {
   std::vector<float> factors;
-  if (!weights.contains (kRopeFactors))
+  if (!weights.contains (name))
     return factors;
-  const TensorView &tensor = weights.require (kRopeFactors, {dimensions / 2});
+  const TensorView &tensor = weights.require (name, {dimensions / 2});
   if (tensor.dtype != DType::kF32)
-    throw LoadError (weights.file_of (kRopeFactors), kRopeFactors,
+    throw LoadError (weights.file_of (name), name,
                      "is of type " + std::string (dtype_name (tensor.dtype)) +
                          ", expected F32; fetch the file again");
   factors.resize (static_cast<size_t> (dimensions / 2));
   std::memcpy (factors.data (), tensor.data.data (), tensor.data.size ());
   for (const float factor : factors)
     if (!(factor > 0 && factor <= kMaxRopeFactor))
-      throw LoadError (weights.file_of (kRopeFactors), kRopeFactors,
+      throw LoadError (weights.file_of (name), name,
                        "holds " + std::to_string (factor) +
                            ", expected factors above 0; fetch the file again");
   return factors;
+}
+
+/// LongRoPE is told by two tensors.
+void
+set_longrope (const GgufFields &fields, const Translation &translation, const WeightFiles &weights,
+              int max_positions, RopeSpec &rope)
+{
+  rope.frequency_factors = rope_factors (weights, kShortFactors, rope.dimensions);
+  rope.long_frequency_factors = rope_factors (weights, kLongFactors, rope.dimensions);
+  if (rope.frequency_factors.empty ())
+    throw LoadError (weights.file_of (kShortFactors), kShortFactors,
+                     std::string ("is missing though there is ") + kLongFactors + "; fetch the file again");
+  rope.scaling = RopeSpec::Scaling::kLongRope;
+  rope.original_max_positions = static_cast<int> (fields.integer_or (
+      translation.key ("rope.scaling.original_context_length"), 2, INT32_MAX, max_positions));
+  rope.attention_factor = fields.number_or (translation.key ("rope.scaling.attn_factor"), 1e-3, 1000, 1);
 }
 
 void
@@ -273,6 +382,8 @@ check_head_sizes (const GgufFields &fields, const Translation &translation, int 
 {
   for (const char *name : {"attention.value_length", "rope.dimension_count"}) {
     const std::string key = translation.key (name);
+    if (translation.family ().partial && name == std::string_view ("rope.dimension_count"))
+      continue;
     const int64_t value = fields.integer_or (key, 1, INT32_MAX, head_dim);
     if (value != head_dim)
       fields.fail (key, "is " + std::to_string (value) + " but keys have " + std::to_string (head_dim) +
@@ -292,13 +403,17 @@ gguf_architecture (const GgufFields &fields, const WeightFiles &weights)
   spec.head_tensor = spec.tied_head ? kEmbedding : kHead;
   const int head_dim = attention_of (spec.layers.front ()).head_dim;
   check_head_sizes (fields, translation, head_dim);
-  const std::vector<float> factors = rope_factors (weights, head_dim);
+  spec.norm_offset = 0; // converters have added it
+  const std::vector<float> factors = rope_factors (weights, kRopeFactors, head_dim);
+  const bool longrope = weights.contains (kLongFactors);
   for (size_t i = 0; i < spec.layers.size (); ++i) {
     name_tensors (static_cast<int> (i), weights, spec.layers[i]);
     AttentionSpec &attention = attention_of (spec.layers[i]);
-    attention.rope.frequency_factors = factors;
-    // Converters write the heads of llama for a rotation of neighbours, those of qwen3 as the checkpoint has them.
-    attention.paired_rows = spec.family == "llama";
+    if (longrope)
+      set_longrope (fields, translation, weights, spec.max_positions, attention.rope);
+    else
+      attention.rope.frequency_factors = factors;
+    attention.paired_rows = translation.family ().paired;
   }
   return spec;
 }

@@ -89,6 +89,10 @@ sensitive_weights (const Program &program)
       values.insert (append->v);
   }
   for (const Op &op : program.ops) {
+    if (const auto *copy = std::get_if<CopyOp> (&op); copy && values.contains (copy->out))
+      values.insert (copy->in); // keys that are values too
+  }
+  for (const Op &op : program.ops) {
     if (const auto *linear = std::get_if<LinearOp> (&op)) {
       for (const LinearOp::Projection &projection : linear->projections) {
         if (values.contains (projection.out))

@@ -15,6 +15,7 @@ namespace
 {
 
 constexpr int64_t kMaxWidth = 1 << 16; ///< of a head, and of a layer's own input
+constexpr int64_t kMaxHeadsWidth = 1 << 20;
 constexpr int64_t kMaxVocab = 1 << 24;
 
 /// The reference takes the last layer for one of full attention, whatever the file says.
@@ -47,6 +48,10 @@ set_heads (const JsonFields &config, int index, bool sliding, AttentionSpec &att
   if (attention.head_dim % 2 != 0)
     at->fail (dim_key, std::to_string (attention.head_dim) +
                            " is odd and cannot be rotated in pairs; correct the file");
+  const int64_t width = static_cast<int64_t> (attention.heads) * attention.head_dim;
+  if (width > kMaxHeadsWidth)
+    at->fail (dim_key, "times num_attention_heads is " + std::to_string (width) + ", above the limit of " +
+                           std::to_string (kMaxHeadsWidth) + "; correct the file");
   attention.kv_heads = at->integer_or (kv_key, 1, kMaxWidth, attention.kv_heads);
   if (attention.heads % attention.kv_heads != 0)
     at->fail (kv_key, std::to_string (attention.kv_heads) + " does not divide num_attention_heads, " +
