@@ -16,12 +16,18 @@ namespace
 using millrace::RopeSpec;
 
 std::vector<uint32_t>
-bits (const RopeSpec &rope)
+bits_of (const std::vector<float> &values)
 {
   std::vector<uint32_t> result;
-  for (const float frequency : millrace::rope_inverse_frequencies (rope))
-    result.push_back (std::bit_cast<uint32_t> (frequency));
+  for (const float value : values)
+    result.push_back (std::bit_cast<uint32_t> (value));
   return result;
+}
+
+std::vector<uint32_t>
+bits (const RopeSpec &rope)
+{
+  return bits_of (millrace::rope_inverse_frequencies (rope));
 }
 
 TEST (rope, default_frequencies_are_those_of_the_reference)
@@ -38,6 +44,40 @@ TEST (rope, linear_scaling_divides_every_frequency)
   const RopeSpec rope{.dimensions = 16, .scaling = RopeSpec::Scaling::kLinear, .factor = 3};
   EXPECT_EQ (bits (rope), (std::vector<uint32_t>{0x3eaaaaab, 0x3dd7e0cf, 0x3d088889, 0x3c2cb3d9, 0x3b5a740d,
                                                  0x3a8a297b, 0x39aec33f, 0x38dd0f2b}));
+}
+
+TEST (rope, longrope_stretches_wavelengths_by_the_list_of_short_or_of_long_sequences)
+{
+  const RopeSpec rope{.dimensions = 8,
+                      .scaling = RopeSpec::Scaling::kLongRope,
+                      .original_max_positions = 64,
+                      .frequency_factors = {1.0f, 1.05f, 1.5f, 2.0f},
+                      .long_frequency_factors = {1.1f, 3.0f, 5.5f, 9.0f}};
+  EXPECT_EQ (bits (rope), (std::vector<uint32_t>{0x3f800000, 0x3dc30c31, 0x3bda740e, 0x3a03126f}));
+  EXPECT_EQ (bits_of (millrace::rope_long_inverse_frequencies (rope)),
+             (std::vector<uint32_t>{0x3f68ba2e, 0x3d088889, 0x3aee500f, 0x38e90453}));
+  EXPECT_TRUE (millrace::rope_long_inverse_frequencies ({.dimensions = 8}).empty ());
+}
+
+TEST (rope, proportional_scaling_turns_the_first_pairs_of_the_whole_head)
+{
+  const RopeSpec rope{
+      .dimensions = 16, .theta = 1e6, .scaling = RopeSpec::Scaling::kProportional, .factor = 2, .rotated = 6};
+  EXPECT_EQ (bits (rope), (std::vector<uint32_t>{0x3f000000, 0x3db61887, 0x3c8186e3, 0x00000000, 0x00000000,
+                                                 0x00000000, 0x00000000, 0x00000000}));
+}
+
+TEST (rope, sequences_that_stay_short_are_a_variant_of_longrope_only)
+{
+  millrace::ArchitectureSpec spec;
+  spec.layers.resize (2);
+  EXPECT_EQ (kv_variant (spec, 10), 0);
+  auto &rope = std::get<millrace::AttentionSpec> (spec.layers[1].mixer).rope;
+  rope.original_max_positions = 64;
+  EXPECT_EQ (kv_variant (spec, 10), 0);
+  rope.scaling = RopeSpec::Scaling::kLongRope;
+  EXPECT_EQ (kv_variant (spec, 64), 1);
+  EXPECT_EQ (kv_variant (spec, 65), 0);
 }
 
 TEST (rope, factors_divide_one_by_one_whatever_the_scaling)

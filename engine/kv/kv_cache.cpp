@@ -128,7 +128,7 @@ KvCache::extend (SequenceKv &sequence, std::span<const TokenId> tokens)
   if (!settings_.prefix_cache || !at_block || !next_block (sequence, tokens, next))
     return 0;
   const BlockId node =
-      sequence.shared > 0 ? sequence.tables[0][static_cast<size_t> (sequence.shared) - 1] : kNoBlock;
+      sequence.shared > 0 ? sequence.tables[0][static_cast<size_t> (sequence.shared) - 1] : sequence.root;
   if (tree_.find (node, block_of (tokens, sequence.shared), next) == kNoBlock)
     return 0;
   const int gained = take_cached (sequence, tokens);
@@ -168,7 +168,7 @@ KvCache::take_cached (SequenceKv &sequence, std::span<const TokenId> tokens)
   const int limit = (static_cast<int> (tokens.size ()) - 1) / kBlockTokens; // blocks before the last token
   const int begin = sequence.shared;
   int disk_blocks = 0;
-  BlockId node = begin > 0 ? sequence.tables[0][static_cast<size_t> (begin) - 1] : kNoBlock;
+  BlockId node = begin > 0 ? sequence.tables[0][static_cast<size_t> (begin) - 1] : sequence.root;
   path_.clear ();
   for (int depth = begin; depth < limit; depth++) {
     const auto block = block_of (tokens, depth);
@@ -223,7 +223,7 @@ KvCache::take_partial (SequenceKv &sequence, std::span<const TokenId> tokens)
   const size_t count = std::min<size_t> (tokens.size () - 1 - begin, kBlockTokens);
   if (recurrent_ || count == 0)
     return;
-  const BlockId node = sequence.shared > 0 ? sequence.tables[0].back () : kNoBlock;
+  const BlockId node = sequence.shared > 0 ? sequence.tables[0].back () : sequence.root;
   const auto [source, agree] = tree_.closest (node, tokens.subspan (begin, count));
   if (agree == 0)
     return;
@@ -249,10 +249,10 @@ KvCache::take_partial (SequenceKv &sequence, std::span<const TokenId> tokens)
 }
 
 int
-KvCache::pinned_blocks (std::span<const TokenId> tokens) const
+KvCache::pinned_blocks (std::span<const TokenId> tokens, BlockId root) const
 {
   const int limit = (static_cast<int> (tokens.size ()) - 1) / kBlockTokens;
-  BlockId node = kNoBlock;
+  BlockId node = root;
   for (int depth = 0; depth < limit; depth++) {
     node = tree_.find (node, block_of (tokens, depth));
     if (node == kNoBlock || tree_.pins (0, node) == 0)
@@ -267,7 +267,7 @@ KvCache::next_hash (SequenceKv &sequence, std::span<const TokenId> tokens) const
 {
   if (sequence.hashed != sequence.shared) {
     const auto shared = static_cast<size_t> (sequence.shared);
-    sequence.next_hash = tree_.hash_of (shared > 0 ? sequence.tables[0][shared - 1] : kNoBlock,
+    sequence.next_hash = tree_.hash_of (shared > 0 ? sequence.tables[0][shared - 1] : sequence.root,
                                         block_of (tokens, sequence.shared));
     sequence.hashed = sequence.shared;
   }
@@ -304,7 +304,7 @@ void
 KvCache::share_block (SequenceKv &sequence, std::span<const TokenId> tokens)
 {
   const auto index = static_cast<size_t> (sequence.shared);
-  const BlockId parent = index > 0 ? sequence.tables[0][index - 1] : kNoBlock;
+  const BlockId parent = index > 0 ? sequence.tables[0][index - 1] : sequence.root;
   const BlockId own = sequence.tables[0][index];
   BlockId node = tree_.find (parent, tokens);
   if (node == kNoBlock) {
@@ -411,7 +411,7 @@ KvCache::cache_tail (SequenceKv &sequence, std::span<const TokenId> tokens)
     return;
   const auto tail = tokens.subspan (begin);
   const auto index = static_cast<size_t> (sequence.shared);
-  const BlockId parent = index > 0 ? sequence.tables[0][index - 1] : kNoBlock;
+  const BlockId parent = index > 0 ? sequence.tables[0][index - 1] : sequence.root;
   if (const auto [node, agree] = tree_.closest (parent, tail); agree == static_cast<int> (tail.size ()))
     return;
   drop_redundant (parent, tail);

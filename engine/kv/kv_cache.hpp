@@ -25,11 +25,12 @@
 namespace millrace
 {
 
-/// A sequence's part of the cache. Only KvCache writes it; stages read the tables.
+/// A sequence's part of the cache. Only KvCache writes it, but for the root; stages read the tables.
 struct SequenceKv {
   /// Block tables as Slice::blocks wants them. A recurrent group has two entries: the state, and the checkpoint
   /// that rejected drafts go back to.
   std::array<std::vector<BlockId>, kMaxKvGroups> tables;
+  BlockId root = root_of (0);                   ///< set before attach (); sequences of one root share KV
   int tokens = 0;                               ///< leading positions whose KV is valid
   int shared = 0;                               ///< leading entries that belong to the tree and are pinned
   std::array<int, kMaxKvGroups> window_begin{}; ///< entries before it are given up; 0 but for window groups
@@ -75,7 +76,7 @@ public:
   /// same tokens. Returns the tokens gained.
   int extend (SequenceKv &sequence, std::span<const TokenId> tokens);
   /// Leading blocks of `tokens` that running sequences hold: they cost a newcomer nothing.
-  int pinned_blocks (std::span<const TokenId> tokens) const;
+  int pinned_blocks (std::span<const TokenId> tokens, BlockId root = root_of (0)) const;
   /// The full block that the sequence is at, as one value; equal only for sequences that compute the same block of
   /// the same prefix. False: what is left of `tokens` does not fill one.
   bool next_block (SequenceKv &sequence, std::span<const TokenId> tokens, BlockHash &block) const;

@@ -46,7 +46,7 @@ KvCache::inconsistency (std::span<const SequenceKv *const> sequences) const
       if (tree_.pins (group, node) != pins[node])
         return text ("pins without sequences", group, block);
       const BlockId parent = tree_.parent (node);
-      if (group == 0 && parent != kNoBlock && tree_.pins (0, parent) < tree_.pins (0, node))
+      if (group == 0 && !is_root (parent) && tree_.pins (0, parent) < tree_.pins (0, node))
         return text ("a parent with fewer pins than its child", group, node);
     }
     if (unpinned != cached (group))

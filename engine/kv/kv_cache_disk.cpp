@@ -9,8 +9,8 @@ namespace millrace
 BlockId
 KvCache::load (BlockId parent, std::span<const TokenId> tokens)
 {
-  const DiskId parent_id = parent == kNoBlock ? DiskId{} : tree_.disk_id (parent);
-  if (!settings_.disk || (parent != kNoBlock && parent_id == DiskId{}) || available (0) == 0)
+  const DiskId parent_id = is_root (parent) ? DiskId{} : tree_.disk_id (parent);
+  if (!settings_.disk || (!is_root (parent) && parent_id == DiskId{}) || available (0) == 0)
     return kNoBlock;
   const auto loaded = settings_.disk->load (tree_.hash_of (parent, tokens), parent_id, tokens, payload_);
   if (!loaded)
@@ -52,8 +52,8 @@ KvCache::save_node (BlockId node)
   if (tree_.disk_id (node) != DiskId{} && (tag & ~tree_.disk_groups (node)) == 0)
     return true;
   const BlockId parent = tree_.parent (node);
-  const DiskId parent_id = parent == kNoBlock ? DiskId{} : tree_.disk_id (parent);
-  if (parent != kNoBlock && parent_id == DiskId{})
+  const DiskId parent_id = is_root (parent) ? DiskId{} : tree_.disk_id (parent);
+  if (!is_root (parent) && parent_id == DiskId{})
     return false;
   payload_.clear ();
   for (int group = 0; group < groups (); group++) {

@@ -50,7 +50,9 @@ PrefixTree::hash_of (BlockId parent, std::span<const TokenId> tokens) const
     std::array<TokenId, kBlockTokens> tokens;
   } input{};
   static_assert (sizeof input == sizeof (BlockHash) + kBlockTokens * sizeof (TokenId));
-  if (parent != kNoBlock)
+  if (is_root (parent))
+    input.parent.low = static_cast<uint64_t> (kNoBlock - parent);
+  else
     input.parent = at (parent).hash;
   std::ranges::copy (tokens, input.tokens.begin ());
   const XXH128_hash_t hash = XXH3_128bits (&input, sizeof (BlockHash) + tokens.size () * sizeof (TokenId));
@@ -93,7 +95,7 @@ void
 PrefixTree::insert (BlockId id, BlockId parent, std::span<const TokenId> tokens)
 {
   assert (!contains (id) && !tokens.empty () && tokens.size () <= kBlockTokens);
-  assert (parent == kNoBlock || (contains (parent) && at (parent).count == kBlockTokens));
+  assert (is_root (parent) || (contains (parent) && at (parent).count == kBlockTokens));
   Node &node = at (id);
   node.parent = parent;
   node.depth = depth (parent) + 1;
@@ -106,7 +108,7 @@ PrefixTree::insert (BlockId id, BlockId parent, std::span<const TokenId> tokens)
   node.uses = {};
   node.disk_id = {};
   node.disk_groups = 0;
-  if (parent != kNoBlock)
+  if (!is_root (parent))
     at (parent).children++;
   siblings_.insert (id);
   if (node.count == kBlockTokens)
@@ -125,7 +127,7 @@ PrefixTree::erase (BlockId id)
   if (node.count == kBlockTokens)
     table_erase (id);
   siblings_.erase (id);
-  if (node.parent != kNoBlock)
+  if (!is_root (node.parent))
     at (node.parent).children--;
   node.depth = 0;
 }

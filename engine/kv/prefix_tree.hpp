@@ -26,6 +26,20 @@
 namespace millrace
 {
 
+/// The parent of first blocks, which is no node. Sequences whose KV is computed in another way for equal tokens have a root
+/// of their own.
+constexpr BlockId
+root_of (int variant)
+{
+  return kNoBlock - variant;
+}
+
+constexpr bool
+is_root (BlockId parent)
+{
+  return parent <= kNoBlock;
+}
+
 class PrefixTree
 {
 public:
@@ -34,13 +48,13 @@ public:
   PrefixTree (const PrefixTree &) = delete;
   PrefixTree &operator= (const PrefixTree &) = delete;
 
-  // Nodes. kNoBlock as a parent is the root, which is no node.
+  // Nodes, and root_of () as a parent.
   BlockId parent (BlockId node) const { return at (node).parent; }
   std::span<const TokenId> tokens (BlockId node) const
   {
     return std::span (at (node).tokens).first (static_cast<size_t> (at (node).count));
   }
-  int depth (BlockId node) const { return node == kNoBlock ? 0 : at (node).depth; } ///< blocks from the root
+  int depth (BlockId node) const { return is_root (node) ? 0 : at (node).depth; } ///< blocks from the root
   const BlockHash &hash (BlockId node) const { return at (node).hash; }
   bool contains (BlockId node) const { return at (node).depth > 0; }
   int size () const { return static_cast<int> (siblings_.size ()); }

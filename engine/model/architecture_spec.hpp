@@ -147,4 +147,8 @@ struct ArchitectureSpec {
   int bos_token_id = -1;
 };
 
+/// Sequences of another variant have other KV for equal tokens: with kLongRope those that never have more positions than
+/// original_max_positions are 1, others 0. `positions`: the most that the sequence will have.
+int kv_variant (const ArchitectureSpec &spec, int positions);
+
 } // namespace millrace

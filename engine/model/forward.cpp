@@ -40,6 +40,7 @@ public:
       Slice slice;
       slice.tokens = tokens.subspan (static_cast<size_t> (begin), static_cast<size_t> (end - begin));
       slice.position = position + begin;
+      slice.max_positions = sequence.max_tokens;
       std::ranges::copy (sequence.kv.tables, slice.blocks.begin ());
       if (first_scored < end) {
         slice.scored = end - first_scored;

@@ -144,4 +144,15 @@ rope_long_inverse_frequencies (const RopeSpec &rope)
   return longrope_frequencies (rope, rope.long_frequency_factors);
 }
 
+int
+kv_variant (const ArchitectureSpec &spec, int positions)
+{
+  for (const LayerSpec &layer : spec.layers) {
+    const auto *attention = std::get_if<AttentionSpec> (&layer.mixer);
+    if (attention && attention->rope.scaling == RopeSpec::Scaling::kLongRope)
+      return positions <= attention->rope.original_max_positions ? 1 : 0;
+  }
+  return 0;
+}
+
 } // namespace millrace

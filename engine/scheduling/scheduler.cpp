@@ -109,6 +109,7 @@ Scheduler::admit (std::shared_ptr<Request> request)
 
   const Request &wanted = *sequence->request;
   sequence->max_tokens = limits_.token_limit (wanted);
+  sequence->kv.root = root_of (kv_variant (model_->spec, sequence->max_tokens));
   sequence->prompt_tokens = static_cast<int> (wanted.prompt.size ());
   sequence->pool.begin (wanted.embed.pooling, sequence->prompt_tokens, model_->spec.hidden);
   sequence->tokens.reserve (static_cast<size_t> (sequence->max_tokens) + 1);
@@ -207,7 +208,8 @@ Scheduler::admissible ()
   if (fitting < static_cast<int> (waiting_views_.size ()) && settings_.prefix_cache && budgets.running > 0) {
     const auto first = static_cast<size_t> (fitting);
     if (!candidate (first).pool.wants_all ())
-      waiting_views_[first].pinned_blocks = kv_->pinned_blocks (candidate (first).tokens);
+      waiting_views_[first].pinned_blocks =
+          kv_->pinned_blocks (candidate (first).tokens, candidate (first).kv.root);
     if (waiting_views_[first].pinned_blocks > 0)
       fitting = plan_admission (waiting_views_, budgets);
   }
