@@ -492,7 +492,6 @@ damages ()
       {{{"bos_token_id", "1.5"}}, "bos_token_id", "1.5"},
       {{{"bos_token_id", "1000"}}, "bos_token_id", "1000"},
       {{{"quantization_config", "{}"}}, "quantization_config", "quantized"},
-      {{{"quantization", "{\"bits\": 4}"}}, "quantization", "quantized"},
       {{{"text_config", "{}"}}, "text_config", "multimodal"},
       {{{"text_config", R"({"quantization_config": {"bits": 4}})"}},
        "text_config.quantization_config",

@@ -1,7 +1,7 @@
 // config.json → ArchitectureSpec, generation_config.json → defaults of generation.
 //
-// What no family can open is refused here, by name: quantized checkpoints would otherwise fail later, with an error about a
-// tensor. The rest is the family's business.
+// What no family can open is refused here, by name: checkpoints quantized by others than MLX would otherwise fail later,
+// with an error about a tensor. The rest is the family's business.
 #include "engine/model/config.hpp"
 
 #include "engine/model/families/families.hpp"
@@ -21,9 +21,12 @@ namespace
 void
 refuse_quantized (const JsonFields &config)
 {
-  for (const char *name : {"quantization_config", "quantization", "compression_config"})
-    if (config.has (name))
-      config.fail (name, "quantized checkpoints are not supported; use the BF16, F16 or F32 checkpoint");
+  // mlx-lm writes its settings (quantization.hpp) a second time as quantization_config.
+  for (const char *name : {"quantization_config", "compression_config"})
+    if (config.has (name) && !config.has ("quantization"))
+      config.fail (
+          name, "checkpoints quantized like this are not supported; use the BF16, F16 or F32 checkpoint, or "
+                "one that is quantized by MLX");
 }
 
 } // namespace

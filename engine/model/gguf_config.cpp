@@ -202,14 +202,13 @@ private:
     const TensorView *embedding = weights_.find (kEmbedding);
     const int64_t rows = embedding && embedding->shape.size () == 2 ? embedding->shape[0] : 0;
     if (rows == 0)
-      throw LoadError (
-          weights_.file_of (kEmbedding), kEmbedding,
-          embedding
-              ? "has shape " + to_string (embedding->shape) + ", expected a matrix; fetch the file again"
-          : weights_.contains (kEmbedding)
-              ? "is of a type that is not supported; use a file of F32, F16, BF16, Q8_0, Q4_0, Q4_K "
-                "and Q6_K tensors (Q4_K_M files have only such)"
-              : "is missing; the file holds no model (perhaps a vocabulary only)");
+      throw LoadError (weights_.file_of (kEmbedding), kEmbedding,
+                       embedding ? "has shape " + to_string (embedding->shape) +
+                                       ", expected a matrix; fetch the file again"
+                       : weights_.contains (kEmbedding)
+                           ? "is of a type that is not supported; use a file of F32, F16, BF16, Q8_0, Q4_0 "
+                             "and Q2_K to Q6_K tensors (Q4_K_M files have only such)"
+                           : "is missing; the file holds no model (perhaps a vocabulary only)");
     member ("vocab_size", std::to_string (rows), kEmbedding);
   }
 

@@ -213,6 +213,25 @@ JsonFields::object (std::string_view name) const
   return JsonFields (file_, prefix_ + std::string (name) + ".", result, names_);
 }
 
+std::vector<JsonFields::Field>
+JsonFields::all () const
+{
+  std::vector<Field> fields;
+  for (const auto [name, value] : object_) {
+    if (value.is_null ())
+      continue;
+    Field field{name, {}, {}};
+    dom::object object;
+    bool flag = false;
+    if (!value.get (object))
+      field.object = JsonFields (file_, prefix_ + std::string (name) + ".", object, names_);
+    else if (!value.get (flag))
+      field.flag = flag;
+    fields.push_back (std::move (field));
+  }
+  return fields;
+}
+
 std::vector<std::string>
 JsonFields::texts (std::string_view name) const
 {

@@ -48,6 +48,9 @@ public:
   /// One id, an array of ids, or absent (empty); each in [0, limit).
   std::vector<int32_t> token_ids (std::string_view name, int64_t limit) const;
   bool holds_objects () const; ///< some field's value is an object
+  struct Field;
+  /// All that are not null, in the order of the file.
+  std::vector<Field> all () const;
   /// What the field is called in messages: its name, unless it stands for another file's.
   std::string called (std::string_view name) const;
 
@@ -65,6 +68,13 @@ private:
   std::string prefix_;
   simdjson::dom::object object_;
   const FieldNames *names_;
+};
+
+/// A field of any name; neither when it is of another type.
+struct JsonFields::Field {
+  std::string_view name;
+  std::optional<bool> flag;
+  std::optional<JsonFields> object;
 };
 
 /// A parsed file whose root is an object. Throws LoadError.

@@ -5,6 +5,7 @@
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
 #include "engine/model/gguf_model.hpp"
+#include "engine/model/quantization.hpp"
 #include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/weights/gguf.hpp"
@@ -242,6 +243,7 @@ Model::open (const fs::path &directory, const ModelOptions &options)
   auto model = std::make_shared<Model> ();
   model->directory = directory;
   model->spec = load_architecture (directory / "config.json");
+  const auto quantization = load_quantization (directory / "config.json");
   model->generation = load_generation_config (directory / "generation_config.json");
   model->eos_token_ids = end_of_sequence_ids (directory, model->spec, model->generation);
 
@@ -251,7 +253,9 @@ Model::open (const fs::path &directory, const ModelOptions &options)
   model->chat_template = load_chat_template (directory, tokenizer_config);
   model->tokenizer = load_tokenizer (directory / "tokenizer.json", model->spec.vocab);
 
-  const WeightFiles files = WeightFiles::open (directory);
+  WeightFiles files = WeightFiles::open (directory);
+  if (quantization)
+    files.apply (*quantization);
   const Program program = build_program (model->spec, files);
   require_tensors (program, files);
   model->unread_tensors = millrace::unread_tensors (program, model->spec, files);

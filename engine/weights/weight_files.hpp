@@ -7,6 +7,7 @@
 
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/tensor/tensor_view.hpp"
+#include "engine/weights/affine_tensor.hpp"
 
 #include <filesystem>
 #include <map>
@@ -20,7 +21,7 @@ namespace millrace
 
 struct TensorEntry;
 
-/// Immutable after construction; any thread may read.
+/// Immutable once it is opened and apply () is done; any thread may read.
 class WeightFiles
 {
 public:
@@ -36,6 +37,11 @@ public:
   /// Throws LoadError naming file and tensor when it is missing, of an unsupported dtype, or its shape
   /// differs. The shape counts elements, of block types too.
   const TensorView &require (std::string_view name, const Shape &shape) const;
+  /// Says how matrices of uint32 words are to be taken: from now on such a tensor has the shape of its matrix, and affine ()
+  /// the rest. Throws LoadError when scales or biases are missing, or shapes do not fit.
+  void apply (const AffineSettings &settings);
+  /// The parts of an affine matrix; null for all other tensors.
+  const AffineTensor *affine (std::string_view name) const;
   /// Whether there is such a tensor, of whatever dtype.
   bool contains (std::string_view name) const { return file_index_.contains (name); }
   /// The file that holds a tensor (for error messages), or what was opened when there is none.
@@ -54,6 +60,7 @@ private:
   void add_shards (const std::filesystem::path &index_file);
   void add_gguf (MappedFile file);
   void add_entries (std::vector<TensorEntry> entries);
+  void add_affine (const std::string &name, TensorView &words, const AffineCodes &codes);
 
   std::filesystem::path path_; ///< what was opened
   bool gguf_ = false;
@@ -61,6 +68,7 @@ private:
   std::map<std::string, TensorView, std::less<>> tensors_;
   std::map<std::string, std::string, std::less<>> unsupported_; ///< tensor → name of its dtype
   std::map<std::string, size_t, std::less<>> file_index_;       ///< of both
+  std::map<std::string, AffineTensor, std::less<>> affine_;     ///< of tensors_, those of codes
 };
 
 } // namespace millrace

@@ -5,6 +5,7 @@
 // several nodes of memory the pages are spread over the nodes of the threads, which is the best there is then.
 #include "engine/backend/cpu/packing.hpp"
 
+#include "engine/backend/cpu/affine_format.hpp"
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/weights/quantized_blocks.hpp"
@@ -92,14 +93,36 @@ public:
 private:
   static const std::byte *file_data (const PackingJob &job, int row)
   {
+    if (job.affine)
+      return job.tensor->data.data () +
+             static_cast<size_t> (file_row (row, job.paired)) * job.affine->row_bytes ();
     const int width = job.weight->columns == 0 ? 1 : job.weight->inputs;
     return job.tensor->data.data () +
            static_cast<size_t> (file_row (row, job.paired)) * stored_bytes (job.tensor->dtype, width);
   }
 
+  /// Of the matrix, of which the job may have a part.
+  static size_t affine_row (const PackingJob &job, int row)
+  {
+    return static_cast<size_t> (file_data (job, row) - job.affine->data.data ()) / job.affine->row_bytes ();
+  }
+
+  static void pack_affine_rows (const PackingJob &job, int row, int count, std::byte *panel)
+  {
+    AffineRow rows[kPanelRows];
+    for (int i = 0; i < count; ++i) {
+      const size_t scale_at = affine_row (job, row + i) * job.affine->scale_row_bytes ();
+      rows[i] = {file_data (job, row + i), job.affine->scales.data () + scale_at,
+                 job.affine->biases.data () + scale_at};
+    }
+    pack_affine (job.weight->format, rows, count, job.weight->columns, panel);
+  }
+
   void pack_rows (const PackingJob &job, int row, int count, std::byte *panel)
   {
     const PackedWeight &weight = *job.weight;
+    if (is_affine (weight.format) && job.affine)
+      return pack_affine_rows (job, row, count, panel);
     const DType dtype = job.tensor->dtype;
     const bool quantized = is_quantized (weight.format);
     const bool direct = quantized ? dtype == block_type (weight.format) : same_floats (weight.format, dtype);
@@ -108,7 +131,10 @@ private:
       rows[i] = file_data (job, row + i);
       if (direct)
         continue;
-      read_floats (dtype, rows[i], weight.inputs, values_.data ());
+      if (job.affine)
+        dequantize_affine_row (*job.affine, affine_row (job, row + i), values_.data ());
+      else
+        read_floats (dtype, rows[i], weight.inputs, values_.data ());
       if (!quantized) {
         pack_row (weight.format, values_.data (), weight.inputs, i, panel);
         continue;
@@ -150,17 +176,31 @@ cut (std::span<const PackingJob> jobs)
   return parts;
 }
 
-/// What lies around a part goes too: it has been mapped along with it, and whoever still needs it gets it back.
+/// Of `data`, which `outputs` share, what belongs to outputs [begin, end). What lies around goes too: it has been mapped along
+/// with it, and whoever still needs it gets it back.
+void
+release_rows (std::span<const std::byte> file, std::span<const std::byte> data, size_t outputs, int begin,
+              int end)
+{
+  const size_t row_bytes = data.size () / outputs;
+  const auto tensor_at = static_cast<size_t> (data.data () - file.data ());
+  const size_t from = tensor_at + static_cast<size_t> (begin) * row_bytes;
+  const size_t to = tensor_at + static_cast<size_t> (end) * row_bytes;
+  const size_t first = from > kFaultAround ? from - kFaultAround : 0;
+  MappedFile::release_pages (file.subspan (first, std::min (file.size (), to + kFaultAround) - first));
+}
+
 void
 release (const Part &part)
 {
-  const std::span<const std::byte> file = part.job->file, data = part.job->tensor->data;
-  const size_t row_bytes = data.size () / static_cast<size_t> (part.job->weight->outputs);
-  const auto tensor_at = static_cast<size_t> (data.data () - file.data ());
-  const size_t begin = tensor_at + static_cast<size_t> (part.begin) * row_bytes;
-  const size_t end = tensor_at + static_cast<size_t> (part.end) * row_bytes;
-  const size_t first = begin > kFaultAround ? begin - kFaultAround : 0;
-  MappedFile::release_pages (file.subspan (first, std::min (file.size (), end + kFaultAround) - first));
+  const PackingJob &job = *part.job;
+  const auto outputs = static_cast<size_t> (job.weight->outputs);
+  release_rows (job.file, job.tensor->data, outputs, part.begin, part.end);
+  if (job.affine) {
+    const size_t rows = job.affine->data.size () / job.affine->row_bytes ();
+    release_rows (job.affine->scales_mapping, job.affine->scales, rows, part.begin, part.end);
+    release_rows (job.affine->biases_mapping, job.affine->biases, rows, part.begin, part.end);
+  }
 }
 
 } // namespace
@@ -175,8 +215,13 @@ pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool)
     packers[static_cast<size_t> (lane)].pack (*part.job, part.begin, part.end);
     release (part);
   });
-  for (const PackingJob &job : jobs) // of outputs that are paired, some were read with other parts
+  for (const PackingJob &job : jobs) { // of outputs that are paired, some were read with other parts
     MappedFile::release_pages (job.tensor->data);
+    if (job.affine) {
+      MappedFile::release_pages (job.affine->scales);
+      MappedFile::release_pages (job.affine->biases);
+    }
+  }
 }
 
 } // namespace millrace::cpu

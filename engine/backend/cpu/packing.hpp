@@ -3,6 +3,7 @@
 
 #include "engine/backend/cpu/weights.hpp"
 #include "engine/tensor/tensor_view.hpp"
+#include "engine/weights/affine_tensor.hpp"
 
 #include <span>
 
@@ -15,6 +16,7 @@ struct PackingJob {
   const PackedWeight *weight;
   std::span<const std::byte> file; ///< the mapping that the tensor is in
   int paired;                      ///< WeightRef::paired
+  const AffineTensor *affine;      ///< of `tensor`, or null
   std::byte *out;
 };
 

@@ -181,6 +181,13 @@ WeightCache::WeightCache (const fs::path &folder, const Program &program, const 
                   tensor.dtype, weights[i].format, weights[i].columns, weights[i].offset,
                   tensor.data.size ());
     identity.append (tensor.data.data () + (tensor.data.size () - sample) / 2, sample);
+    if (const AffineTensor *affine = files.affine (name)) {
+      identity.add (affine->codes.bits, affine->codes.group, affine->scale_type);
+      for (const auto part : {affine->scales, affine->biases}) {
+        const size_t size = std::min (kSampleBytes, part.size ());
+        identity.append (part.data () + (part.size () - size) / 2, size);
+      }
+    }
   }
   identity_ = digest_of (std::as_bytes (std::span (identity.get ())));
   file_ = folder / (name_of (files.path ()) + "-" + hexadecimal (identity_) + std::string (kSuffix));

@@ -1,5 +1,6 @@
 #include "engine/backend/cpu/weights.hpp"
 
+#include "engine/backend/cpu/affine_format.hpp"
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/backend/cpu/packing.hpp"
 #include "engine/backend/cpu/weight_cache.hpp"
@@ -40,17 +41,29 @@ stored_format (DType dtype)
   }
 }
 
+/// Affine matrices have formats that hold exactly what the file holds.
+Format
+stored_format (const AffineTensor &affine)
+{
+  const ScaleType scales = affine.scale_type == DType::kF16    ? ScaleType::kF16
+                           : affine.scale_type == DType::kBF16 ? ScaleType::kBF16
+                                                               : ScaleType::kF32;
+  return affine_format ({affine.codes.bits, affine.codes.group, scales});
+}
+
 /// Of 4 bits or fewer, with their scales: Q4_1 has 5.
 bool
-is_small (DType dtype)
+is_small (DType dtype, const AffineTensor *affine)
 {
+  if (affine)
+    return affine->codes.bits <= 4;
   const DTypeBlock block = dtype_block (dtype);
   return is_block_type (dtype) && 8 * block.bytes <= 5 * block.elements;
 }
 
 /// `sensitive`: see sensitive_weights ().
 Format
-chosen_format (WeightFormat wanted, DType stored, int inputs, bool sensitive)
+chosen_format (WeightFormat wanted, DType stored, const AffineTensor *affine, int inputs, bool sensitive)
 {
   switch (wanted) {
   case WeightFormat::kF32:
@@ -62,7 +75,7 @@ chosen_format (WeightFormat wanted, DType stored, int inputs, bool sensitive)
   case WeightFormat::kInt8:
     return Format::kQ8;
   case WeightFormat::kInt4:
-    if (is_small (stored))
+    if (is_small (stored, affine))
       break;
     if (inputs % kSuperBlock == 0)
       return sensitive ? Format::kQ6K : Format::kQ4K;
@@ -70,7 +83,7 @@ chosen_format (WeightFormat wanted, DType stored, int inputs, bool sensitive)
   case WeightFormat::kAuto:
     break;
   }
-  return stored_format (stored);
+  return affine ? stored_format (*affine) : stored_format (stored);
 }
 
 /// Embedding and head, whose errors no later layer evens out, and the matrices that make values: of all others in 4 bits
@@ -148,11 +161,15 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
   std::vector<TensorView> tensors;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = files.require (ref.name, ref.shape ());
-    if (!is_float (tensor.dtype) && !(is_block_type (tensor.dtype) && ref.is_matrix ()))
+    const AffineTensor *affine = files.affine (ref.name);
+    const bool is_codes = is_block_type (tensor.dtype) || affine;
+    if (!is_float (tensor.dtype) && !(is_codes && ref.is_matrix ()))
       throw LoadError (files.file_of (ref.name), ref.name,
                        "has elements of type " + std::string (dtype_name (tensor.dtype)) +
-                           (ref.is_matrix () ? "; matrices must be F32, F16, BF16 or quantized blocks"
-                                             : "; norms and biases must be F32, F16 or BF16"));
+                           (ref.is_matrix ()
+                                ? "; matrices must be F32, F16, BF16, quantized blocks, or U32 with the "
+                                  "`quantization` of config.json"
+                                : "; norms and biases must be F32, F16 or BF16"));
 
     PackedWeight weight;
     weight.outputs = ref.outputs;
@@ -161,7 +178,7 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     size_t bytes = 0;
     if (ref.is_matrix ()) {
       const bool is_sensitive = sensitive.contains (static_cast<WeightId> (weights_.size ()));
-      weight.format = chosen_format (format, tensor.dtype, ref.inputs, is_sensitive);
+      weight.format = chosen_format (format, tensor.dtype, affine, ref.inputs, is_sensitive);
       weight.columns = padded_columns (weight.format, ref.inputs);
       weight.panel_bytes = panel_bytes (weight.format, weight.columns);
       const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;
@@ -187,7 +204,8 @@ PackedWeights::pack (const Program &program, const WeightFiles &files, std::span
   std::vector<PackingJob> jobs;
   for (size_t i = 0; i < weights_.size (); ++i)
     jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
-                     program.weights[i].paired, memory_.data () + weights_[i].offset});
+                     program.weights[i].paired, files.affine (program.weights[i].name),
+                     memory_.data () + weights_[i].offset});
   pack_weights (jobs, pool);
   for (size_t i = 0; i < weights_.size (); ++i) {
     auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);
