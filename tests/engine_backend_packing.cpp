@@ -2,8 +2,8 @@
 // What loading costs, and that packed bytes are what they were.
 #include "engine/backend/backend.hpp"
 #include "engine/backend/cpu/formats.hpp"
-#include "engine/weights/quantized_blocks.hpp"
 #include "engine/weights/weight_files.hpp"
+#include "tests/quantized_rows.hpp"
 #include "tests/sanitized.hpp"
 #include "tests/synthetic_model.hpp"
 #include "tests/test_paths.hpp"
@@ -110,28 +110,42 @@ TEST (Layout, packed_bytes_are_those_of_the_version)
   for (float &value : values)
     value = static_cast<float> (static_cast<int32_t> (next ())) * 0x1p-31f;
 
+  const auto affine = [] (int bits, int group, cpu::ScaleType scales) {
+    return cpu::affine_format ({bits, group, scales});
+  };
   const std::pair<Format, uint64_t> formats[] = {
-      {Format::kF32, 17006169829969456326u}, {Format::kF16, 870239465587077920u},
-      {Format::kBF16, 9000574821366659669u}, {Format::kQ8, 15784574322676303244u},
-      {Format::kQ4, 18080440432025317548u},  {Format::kQ4K, 4596078753210740669u},
-      {Format::kQ6K, 5209793610270955632u}};
+      {Format::kF32, 17006169829969456326u},
+      {Format::kF16, 870239465587077920u},
+      {Format::kBF16, 9000574821366659669u},
+      {Format::kQ8, 15784574322676303244u},
+      {Format::kQ4, 18080440432025317548u},
+      {Format::kQ4K, 4596078753210740669u},
+      {Format::kQ6K, 5209793610270955632u},
+      {Format::kQ5, 16218232780942096482u},
+      {Format::kIQ4NL, 14381363233883051785u},
+      {Format::kMXFP4, 4152882677878410170u},
+      {Format::kQ2K, 6054479279272465490u},
+      {Format::kQ3K, 10992292924762302423u},
+      {Format::kQ5K, 11199625810947944647u},
+      {affine (2, 64, cpu::ScaleType::kBF16), 8783565243676096490u},
+      {affine (3, 64, cpu::ScaleType::kF16), 6127936854571478036u},
+      {affine (4, 32, cpu::ScaleType::kF16), 2379323273184842257u},
+      {affine (4, 64, cpu::ScaleType::kBF16), 11696591710047002098u},
+      {affine (5, 32, cpu::ScaleType::kF16), 8008164371643380389u},
+      {affine (6, 128, cpu::ScaleType::kBF16), 6600567499504316555u},
+      {affine (8, 64, cpu::ScaleType::kF32), 15606216331882298662u}};
   for (const auto &[format, digest] : formats) {
     std::vector<std::byte> panel (cpu::panel_bytes (format, 512));
-    std::vector<std::vector<std::byte>> blocks;
-    const std::byte *rows[cpu::kPanelRows];
+    std::vector<StoredRow> rows;
     for (int row = 0; row < cpu::kPanelRows; ++row) {
       const float *of_row = values.data () + row * 512;
-      if (!cpu::is_quantized (format)) {
+      if (cpu::is_quantized (format))
+        rows.push_back (stored_row (format, {of_row, of_row + 512}));
+      else
         cpu::pack_row (format, of_row, 512, row, panel.data ());
-        continue;
-      }
-      const DTypeBlock block = dtype_block (*cpu::block_type (format));
-      blocks.emplace_back (512 / block.elements * block.bytes);
-      quantize_row (*cpu::block_type (format), of_row, 512, blocks.back ().data ());
-      rows[row] = blocks.back ().data ();
     }
     if (cpu::is_quantized (format))
-      cpu::pack_panel (format, rows, cpu::kPanelRows, 512, panel.data ());
+      pack_rows (format, rows, 512, panel.data ());
     EXPECT_EQ (XXH3_64bits (panel.data (), panel.size ()), digest) << cpu::format_name (format);
   }
 }

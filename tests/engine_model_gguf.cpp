@@ -146,7 +146,8 @@ TEST (GgufModel, quantized_files_have_the_logits_of_their_dequantized_values)
     shape.family = family;
     write_model (folder.path (), shape, 6);
     for (const DType type :
-         {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4K, DType::kQ6K}) {
+         {DType::kF16, DType::kBF16, DType::kQ8_0, DType::kQ4_0, DType::kQ4K, DType::kQ6K, DType::kQ5_0,
+          DType::kQ4_1, DType::kQ5_1, DType::kQ2K, DType::kQ3K, DType::kQ5K, DType::kIQ4NL, DType::kMXFP4}) {
       SCOPED_TRACE (std::string (family) + " " + std::string (dtype_name (type)));
       GgufConversion conversion;
       conversion.type = [&] (const auto &, const auto &) { return type; };
