@@ -7,7 +7,7 @@
 
 #include "bench/measure.hpp"
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
 #include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
 #include "library/model.hpp"
@@ -34,7 +34,7 @@ double
 bare_loop (const std::shared_ptr<const Model> &model, int max_draft)
 {
   Scheduler scheduler (model, {.max_draft = max_draft});
-  NgramDrafter drafter ({});
+  const auto drafter = make_lookup_drafter ();
   Sampler sampler;
   Step step;
   auto request = std::make_shared<Request> ();
@@ -44,7 +44,7 @@ bare_loop (const std::shared_ptr<const Model> &model, int max_draft)
   scheduler.admit (request);
   while (scheduler.plan (step)) {
     prefill (step);
-    drafter.draft (step);
+    drafter->draft (step);
     verify (step);
     sampler.sample (step);
     scheduler.commit (step);

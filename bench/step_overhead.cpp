@@ -11,7 +11,7 @@
 #include "bench/empty_model.hpp"
 #include "bench/measure.hpp"
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
 #include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
 #include "library/meta.hpp"
@@ -56,7 +56,7 @@ double
 bare_loop_us (const std::shared_ptr<const Model> &model, int batch)
 {
   Scheduler scheduler (model, {.max_batch = batch, .max_draft = 0});
-  NgramDrafter drafter ({});
+  const auto drafter = make_lookup_drafter ();
   Sampler sampler;
   Step step;
   for (int i = 0; i < batch; i++) {
@@ -67,7 +67,7 @@ bare_loop_us (const std::shared_ptr<const Model> &model, int batch)
   const auto begin = std::chrono::steady_clock::now ();
   while (scheduler.plan (step)) {
     prefill (step);
-    drafter.draft (step);
+    drafter->draft (step);
     verify (step);
     sampler.sample (step);
     scheduler.commit (step);

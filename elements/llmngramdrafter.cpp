@@ -18,15 +18,15 @@
 
 #include "elements/elements.hpp"
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
 #include "library/stage.hpp"
 
-#include <optional>
+#include <memory>
 
 struct LlmNgramDrafter {
   LlmStage parent;
-  millrace::NgramDrafter::Settings settings;     // OBJECT_LOCK
-  std::optional<millrace::NgramDrafter> drafter; // streaming thread
+  millrace::LookupSettings settings;          // OBJECT_LOCK
+  std::unique_ptr<millrace::Drafter> drafter; // streaming thread
 };
 
 struct LlmNgramDrafterClass {
@@ -51,7 +51,7 @@ llm_ngram_drafter_process (LlmStage *stage, millrace::Step &step)
     GST_OBJECT_LOCK (self);
     const auto settings = self->settings;
     GST_OBJECT_UNLOCK (self);
-    self->drafter.emplace (settings);
+    self->drafter = millrace::make_lookup_drafter (settings);
   }
 
   self->drafter->draft (step);
@@ -124,7 +124,7 @@ llm_ngram_drafter_class_init (LlmNgramDrafterClass *klass)
   object_class->finalize = llm_ngram_drafter_finalize;
   const auto flags =
       static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
-  const millrace::NgramDrafter::Settings defaults;
+  const millrace::LookupSettings defaults;
   g_object_class_install_property (
       object_class, PROP_MAX_DRAFT,
       g_param_spec_int ("max-draft", "Maximum draft",

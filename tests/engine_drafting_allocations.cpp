@@ -1,9 +1,10 @@
 // labels: unit
 // The engine's loop allocates nothing once it is warm: every operator new is counted while steps run.
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
 #include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
+#include "tests/draft_rows.hpp"
 #include "tests/test_paths.hpp"
 
 #include <atomic>
@@ -108,12 +109,13 @@ operator delete[] (void *memory, size_t, std::align_val_t) noexcept
 }
 
 using namespace millrace;
+using namespace millrace::testing;
 
 TEST (Allocations, AWarmStepAllocatesNothing)
 {
   auto model = Model::open (source_path ("models/demo-draft"), {.cpu = {.threads = 2}});
   Scheduler scheduler (model, {.max_batch = 6, .prefill_tokens = 32, .kv_bytes = 64u << 20});
-  NgramDrafter drafter ({});
+  const auto drafter = make_lookup_drafter ();
   Sampler sampler;
   Step step;
   for (int i = 0; i < 6; i++) {
@@ -137,7 +139,7 @@ TEST (Allocations, AWarmStepAllocatesNothing)
     allocations = 0;
     counting = warm;
     prefill (step);
-    drafter.draft (step);
+    drafter->draft (step);
     verify (step);
     sampler.sample (step);
     bool ends = false;
@@ -155,4 +157,44 @@ TEST (Allocations, AWarmStepAllocatesNothing)
   std::printf ("%d warm steps, %lld drafted tokens\n", warm_steps, static_cast<long long> (drafted));
   EXPECT_GT (warm_steps, 20);
   EXPECT_GT (drafted, 50) << "speculation was hardly exercised";
+}
+
+TEST (Allocations, ASamplerThatHasSeenTheVocabularyAllocatesNothing)
+{
+  constexpr int kVocab = 3'000;
+  std::mt19937_64 random (6);
+  Sequence sequence = make_sequence ({1, 2, 3}, 4'000);
+  sequence.counts.reserve (4'000);
+  Step step;
+  step.vocab = kVocab;
+  step.rows.push_back (make_row (sequence, kMaxDraft));
+  std::vector<float> logits (kVocab * (kMaxDraft + 1));
+  SamplingParams &params = sequence.request->sampling;
+  params.logit_bias = {{1, -100.0f}, {2, 3.0f}};
+  Sampler sampler;
+  size_t accepted = 0;
+  for (int i = 0; i < 400; ++i) {
+    for (float &logit : logits)
+      logit = static_cast<float> (random () % 1'000) / 100;
+    Row &row = step.rows[0];
+    row.logits = logits.data ();
+    row.finish = FinishReason::kNone;
+    row.draft.count = 0;
+    params.temperature = i % 4 * 0.5;
+    params.top_k = i % 3 * 1'000;
+    params.top_p = i % 5 ? 1 : 0.9;
+    params.min_p = i % 7 ? 0 : 0.01;
+    params.frequency_penalty = i % 2;
+    params.logprobs = i == 0 ? kMaxTopLogprobs : i % 22 - 1;
+    if (i == 1) {
+      allocations = 0;
+      counting = true;
+    }
+    sampler.sample (step);
+    accepted += static_cast<size_t> (row.accepted_count);
+    sequence.tokens.push_back (row.accepted[0].token);
+  }
+  counting = false;
+  EXPECT_EQ (accepted, 400u);
+  EXPECT_EQ (allocations.load (), 0);
 }

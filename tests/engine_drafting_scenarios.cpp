@@ -160,7 +160,7 @@ TEST (Scenarios, AHundredThousandCancelsLeaveNothingBehind)
     if (fake.window)
       settings.kv_bytes *= 2;
     Scheduler scheduler (fake_model (fake), settings);
-    NgramDrafter drafter ({});
+    const auto drafter = make_lookup_drafter ();
     Sampler sampler;
     Step step;
     std::vector<std::shared_ptr<Request>> requests;
@@ -180,7 +180,7 @@ TEST (Scenarios, AHundredThousandCancelsLeaveNothingBehind)
         computed_after += !row.ended () && row.sequence->request->finish_early.load () != FinishReason::kNone;
       if (random () % 2)
         prefill (step);
-      drafter.draft (step);
+      drafter->draft (step);
       if (random () % 50 == 0 && !requests.empty ()) // in mid-step
         requests[random () % requests.size ()]->end (FinishReason::kCancelled);
       verify (step);

@@ -1,7 +1,7 @@
 // Requests through the engine's loop, without elements: for tests of what may never change an answer.
 #pragma once
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
 #include "engine/model/forward.hpp"
 #include "engine/scheduling/scheduler.hpp"
 
@@ -36,7 +36,7 @@ inline std::map<uint64_t, Result>
 run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shared_ptr<Request>> requests,
      const std::function<void (Scheduler &, int)> &between = {})
 {
-  NgramDrafter drafter ({});
+  const auto drafter = make_lookup_drafter ();
   Sampler sampler;
   Step step;
   std::map<uint64_t, Result> results;
@@ -58,7 +58,7 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
     if (options.prefill)
       prefill (step, options.defer_below);
     if (options.draft)
-      drafter.draft (step);
+      drafter->draft (step);
     if (options.choose)
       step.drafting->choose (step);
     verify (step);

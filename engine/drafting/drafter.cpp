@@ -7,8 +7,16 @@
 namespace millrace
 {
 
+namespace
+{
+
+constexpr int kAbsence = 8; ///< steps without a row after which a sequence is taken for ended
+
+} // namespace
+
 struct LookupDrafter::Slot {
   uint64_t serial = 0; ///< of its request; 0: none yet
+  int absent = 0;      ///< steps since it had a row
   std::unique_ptr<Lookup> lookup;
 };
 
@@ -42,7 +50,10 @@ LookupDrafter::draft (Step &step)
     Slot &slot = slots_[index];
     if (!slot.lookup)
       slot.lookup = new_lookup ();
+    slot.absent = 0;
     if (slot.serial != sequence.request->serial) {
+      if (slot.serial != 0)
+        slot.lookup->end ();
       slot.serial = sequence.request->serial;
       slot.lookup->begin (sequence);
     }
@@ -65,6 +76,26 @@ LookupDrafter::draft (Step &step)
     }
     sequence.request->statistics.drafting.drafting_us += step.clock () - began;
   }
+  end_absent ();
+}
+
+/// Nobody says when a sequence ends; its slot may stay empty for long.
+void
+LookupDrafter::end_absent ()
+{
+  for (Slot &slot : slots_) {
+    if (slot.lookup && slot.absent <= kAbsence && slot.absent++ == kAbsence)
+      slot.lookup->end ();
+  }
+}
+
+size_t
+LookupDrafter::bytes () const
+{
+  size_t bytes = slots_.capacity () * sizeof (Slot);
+  for (const Slot &slot : slots_)
+    bytes += slot.lookup ? slot.lookup->bytes () : 0;
+  return bytes;
 }
 
 } // namespace millrace

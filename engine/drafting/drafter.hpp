@@ -47,6 +47,8 @@ public:
 
   void draft (Step &step) final;
   void clear () override;
+  /// Kept at present.
+  virtual size_t bytes () const;
 
 protected:
   /// What is kept of one sequence. Reused for the next one in the slot, so that its memory is.
@@ -61,11 +63,17 @@ protected:
     /// Appends guesses of what follows the sequence's tokens and then `draft`, until draft.count is `most` or it has no
     /// idea. Each with an honest probability.
     virtual void propose (const Sequence &sequence, Draft &draft, int most) = 0;
+    /// The sequence has ended or has had no row for some steps: what is to outlive it has to be kept elsewhere. It may go on
+    /// all the same, with update (). It may be gone already.
+    virtual void end () {}
+    virtual size_t bytes () const = 0;
   };
   virtual std::unique_ptr<Lookup> new_lookup () = 0;
 
 private:
   struct Slot;
+  void end_absent ();
+
   DrafterSettings settings_;
   std::vector<Slot> slots_;
 };

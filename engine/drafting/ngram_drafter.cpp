@@ -11,177 +11,176 @@ namespace millrace
 namespace
 {
 
-constexpr int kLongestContext = 4;
-constexpr int kShortestContext = 2;
-
-/// How many tokens to draft, learned from what became of the last drafts.
-class DraftLength
-{
-public:
-  /// Steps on by one: the drafts to make now, 0 while drafting rests.
-  int next (int max_draft)
-  {
-    if (rest_ > 0) {
-      --rest_;
-      return 0;
-    }
-    return std::min (length_, max_draft);
-  }
-
-  /// Of `drafted` drafts that were checked against the sequence, `accepted` turned out right.
-  void learn (int drafted, int accepted, int max_draft)
-  {
-    const bool all = accepted == drafted;
-    length_ = all ? std::max (length_, std::min (drafted + kGrowth, max_draft)) : accepted + 1;
-    acceptance_ += (static_cast<double> (accepted) / drafted - acceptance_) * kNewWeight;
-    if (all)
-      longest_rest_ = kFirstRest;
-    if (acceptance_ >= kLowAcceptance)
-      return;
-    // Drafts cost more than they bring: rest, then probe with a short one. Rests grow while probes fail.
-    rest_ = longest_rest_;
-    longest_rest_ = std::min (longest_rest_ * 2, kLongestRest);
-    length_ = kProbe;
-    acceptance_ = kProbeAcceptance;
-  }
-
-private:
-  static constexpr int kStart = 4, kGrowth = 2, kProbe = 2;
-  static constexpr int kFirstRest = 8, kLongestRest = 64;
-  static constexpr double kNewWeight = 0.25; ///< of the newest observation in the moving average
-  static constexpr double kLowAcceptance = 0.2;
-  static constexpr double kProbeAcceptance = 0.3; ///< two failed probes in a row are too many
-
-  int length_ = kStart;
-  int rest_ = 0;
-  int longest_rest_ = kFirstRest;
-  double acceptance_ = 0.6;
-};
-
-/// What is known about the sequence in one slot.
-struct Slot {
-  uint64_t serial = 0; ///< of its request; 0: none yet
-  int indexed = 0;     ///< contexts that end at or before this position are in the tables
-  std::array<NgramTable, kLongestContext + 1> tables; ///< by context length
-  DraftLength length;
-
-  // The last proposal, until it is compared with what came.
-  std::array<TokenId, kMaxDraft> proposed;
-  int proposed_count = 0;
-  int proposed_at = 0; ///< the position in the sequence that proposed[0] was for
-};
-
-void
-begin (Slot &slot, const Sequence &sequence, int shortest_context)
-{
-  slot.serial = sequence.request->serial;
-  slot.indexed = 0;
-  slot.length = {};
-  slot.proposed_count = 0;
-  for (int n = shortest_context; n <= kLongestContext; ++n)
-    slot.tables[static_cast<size_t> (n)].size_for (
-        std::max (sequence.max_tokens, static_cast<int> (sequence.tokens.size ())), n);
-}
-
-/// Contexts that have a token after them; the one at the very end is for looking up.
-void
-index_tokens (Slot &slot, std::span<const TokenId> tokens, int shortest_context)
-{
-  const int last = static_cast<int> (tokens.size ()) - 1;
-  for (int end = slot.indexed + 1; end <= last; ++end) {
-    for (int n = shortest_context; n <= std::min (end, kLongestContext); ++n)
-      slot.tables[static_cast<size_t> (n)].insert (tokens, end);
-  }
-  slot.indexed = std::max (slot.indexed, last);
-}
-
-/// Compares the last proposal with the tokens that came. Tokens that were never checked (another stage cut
-/// the draft) say nothing.
-void
-learn (Slot &slot, std::span<const TokenId> tokens, int max_draft)
-{
-  const int came = static_cast<int> (tokens.size ()) - slot.proposed_at;
-  if (slot.proposed_count == 0 || came <= 0)
-    return;
-  const int checked = std::min (slot.proposed_count, came);
-  int accepted = 0;
-  while (accepted < checked && tokens[static_cast<size_t> (slot.proposed_at + accepted)] ==
-                                   slot.proposed[static_cast<size_t> (accepted)])
-    ++accepted;
-  slot.length.learn (checked, accepted, max_draft);
-  slot.proposed_count = 0;
-}
-
-/// The end of the latest earlier occurrence of the longest known context, or 0.
-int
-find_match (const Slot &slot, std::span<const TokenId> tokens, int shortest_context)
-{
-  const int end = static_cast<int> (tokens.size ());
-  for (int n = std::min (kLongestContext, end); n >= shortest_context; --n) {
-    if (const int match = slot.tables[static_cast<size_t> (n)].find (tokens, end))
-      return match;
-  }
-  return 0;
-}
+constexpr int kLongestContext = 4, kShortestContext = 2;
+constexpr double kLeastConfidence = 0.4;
+constexpr float kFirstBelief = 0.8F;   ///< that an output begins as predicted, and goes on so
+constexpr TokenId kBorder = INT32_MIN; ///< between prediction and prompt
 
 } // namespace
 
-struct NgramDrafter::State {
-  Settings settings;
-  std::vector<Slot> slots;
+class NgramDrafter::NgramLookup : public Lookup
+{
+public:
+  explicit NgramLookup (int shortest)
+      : shortest_ (shortest)
+  {
+  }
+
+  void begin (const Sequence &sequence) override
+  {
+    const auto &expected = sequence.request->prediction;
+    const size_t known = expected.size () + 1 + sequence.tokens.size ();
+    if (history_.capacity () > known + known / 4) {
+      history_.clear ();
+      history_.shrink_to_fit ();
+    }
+    history_.clear ();
+    history_.reserve (known);
+    for (NgramTable &table : tables_)
+      table.clear (known);
+    proposal_.count = 0;
+    text_ = 0;
+    add (expected);
+    history_.push_back (kBorder);
+    text_ = history_.size ();
+  }
+
+  void update (const Sequence &sequence) override
+  {
+    learn (sequence);
+    add (std::span (sequence.tokens).subspan (history_.size () - text_));
+  }
+
+  void propose (const Sequence &sequence, Draft &draft, int most) override
+  {
+    const int before = draft.count;
+    std::array<TokenId, kLongestContext + kMaxDraft> room;
+    int known = static_cast<int> (std::min<size_t> (sequence.tokens.size (), kLongestContext));
+    std::copy (sequence.tokens.end () - known, sequence.tokens.end (), room.begin ());
+    for (const TokenId token : draft.span ())
+      room[static_cast<size_t> (known++)] = token;
+
+    std::array<int8_t, kMaxDraft> contexts{};
+    if (before == 0 && sequence.generated () == 0 &&
+        !knows (std::span (room).first (static_cast<size_t> (known)))) {
+      for (size_t i = 0; i + 1 < text_ && draft.count < most; ++i)
+        draft.push (history_[i], kFirstBelief, DraftSource::kPrediction);
+    } else {
+      for (int drafted = 0, allowed = most - before; drafted < allowed; ++drafted) {
+        const Guess guess = best (std::span (room).first (static_cast<size_t> (known)));
+        if (guess.confidence < kLeastConfidence)
+          break;
+        allowed = std::min (allowed, drafted + guess.support + 1);
+        contexts[static_cast<size_t> (draft.count)] = guess.context;
+        room[static_cast<size_t> (known++)] = history_[guess.next];
+        draft.push (history_[guess.next], static_cast<float> (guess.confidence),
+                    guess.next < text_ ? DraftSource::kPrediction : DraftSource::kNgram);
+      }
+    }
+    // Asked again in a step, for what follows another's guesses: the first answer is the one to learn from.
+    const auto at = static_cast<uint32_t> (sequence.tokens.size ());
+    if (draft.count > before && !(proposal_.count > 0 && proposal_.at == at))
+      proposal_ = {draft.tokens, contexts, draft.count, at};
+  }
+
+  size_t bytes () const override
+  {
+    size_t bytes = sizeof (*this) + history_.capacity () * sizeof (TokenId);
+    for (const NgramTable &table : tables_)
+      bytes += table.bytes ();
+    return bytes;
+  }
+
+private:
+  struct Guess {
+    double confidence = 0;
+    uint32_t next = 0; ///< position in history_
+    int support = 0;
+    int8_t context = 0; ///< tokens
+  };
+
+  /// The last guesses, until the tokens have come that they are compared with.
+  struct Proposal {
+    std::array<TokenId, kMaxDraft> tokens{};
+    std::array<int8_t, kMaxDraft>
+        contexts{}; ///< tokens of each one's context; 0: of none, or another drafter's
+    int count = 0;
+    uint32_t at = 0; ///< position in the sequence of the first
+  };
+
+  void add (std::span<const TokenId> tokens)
+  {
+    if (history_.size () + tokens.size () > history_.capacity ())
+      history_.reserve (history_.size () + std::max (tokens.size (), history_.size () / 4));
+    const size_t first = history_.size ();
+    history_.insert (history_.end (), tokens.begin (), tokens.end ());
+    for (NgramTable &table : tables_) {
+      if (table.context_tokens () < shortest_)
+        continue;
+      table.reserve (history_, tokens.size ());
+      const size_t least = text_ + static_cast<size_t> (table.context_tokens ());
+      for (size_t next = std::max (first, least); next < history_.size (); ++next)
+        table.insert (history_, static_cast<uint32_t> (next));
+    }
+  }
+
+  void learn (const Sequence &sequence)
+  {
+    const std::span<const TokenId> tokens = sequence.tokens;
+    const size_t checked = std::min (static_cast<size_t> (proposal_.count), tokens.size () - proposal_.at);
+    if (proposal_.count == 0 || checked == 0)
+      return;
+    for (size_t i = 0; i < checked; ++i) {
+      const size_t next = proposal_.at + i;
+      const bool right = tokens[next] == proposal_.tokens[i];
+      if (const auto context = static_cast<size_t> (proposal_.contexts[i]))
+        tables_[kLongestContext - context].learn (history_, tokens.subspan (next - context, context),
+                                                  proposal_.tokens[i], right);
+      if (!right)
+        break;
+    }
+    proposal_.count = 0;
+  }
+
+  Guess best (std::span<const TokenId> before) const
+  {
+    Guess best;
+    for (const NgramTable &table : tables_) {
+      const auto context = static_cast<size_t> (table.context_tokens ());
+      if (context > before.size () || table.context_tokens () < shortest_)
+        continue;
+      const auto found = table.find (history_, before.last (context));
+      for (int i = 0; i < found.count; ++i) {
+        const NgramTable::Entry &entry = found.items[static_cast<size_t> (i)];
+        const double confidence = entry.count * entry.trust () / found.total;
+        if (confidence > best.confidence || (confidence == best.confidence && entry.next > best.next))
+          best = {confidence, entry.next, entry.count, static_cast<int8_t> (context)};
+      }
+      if (found.count > 0)
+        break;
+    }
+    return best;
+  }
+
+  bool knows (std::span<const TokenId> before) const { return best (before).next != 0; }
+
+  int shortest_;
+  std::vector<TokenId> history_; ///< prediction, border, the sequence's
+  size_t text_ = 0;              ///< where the present text began in it
+  std::array<NgramTable, 3> tables_ = {NgramTable (4), NgramTable (3), NgramTable (2)};
+  Proposal proposal_;
 };
 
-NgramDrafter::NgramDrafter (const Settings &settings)
-    : state_ (std::make_unique<State> ())
+NgramDrafter::NgramDrafter (const LookupSettings &settings)
+    : LookupDrafter ({.max_draft = settings.max_draft, .gate = settings.gate})
+    , shortest_ (std::clamp (settings.min_match, kShortestContext, kLongestContext))
 {
-  state_->settings.max_draft = std::clamp (settings.max_draft, 0, kMaxDraft);
-  state_->settings.min_match = std::clamp (settings.min_match, kShortestContext, kLongestContext);
 }
 
-NgramDrafter::~NgramDrafter () = default;
-
-void
-NgramDrafter::clear ()
+std::unique_ptr<LookupDrafter::Lookup>
+NgramDrafter::new_lookup ()
 {
-  state_->slots.clear ();
-}
-
-void
-NgramDrafter::draft (Step &step)
-{
-  const Settings &settings = state_->settings;
-  for (Row &row : step.rows) {
-    const int most = std::min (row.draft_limit, settings.max_draft);
-    if (row.ended () || !row.scored || row.draft.count > 0 || most <= 0)
-      continue;
-    const Sequence &sequence = *row.sequence;
-    const std::span<const TokenId> tokens = sequence.tokens;
-    const auto index = static_cast<size_t> (sequence.slot);
-    if (index >= state_->slots.size ())
-      state_->slots.resize (index + 1);
-    Slot &slot = state_->slots[index];
-    if (slot.serial != sequence.request->serial || slot.indexed > static_cast<int> (tokens.size ()))
-      begin (slot, sequence, settings.min_match);
-
-    learn (slot, tokens, settings.max_draft);
-    index_tokens (slot, tokens, settings.min_match);
-    const int wanted = std::min (slot.length.next (settings.max_draft), most);
-    const int match = wanted > 0 ? find_match (slot, tokens, settings.min_match) : 0;
-    if (match == 0)
-      continue;
-
-    // The copy may run past the end of the history into the draft itself: a period goes on.
-    const int end = static_cast<int> (tokens.size ());
-    for (int i = 0; i < wanted; ++i) {
-      const int from = match + i;
-      row.draft.push (from < end ? tokens[static_cast<size_t> (from)]
-                                 : row.draft.tokens[static_cast<size_t> (from - end)],
-                      0.7F, DraftSource::kNgram);
-    }
-    slot.proposed = row.draft.tokens;
-    slot.proposed_count = wanted;
-    slot.proposed_at = end;
-  }
+  return std::make_unique<NgramLookup> (shortest_);
 }
 
 } // namespace millrace

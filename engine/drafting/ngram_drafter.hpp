@@ -1,37 +1,36 @@
-// Drafts by looking up what followed the last few tokens before, in the same request.
+// Drafts from counts of what followed the last few tokens before, in the same request.
 //
-// Per sequence: tables from 4-, 3- and 2-token contexts to the position after their latest occurrence, seeded
-// from the prompt. The draft length adapts to how many drafts were accepted lately. One decode thread; no
-// allocation once a slot's tables have been sized for its sequence.
-// Source: prompt lookup decoding; n-gram speculation as in llama.cpp's lookup example.
+// Per sequence: tables from contexts of 4, 3 and 2 tokens to at most 4 continuations each, filled from prompt and prediction
+// (Request::prediction) before the output. The longest known context speaks, with the continuation of highest confidence
+//
+//   support / total × (accepted + 1) / (accepted + rejected + 2),
+//
+// support its occurrences among those kept for the context, accepted and rejected its record as a guess; the latest among
+// equals. A chain goes on until the confidence is below 0.4, and has at most one token more than each of its guesses has
+// support. A guess's record counts only where those before it were right. The beginning of a prediction is guessed before
+// anything was said, when no context is known.
+// Source: the n-gram speculation that AX Engine documents.
+//
+// The decode thread only. Memory: at most 60 bytes for a token of prompt, output and prediction, with at least 16 KiB for a
+// sequence.
 #pragma once
 
-#include "engine/step.hpp"
-
-#include <memory>
+#include "engine/drafting/lookup_policy.hpp"
 
 namespace millrace
 {
 
-class NgramDrafter
+class NgramDrafter : public LookupDrafter
 {
 public:
-  struct Settings {
-    int max_draft = 8; ///< tokens, 0 … kMaxDraft
-    int min_match = 2; ///< shortest context that may draft, 2 … 4
-  };
+  explicit NgramDrafter (const LookupSettings &settings);
 
-  explicit NgramDrafter (const Settings &settings);
-  ~NgramDrafter ();
-
-  /// Appends to the draft of each scored row that has none and may have one.
-  void draft (Step &step);
-  /// Forgets all sequences.
-  void clear ();
+protected:
+  std::unique_ptr<Lookup> new_lookup () override;
 
 private:
-  struct State;
-  std::unique_ptr<State> state_;
+  class NgramLookup;
+  int shortest_;
 };
 
 } // namespace millrace

@@ -1,0 +1,52 @@
+// What other requests of a model said, to guess from: a bounded history of finished outputs.
+//
+// Privacy: guesses made from it never change an output, but how fast one comes may tell that another request said the same.
+// So it exists only where a user asks for it.
+//
+// A ring of texts. When a new one finds no room, the oldest goes, unless it was guessed from since it came or was last
+// spared: then it moves to the ring's other end (second chance, the CLOCK approximation of LRU). At most kSpared times as
+// many tokens as come are moved for it, so what it costs is bounded by what is said.
+// Memory: 28 bytes a token when full; it grows with its content. Outputs are copied; nothing refers to a sequence.
+//
+// The decode thread only: each drafter has its own.
+#pragma once
+
+#include "engine/drafting/suffix_votes.hpp"
+#include "engine/drafting/token_index.hpp"
+
+#include <deque>
+
+namespace millrace
+{
+
+class SharedStore
+{
+public:
+  /// Room for `tokens`, rounded up to a power of two, 1024 at least.
+  explicit SharedStore (size_t tokens);
+
+  /// A finished output. Of a very long one the end.
+  void add (std::span<const TokenId> output);
+  /// Guesses of what follows `tail`.
+  Chain propose (std::span<const TokenId> tail, int shortest, int most) const;
+  /// A chain was used: its text stays longer.
+  void used (const Chain &chain);
+
+  size_t tokens () const { return index_.size (); } ///< with a border after each text
+  size_t capacity () const { return index_.capacity (); }
+  size_t texts () const { return texts_.size (); }
+  size_t bytes () const { return index_.bytes () + texts_.size () * sizeof (Text); }
+  uint64_t work () const { return index_.work (); }
+
+private:
+  struct Text {
+    uint32_t begin = 0, count = 0; ///< in the index; with its border
+    bool used = false;
+  };
+  void make_room (size_t wanted);
+
+  TokenIndex index_;
+  std::deque<Text> texts_; ///< oldest first, without gaps
+};
+
+} // namespace millrace
