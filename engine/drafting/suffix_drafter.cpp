@@ -12,6 +12,7 @@ namespace
 {
 
 constexpr double kPredictionDoubt = kDoubt / 3;
+static_assert (kLongestMinMatch <= TokenIndex::kLongestMatch);
 constexpr float kFirstBelief = 0.8F; ///< that an output begins as predicted, and goes on so
 
 } // namespace
@@ -115,8 +116,8 @@ SuffixDrafter::SuffixDrafter (const LookupSettings &settings)
 {
   settings_.min_match = std::clamp (settings.min_match, TokenIndex::kOrders.front (),
                                     static_cast<int> (TokenIndex::kLongestMatch));
-  if (settings.shared_store_tokens > 0)
-    store_ = std::make_unique<SharedStore> (static_cast<size_t> (settings.shared_store_tokens));
+  if (settings_.shared_store_tokens > 0)
+    store_ = std::make_unique<SharedStore> (static_cast<size_t> (settings_.shared_store_tokens));
 }
 
 SuffixDrafter::~SuffixDrafter () = default;

@@ -33,9 +33,9 @@ namespace millrace
 {
 
 struct SchedulerSettings {
-  int max_batch = 32;       ///< requests that run at a time
-  int prefill_tokens = 512; ///< prompt tokens of a step at most
-  int max_draft = 8;        ///< drafts of a row, 0 … kMaxDraft
+  int max_batch = 32;        ///< requests that run at a time
+  int prefill_tokens = 512;  ///< prompt tokens of a step at most
+  int max_draft = kMaxDraft; ///< drafts of a row, 0 … kMaxDraft
   double max_step_ms =
       0; ///< aim for a step that serves running requests beside prompts; 0: kStall times one without
   KvType kv_type = KvType::kF32;
