@@ -93,6 +93,7 @@ struct Step {
   std::vector<Row> rows;
   ExecutionContext *context = nullptr;
   DraftController *drafting = nullptr;    ///< the scheduler's; null: all guesses are verified
+  int64_t drafting_us = 0;                ///< of drafters that run a model: no part of what verifying costs
   int vocab = 0;                          ///< length of a row of logits
   std::vector<float> logits;              ///< arena of verify ()
   std::vector<TokenLogprob> top_logprobs; ///< arena of sample ()

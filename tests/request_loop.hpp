@@ -28,7 +28,8 @@ struct LoopOptions {
   SchedulerSettings scheduler;
   bool prefill = true, draft = true, choose = true; ///< choose: drafts are cut as llmverifier has it
   int defer_below = 0;
-  std::vector<int> arrivals{}; ///< the turn in which each request comes; empty: all before the first
+  std::vector<Drafter *> drafters{}; ///< in series; none: the usual one
+  std::vector<int> arrivals{};       ///< the turn in which each request comes; empty: all before the first
 };
 
 /// Runs all requests to their end; `between` is called before each step. With an existing scheduler its cache is warm.
@@ -57,8 +58,10 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
     }
     if (options.prefill)
       prefill (step, options.defer_below);
-    if (options.draft)
+    if (options.draft && options.drafters.empty ())
       drafter->draft (step);
+    for (size_t i = 0; options.draft && i < options.drafters.size (); i++)
+      options.drafters[i]->draft (step);
     if (options.choose)
       step.drafting->choose (step);
     verify (step);

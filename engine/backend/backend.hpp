@@ -24,6 +24,7 @@
 namespace millrace
 {
 
+class ThreadPool;
 class WeightFiles;
 
 using TokenId = int32_t;
@@ -134,6 +135,8 @@ public:
   virtual std::string description () const = 0; ///< "cpu avx2+fma, bf16 weights, 2 threads"
   /// What went wrong while loading but did not keep the model from running, for the user; empty mostly.
   virtual std::string load_warning () const { return {}; }
+  /// The threads it computes with, for another model that runs in turn with it; null: none to share.
+  virtual std::shared_ptr<ThreadPool> thread_pool () const { return nullptr; }
   /// Throws std::bad_alloc when the memory is not there, std::invalid_argument for counts below 1.
   virtual std::unique_ptr<ExecutionContext> create_context (const ContextOptions &options) const = 0;
 };
@@ -167,6 +170,8 @@ public:
 
 struct CpuOptions {
   int threads = 0; ///< 0: usable_cores ()
+  /// Threads of another model instead: two that run in turn must not keep each other's idle threads spinning. Null: own.
+  std::shared_ptr<ThreadPool> share{};
   /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2, avxvnni, avx512,
   /// neon, dotprod) says.
   enum class Isa : uint8_t { kAuto, kPortable, kAvx2, kAvxVnni, kAvx512, kNeon, kDotprod } isa = Isa::kAuto;

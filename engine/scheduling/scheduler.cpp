@@ -438,6 +438,7 @@ Scheduler::plan (Step &step)
   step.clock = settings_.clock;
   step.context = context_.get ();
   step.drafting = &drafting_;
+  step.drafting_us = 0;
   step.vocab = model_->spec.vocab;
   step.rows.clear ();
   step.top_logprobs.clear ();

@@ -113,7 +113,7 @@ Scheduler::commit (Step &step)
   // What is computed again after a broken draft runs beside the scored tokens, as one pass.
   if (work_.scored_tokens > 0 && largest_chunk <= kDeferBelow)
     drafting_.learn (work_.scored_tokens + work_.prefill_tokens, scored_length, cost_.position_ms (),
-                     milliseconds);
+                     milliseconds - static_cast<double> (step.drafting_us) / 1000);
   if (work_.prefill_tokens > 0 && work_.scored_tokens > 0)
     recent_prefill_ = work_.prefill_tokens;
   if (work_.scored_tokens > 0)

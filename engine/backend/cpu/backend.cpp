@@ -53,6 +53,8 @@ public:
 
   size_t weight_bytes () const override { return compiled_->weights.bytes (); }
 
+  std::shared_ptr<ThreadPool> thread_pool () const override { return compiled_->pool; }
+
   std::string load_warning () const override { return compiled_->weights.warning (); }
 
   uint64_t read_weights () const override
@@ -97,9 +99,9 @@ private:
 class CpuBackend final : public Backend
 {
 public:
-  CpuBackend (const KernelTable &kernels, int threads)
+  CpuBackend (const KernelTable &kernels, const CpuOptions &options)
       : kernels_ (kernels)
-      , pool_ (std::make_shared<ThreadPool> (threads))
+      , pool_ (options.share ? options.share : std::make_shared<ThreadPool> (options.threads))
   {
   }
 
@@ -152,7 +154,7 @@ kernels_for (CpuOptions::Isa wanted)
 std::unique_ptr<Backend>
 create_cpu_backend (const CpuOptions &options)
 {
-  return std::make_unique<cpu::CpuBackend> (cpu::kernels_for (options.isa), options.threads);
+  return std::make_unique<cpu::CpuBackend> (cpu::kernels_for (options.isa), options);
 }
 
 } // namespace millrace
