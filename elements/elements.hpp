@@ -10,6 +10,7 @@ GType llm_tokenizer_get_type (void);
 GType llm_scheduler_get_type (void);
 GType llm_prefill_get_type (void);
 GType llm_ngram_drafter_get_type (void);
+GType llm_model_drafter_get_type (void);
 GType llm_verifier_get_type (void);
 GType llm_sampler_get_type (void);
 GType llm_detokenizer_get_type (void);

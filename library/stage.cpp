@@ -51,8 +51,9 @@ llm_stage_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   case GST_EVENT_CAPS: {
     GstCaps *caps = nullptr;
     gst_event_parse_caps (event, &caps);
-    const bool fits = millrace::check_vocabulary (LLM_ELEMENT (self), caps);
     const char *vocab = gst_structure_get_string (gst_caps_get_structure (caps, 0), "vocab");
+    const bool fits = millrace::check_vocabulary (LLM_ELEMENT (self), caps) &&
+                      (!klass->accept || klass->accept (self, vocab));
     GstCaps *outgoing = millrace::caps_with_vocabulary (klass->src_caps, vocab ? vocab : "");
     gst_event_unref (event);
     const gboolean pushed =

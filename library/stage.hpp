@@ -20,6 +20,9 @@ G_DECLARE_DERIVABLE_TYPE (LlmStage, llm_stage, LLM, STAGE, LlmElement)
 struct _LlmStageClass {
   LlmElementClass parent;
   const char *src_caps; ///< media type of what leaves; vocab is copied from what arrives
+  /// Whether it can work on token ids of this vocabulary; null in caps without one. Posts the element error when not. May be
+  /// null.
+  bool (*accept) (LlmStage *self, const char *vocab);
   void (*process) (LlmStage *self, millrace::Step &step);
   /// Takes over `buffer`. Null: pushed as it is.
   GstFlowReturn (*output) (LlmStage *self, GstPad *src, GstBuffer *buffer, millrace::Step &step);

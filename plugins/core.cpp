@@ -13,6 +13,7 @@ plugin_init (GstPlugin *plugin)
                    {"llmscheduler", llm_scheduler_get_type},
                    {"llmprefill", llm_prefill_get_type},
                    {"llmngramdrafter", llm_ngram_drafter_get_type},
+                   {"llmmodeldrafter", llm_model_drafter_get_type},
                    {"llmverifier", llm_verifier_get_type},
                    {"llmsampler", llm_sampler_get_type},
                    {"llmdetokenizer", llm_detokenizer_get_type},

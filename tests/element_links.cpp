@@ -34,6 +34,8 @@ TEST (Links, AWrongOrderIsRefused)
            "llmngramdrafter ! llmsampler",
            "llmverifier ! llmprefill",
            "llmverifier ! llmngramdrafter",
+           "llmmodeldrafter ! llmsampler",
+           "llmverifier ! llmmodeldrafter",
            "llmverifier ! llmverifier",
            "llmverifier ! llmdetokenizer",
            "llmsampler ! llmverifier",
@@ -55,6 +57,7 @@ TEST (Links, EveryRightOrderIsTaken)
            "fdsrc ! llmprompt ! llmtokenizer ! llmscheduler ! llmngramdrafter ! llmprefill ! llmverifier ! "
            "llmsampler ! "
            "llmdetokenizer ! fdsink",
+           "llmscheduler ! llmngramdrafter ! llmmodeldrafter ! llmverifier",
            "filesrc ! llmtokenizer ! llmdetokenizer ! fdsink",
            "fdsrc ! llmbin ! fdsink",
            "llmbin ! llmbin ! fakesink",
