@@ -1,7 +1,7 @@
 #include "bench/llm_bench/report.hpp"
 
+#include "bench/json_object.hpp"
 #include "bench/measure.hpp"
-#include "engine/json_text.hpp"
 
 #include <cmath>
 #include <cstdio>
@@ -12,23 +12,6 @@ namespace millrace::bench
 
 namespace
 {
-
-std::string
-number (double value, const char *format = "%.6g")
-{
-  char text[64];
-  std::snprintf (text, sizeof text, format, value);
-  return text;
-}
-
-std::string
-list (std::span<const double> values)
-{
-  std::string text = "[";
-  for (const double value : values)
-    text += (text.size () > 1 ? ", " : "") + number (value, "%.9g");
-  return text + "]";
-}
 
 double
 mean (std::span<const double> values)
@@ -47,33 +30,6 @@ deviation (std::span<const double> values)
   return std::sqrt (squares / static_cast<double> (values.size () - 1));
 }
 
-/// Appends fields to an object, in order.
-class JsonObject
-{
-public:
-  void text (const char *key, std::string_view value)
-  {
-    begin (key);
-    append_json_string (json_, value);
-  }
-  void raw (const char *key, const std::string &value)
-  {
-    begin (key);
-    json_ += value;
-  }
-  void figure (const char *key, double value) { raw (key, number (value, "%.9g")); }
-  std::string end () const { return json_ + "}"; }
-
-private:
-  void begin (const char *key)
-  {
-    json_ += json_.size () > 1 ? ", \"" : "\"";
-    json_ += key;
-    json_ += "\": ";
-  }
-  std::string json_ = "{";
-};
-
 void
 add_rates (JsonObject &object, std::span<const double> rates)
 {
@@ -83,7 +39,7 @@ add_rates (JsonObject &object, std::span<const double> rates)
   object.figure ("median_ts", median (values));
   object.figure ("min_ts", quantile (values, 0));
   object.figure ("max_ts", quantile (values, 1));
-  object.raw ("samples_ts", list (rates));
+  object.raw ("samples_ts", json_list (rates));
 }
 
 std::string
@@ -105,7 +61,7 @@ json_of (const PeerResult &peer)
   if (!peer.rates.empty ()) {
     add_rates (object, peer.rates);
     object.figure ("median_ratio", median (peer.ratios));
-    object.raw ("ratios", list (peer.ratios));
+    object.raw ("ratios", json_list (std::span<const double> (peer.ratios)));
   }
   return object.end ();
 }

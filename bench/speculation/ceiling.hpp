@@ -1,0 +1,52 @@
+// What speculation could bring at most.
+//
+// Costs. C(n) is how long a step of one stream takes that scores n tokens, by the clock: medians of steps of real answers
+// whose drafts are the tokens that come, n - 1 of them, n from 1 to 16 in a shuffled order, so that a slow phase of the
+// machine hits all n alike. Everything a step does is in it but making guesses.
+//
+// Accept trace of a drafter on an answer. At each place of the answer, which is known, the drafter is asked for guesses, up
+// to kMaxDraft, and none are verified: r(g) of them are right after g tokens.
+//
+// Ceiling of that drafter on that answer. Of all ways to go through the answer's N tokens by steps that verify only guesses that
+// are right, 0 … r(g) of them, the one that takes least: T(g) = min over j ≤ r(g) of C(1 + j) + T(g + 1 + j). The ceiling is
+// (N - 1) · C(1) / T(1): making guesses is free, no wrong guess is ever verified, and what to leave out is known beforehand.
+// No controller reaches it.
+//
+// Ceiling of the machine. The same for guesses that are always right: the most of (k + 1) · C(1) / C(k + 1).
+#pragma once
+
+#include "bench/speculation/lane.hpp"
+
+#include <array>
+#include <span>
+#include <vector>
+
+namespace millrace::bench
+{
+
+constexpr int kMostScored = kMaxDraft + 1;
+
+struct StepCosts {
+  std::array<double, kMostScored + 1> milliseconds{}; ///< [n]; 0: not measured
+  bool complete () const;
+  double machine_ceiling () const;
+};
+
+/// By jobs one after the other, over and over, until each n was seen `samples` times; `answers` are what they say. Answers
+/// shorter than 2 · kMostScored tokens are left out: without any other the costs stay unknown.
+StepCosts measure_costs (Lane &direct, std::span<const Job> jobs,
+                         std::span<const std::vector<TokenId>> answers, int samples);
+
+struct AcceptTrace {
+  std::vector<int> right;  ///< [g]: right guesses after g tokens of the answer
+  int64_t guesses = 0;     ///< places with a guess
+  int64_t right_first = 0; ///< places where its first token is right
+};
+
+/// `lane` is one of the drafter's mode that is used for nothing else; `job` says `answer`.
+AcceptTrace trace_of (Lane &lane, const Job &job, const std::vector<TokenId> &answer);
+
+/// NaN when costs are not known or the answer has less than two tokens.
+double ceiling (const AcceptTrace &trace, const StepCosts &costs);
+
+} // namespace millrace::bench

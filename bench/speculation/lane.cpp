@@ -1,0 +1,167 @@
+#include "bench/speculation/lane.hpp"
+
+#include "bench/measure.hpp"
+#include "engine/kv/kv_layout.hpp"
+#include "engine/model/forward.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace millrace::bench
+{
+
+namespace
+{
+
+constexpr float kScripted = 1e6F; ///< a logit that no other token stands a chance against
+
+SchedulerSettings
+scheduler_settings (const Model &model, const LaneSettings &lane)
+{
+  SchedulerSettings settings{.max_batch = lane.streams, .max_draft = kMaxDraft, .kv_type = lane.kv_type};
+  for (const KvGroup &group : model.compiled->kv_layout (lane.kv_type))
+    settings.kv_bytes += group.block_bytes * static_cast<size_t> (table_size (group, lane.positions) + 2);
+  settings.kv_bytes *= 2 * static_cast<size_t> (lane.streams);
+  return settings;
+}
+
+size_t
+job_of (const Row &row, std::span<const Job> jobs)
+{
+  return static_cast<size_t> (static_cast<const Job *> (row.sequence->request->owner) - jobs.data ());
+}
+
+std::shared_ptr<Request>
+request_of (const Job &job)
+{
+  auto request = std::make_shared<Request> ();
+  request->prompt.assign (job.prompt.begin (), job.prompt.end ());
+  request->sampling = job.sampling;
+  request->owner = const_cast<Job *> (&job); // comes back from row.sequence->request, const again
+  return request;
+}
+
+} // namespace
+
+Lane::Lane (std::shared_ptr<const Model> model, const Mode &mode, std::shared_ptr<const Model> draft_model,
+            const LaneSettings &settings)
+    : mode_ (mode)
+    , scheduler_ (model, scheduler_settings (*model, settings))
+    , drafters_ (make_drafters (mode, *model, std::move (draft_model)))
+{
+}
+
+/// Puts the prompts into the cache, so that the streams of a run start together.
+void
+Lane::prime (std::span<const Job> jobs)
+{
+  for (const Job &job : jobs) {
+    auto request = request_of (job);
+    request->sampling.max_tokens = 1;
+    scheduler_.admit (request);
+  }
+  while (scheduler_.plan (step_)) {
+    prefill (step_, kDeferBelow);
+    verify (step_);
+    sampler_.sample (step_);
+    scheduler_.commit (step_);
+  }
+}
+
+/// Microseconds.
+double
+Lane::draft ()
+{
+  if (drafters_.empty ())
+    return 0;
+  const auto begin = std::chrono::steady_clock::now ();
+  for (const auto &drafter : drafters_)
+    drafter->draft (step_);
+  return seconds_since (begin) * 1e6;
+}
+
+void
+Lane::say_script (std::span<const Job> jobs)
+{
+  for (Row &row : step_.rows) {
+    if (row.ended () || !row.logits)
+      continue;
+    const std::vector<TokenId> *script = jobs[job_of (row, jobs)].script;
+    if (!script)
+      continue;
+    auto next = static_cast<size_t> (row.sequence->generated ());
+    for (int i = 0; i <= row.draft.count && next < script->size (); i++, next++)
+      row.logits[static_cast<size_t> (i) * static_cast<size_t> (step_.vocab) +
+                 static_cast<size_t> ((*script)[next])] = kScripted;
+  }
+}
+
+Turn
+Lane::turn (std::span<const Job> jobs, RunResult &result, const DraftHook &hook)
+{
+  Turn turn;
+  prefill (step_, kDeferBelow);
+  result.drafters_us += draft ();
+  if (hook)
+    for (Row &row : step_.rows)
+      if (row.scored && !row.ended ())
+        hook (row, job_of (row, jobs));
+  if (step_.drafting)
+    step_.drafting->choose (step_);
+  verify (step_);
+  say_script (jobs);
+  sampler_.sample (step_);
+  for (const Row &row : step_.rows) {
+    if (row.finish == FinishReason::kError)
+      throw std::runtime_error ("a request failed: " + row.sequence->request->error.message);
+    const int right = row.right_drafts ();
+    turn.scored += row.scored ? 1 + row.draft.count : 0;
+    turn.right += right;
+    if (row.draft.count > 0)
+      result.drafting.count (row.draft, right);
+    auto &output = result.outputs[job_of (row, jobs)];
+    for (int i = 0; i < row.accepted_count; i++)
+      output.push_back (row.accepted[static_cast<size_t> (i)].token);
+    result.tokens += row.accepted_count;
+  }
+  scheduler_.commit (step_);
+  for (const auto &request : scheduler_.finished ())
+    result.drafting.pauses += request->statistics.drafting.pauses;
+  return turn;
+}
+
+RunResult
+Lane::run (std::span<const Job> jobs, const DraftHook &hook)
+{
+  prime (jobs);
+  for (const Job &job : jobs)
+    scheduler_.admit (request_of (job));
+  RunResult result;
+  result.outputs.resize (jobs.size ());
+  size_t room = 0;
+  for (const Job &job : jobs)
+    room = std::max (room, static_cast<size_t> (job.sampling.max_tokens));
+  result.turns.reserve (room + 1);
+  for (auto &output : result.outputs)
+    output.reserve (room);
+
+  bool started = false;
+  auto begin = std::chrono::steady_clock::now (), end = begin;
+  for (auto before = begin; scheduler_.plan (step_); before = end) {
+    Turn turn = this->turn (jobs, result, hook);
+    end = std::chrono::steady_clock::now ();
+    if (started) {
+      turn.milliseconds = std::chrono::duration<double, std::milli> (end - before).count ();
+      result.turns.push_back (turn);
+      continue;
+    }
+    started = std::ranges::none_of (result.outputs, [] (const auto &output) { return output.empty (); });
+    begin = end;
+    result.tokens = 0;
+    result.drafters_us = 0;
+  }
+  result.seconds = std::chrono::duration<double> (end - begin).count ();
+  return result;
+}
+
+} // namespace millrace::bench

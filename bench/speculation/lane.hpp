@@ -1,0 +1,76 @@
+// One way of decoding, kept for the whole suite as a server would keep it: a scheduler with its cache and its draft
+// controller, drafters, a sampler. What the controller learns in one run it knows in the next.
+//
+// Turns are those of the pipeline: plan, prefill, drafters, choose, verify, sample, commit. One thread.
+#pragma once
+
+#include "bench/speculation/modes.hpp"
+#include "engine/scheduling/scheduler.hpp"
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace millrace::bench
+{
+
+/// One stream of a run.
+struct Job {
+  std::span<const TokenId> prompt;
+  SamplingParams sampling;
+  /// Not null: what to say, whatever the model says; its logits are edited before the sampler sees them.
+  const std::vector<TokenId> *script = nullptr;
+};
+
+/// A step, as it went.
+struct Turn {
+  int scored = 0, right = 0; ///< tokens that were scored, right drafts among them
+  double milliseconds = 0;
+};
+
+struct RunResult {
+  std::vector<std::vector<TokenId>> outputs; ///< of each job
+  DraftStatistics drafting;
+
+  // After the step that brought the last stream's first token, until the end.
+  double seconds = 0;
+  int64_t tokens = 0;
+  double drafters_us = 0; ///< in the drafters' stage
+  std::vector<Turn> turns;
+};
+
+/// Sees the drafts of a step before they are verified, and may change them.
+using DraftHook = std::function<void (Row &row, size_t job)>;
+
+struct LaneSettings {
+  int streams = 1, positions = 0; ///< room for so many, twice, so that prompts stay cached
+  KvType kv_type = KvType::kF32;
+};
+
+class Lane
+{
+public:
+  Lane (std::shared_ptr<const Model> model, const Mode &mode, std::shared_ptr<const Model> draft_model,
+        const LaneSettings &settings);
+
+  /// All jobs at the same time. Their prompts are computed before, unless they are cached. Throws std::runtime_error when a
+  /// request fails.
+  RunResult run (std::span<const Job> jobs, const DraftHook &hook = {});
+
+  const Mode &mode () const { return mode_; }
+
+private:
+  void prime (std::span<const Job> jobs);
+  Turn turn (std::span<const Job> jobs, RunResult &result, const DraftHook &hook);
+  double draft ();
+  void say_script (std::span<const Job> jobs);
+
+  const Mode &mode_;
+  Scheduler scheduler_;
+  std::vector<std::unique_ptr<Drafter>> drafters_;
+  Sampler sampler_;
+  Step step_;
+};
+
+} // namespace millrace::bench

@@ -1,0 +1,220 @@
+#include "bench/speculation/suite.hpp"
+
+#include "bench/measure.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <limits>
+#include <stdexcept>
+
+namespace millrace::bench
+{
+
+namespace
+{
+
+constexpr int kWarmUpTokens = 64;
+constexpr size_t kCostPrompts = 4;
+
+std::shared_ptr<const Model>
+open_model (const std::filesystem::path &path, const SpecOptions &options)
+{
+  return Model::open (path, {.weights = options.weights, .cpu = {.threads = options.threads}});
+}
+
+} // namespace
+
+double
+RowResult::ratio (const ModeResult &mode) const
+{
+  return median (mode.rates) / median (direct_rates);
+}
+
+int64_t
+RowResult::tokens () const
+{
+  int64_t sum = 0;
+  for (const auto &output : direct.outputs)
+    sum += static_cast<int64_t> (output.size ());
+  return sum;
+}
+
+Suite::Suite (const SpecOptions &options)
+    : options_ (options)
+    , model_ (open_model (options.model, options))
+    , timed_ (options.replay_costs.empty () ? model_ : open_model (options.replay_costs, options))
+{
+  if (!model_->tokenizer)
+    throw std::invalid_argument (options.model.string () + ": no tokenizer, so no real prompts");
+  if (timed_->spec.vocab < model_->spec.vocab)
+    throw std::invalid_argument (options.replay_costs.string () +
+                                 ": its vocabulary is smaller than that of " + options.model.string ());
+  if (!options.draft_model.empty ())
+    draft_model_ = open_model (options.draft_model, options);
+  prompts_ = load_prompts (*model_, options.prompts, options.filters, options.most_prompts);
+  if (prompts_.empty ())
+    throw std::invalid_argument ("-c: no category has such a name; see --help");
+
+  size_t longest = 0;
+  for (const Prompt &prompt : prompts_)
+    longest = std::max (longest, prompt.tokens.size ());
+  const int positions = static_cast<int> (longest) + options.tokens;
+  for (const Model *model : {model_.get (), timed_.get ()})
+    if (positions > model->spec.max_positions)
+      throw std::invalid_argument ("the longest prompt and -n make " + std::to_string (positions) +
+                                   " positions, more than the model's " +
+                                   std::to_string (model->spec.max_positions));
+
+  const LaneSettings most{std::ranges::max (options.streams), positions, options.kv_type};
+  const LaneSettings one{1, positions, options.kv_type};
+  const Mode &direct = modes ()[0];
+  if (timed_ != model_)
+    author_ = std::make_unique<Lane> (model_, direct, nullptr, most);
+  direct_ = std::make_unique<Lane> (timed_, direct, nullptr, most);
+  cost_lane_ = std::make_unique<Lane> (timed_, direct, nullptr, one);
+  for (const Mode *mode : options.modes) {
+    lanes_.push_back (std::make_unique<Lane> (timed_, *mode, draft_model_, most));
+    trace_lanes_.push_back (std::make_unique<Lane> (timed_, *mode, draft_model_, one));
+  }
+}
+
+/// A prompt and those after it in its category, around and around. Streams draw differently.
+void
+Suite::group (size_t prompt, int streams, Group &group)
+{
+  const auto same = [&] (size_t i) {
+    return prompts_[i].category == prompts_[prompt].category &&
+           prompts_[i].temperature == prompts_[prompt].temperature;
+  };
+  size_t begin = prompt, end = prompt + 1;
+  while (begin > 0 && same (begin - 1))
+    begin--;
+  while (end < prompts_.size () && same (end))
+    end++;
+  for (int i = 0; i < streams; i++) {
+    const Prompt &of = prompts_[begin + (prompt - begin + static_cast<size_t> (i)) % (end - begin)];
+    Job job;
+    job.prompt = of.tokens;
+    job.sampling.max_tokens = options_.tokens;
+    job.sampling.temperature = of.temperature;
+    job.sampling.seed = 1 + static_cast<uint64_t> (i);
+    job.sampling.ignore_eos = of.category->nature == Nature::kRandom;
+    group.jobs.push_back (job);
+  }
+  if (!author_)
+    return;
+  group.scripts = author_->run (group.jobs).outputs;
+  for (size_t i = 0; i < group.jobs.size (); i++) {
+    group.jobs[i].script = &group.scripts[i];
+    group.jobs[i].sampling.max_tokens = static_cast<int> (group.scripts[i].size ());
+    group.jobs[i].sampling.ignore_eos = true; // other ids end its answers
+  }
+}
+
+std::vector<std::vector<TokenId>>
+Suite::answers (size_t prompt, int streams)
+{
+  Group jobs;
+  group (prompt, streams, jobs);
+  return direct_->run (jobs.jobs).outputs;
+}
+
+void
+Suite::find_costs ()
+{
+  std::vector<Group> groups;
+  std::vector<Job> jobs;
+  std::vector<std::vector<TokenId>> answers;
+  for (size_t i = 0; i < prompts_.size () && groups.size () < kCostPrompts; i++) {
+    if (prompts_[i].temperature > 0)
+      continue;
+    groups.emplace_back ();
+    group (i, 1, groups.back ());
+  }
+  for (const Group &group : groups) {
+    jobs.push_back (group.jobs[0]);
+    answers.push_back (cost_lane_->run (group.jobs).outputs[0]);
+  }
+  costs_ = measure_costs (*cost_lane_, jobs, answers, options_.cost_samples);
+}
+
+void
+Suite::warm_up ()
+{
+  find_costs ();
+  for (const int streams : options_.streams) {
+    Group jobs;
+    group (0, streams, jobs);
+    for (Job &job : jobs.jobs)
+      job.sampling.max_tokens = std::min (job.sampling.max_tokens, kWarmUpTokens);
+    direct_->run (jobs.jobs);
+    for (const auto &lane : lanes_)
+      lane->run (jobs.jobs);
+  }
+}
+
+void
+Suite::compare (const Lane &lane, const RowResult &row, const RunResult &result)
+{
+  if (result.outputs == row.direct.outputs)
+    return;
+  differing_++;
+  std::fprintf (stderr,
+                "llm-spec-bench: %s/%s, %d streams: the answers with %s differ from those without drafts\n",
+                std::string (row.prompt->category->name).c_str (), row.prompt->name.c_str (), row.streams,
+                std::string (lane.mode ().name).c_str ());
+}
+
+/// Tokens a second; the answers are compared.
+double
+Suite::timed_run (Lane &lane, const Group &group, const RowResult &row, RunResult &result)
+{
+  result = lane.run (group.jobs);
+  if (!row.direct.outputs.empty ())
+    compare (lane, row, result);
+  return result.seconds > 0 ? static_cast<double> (result.tokens) / result.seconds : 0;
+}
+
+/// Who goes first alternates, so that a slow phase of the machine hits all.
+RowResult
+Suite::measure (size_t prompt, int streams)
+{
+  Group jobs;
+  group (prompt, streams, jobs);
+  RowResult row;
+  row.prompt = &prompts_[prompt];
+  row.streams = streams;
+  row.direct = direct_->run (jobs.jobs);
+  for (size_t i = 0; i < jobs.scripts.size (); i++) // a script that is not followed measures something else
+    if (row.direct.outputs[i] != jobs.scripts[i])
+      throw std::runtime_error ("the replaying model left its script");
+  for (const auto &lane : lanes_)
+    row.modes.emplace_back ().mode = &lane->mode ();
+
+  for (int repetition = 0; repetition < options_.repetitions; repetition++) {
+    const auto run_direct = [&] {
+      RunResult result;
+      row.direct_rates.push_back (timed_run (*direct_, jobs, row, result));
+      row.direct = std::move (result);
+    };
+    const bool backwards = repetition % 2;
+    if (!backwards)
+      run_direct ();
+    for (size_t i = 0; i < lanes_.size (); i++) {
+      const size_t m = backwards ? lanes_.size () - 1 - i : i;
+      row.modes[m].rates.push_back (timed_run (*lanes_[m], jobs, row, row.modes[m].last));
+    }
+    if (backwards)
+      run_direct ();
+  }
+  for (size_t m = 0; m < lanes_.size (); m++) {
+    row.modes[m].ceiling = std::numeric_limits<double>::quiet_NaN ();
+    if (streams > 1)
+      continue;
+    row.modes[m].trace = trace_of (*trace_lanes_[m], jobs.jobs[0], row.direct.outputs[0]);
+    row.modes[m].ceiling = ceiling (row.modes[m].trace, costs_);
+  }
+  return row;
+}
+
+} // namespace millrace::bench

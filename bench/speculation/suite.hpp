@@ -1,0 +1,75 @@
+// Runs the suite: rows of (prompt, streams), each with every mode by turns.
+//
+// Replay. A second model's time is measured while it is made to say the first one's answers (Job::script): drafters and
+// controller see real text, and the costs are those of the second model, whose own words, with random weights, would be
+// nonsense. What it computes is all there; its logits are edited before the sampler reads them as it does any others.
+#pragma once
+
+#include "bench/speculation/ceiling.hpp"
+#include "bench/speculation/options.hpp"
+#include "bench/speculation/prompts.hpp"
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+namespace millrace::bench
+{
+
+struct ModeResult {
+  const Mode *mode = nullptr;
+  std::vector<double> rates; ///< tokens a second, of each repetition
+  RunResult last;            ///< of the last repetition
+  AcceptTrace trace;         ///< one stream only
+  double ceiling = 0;        ///< of trace; NaN: not known
+};
+
+struct RowResult {
+  const Prompt *prompt = nullptr;
+  int streams = 1;
+  std::vector<double> direct_rates;
+  RunResult direct;
+  std::vector<ModeResult> modes;
+
+  double ratio (const ModeResult &mode) const; ///< of medians
+  int64_t tokens () const;                     ///< of all answers
+};
+
+class Suite
+{
+public:
+  explicit Suite (const SpecOptions &options);
+
+  /// So that controllers know what steps cost before anything is measured.
+  void warm_up ();
+  /// All streams of a prompt; the answers.
+  std::vector<std::vector<TokenId>> answers (size_t prompt, int streams);
+  RowResult measure (size_t prompt, int streams);
+
+  const std::vector<Prompt> &prompts () const { return prompts_; }
+  const Model &model () const { return *model_; }    ///< that says what is said
+  const Model &timed () const { return *timed_; }    ///< whose time is measured: the same, but for replays
+  const StepCosts &costs () const { return costs_; } ///< after warm_up ()
+  int differing () const { return differing_; }      ///< runs whose answers were not those without drafts
+
+private:
+  struct Group {
+    std::vector<Job> jobs;
+    std::vector<std::vector<TokenId>> scripts;
+  };
+  void group (size_t prompt, int streams, Group &group);
+  void find_costs ();
+  double timed_run (Lane &lane, const Group &group, const RowResult &row, RunResult &result);
+  void compare (const Lane &lane, const RowResult &row, const RunResult &result);
+
+  SpecOptions options_;
+  std::shared_ptr<const Model> model_, draft_model_, timed_;
+  std::vector<Prompt> prompts_;
+  std::unique_ptr<Lane> author_; ///< of replayed answers
+  std::unique_ptr<Lane> direct_, cost_lane_;
+  std::vector<std::unique_ptr<Lane>> lanes_, trace_lanes_; ///< of each mode
+  StepCosts costs_;
+  int differing_ = 0;
+};
+
+} // namespace millrace::bench
