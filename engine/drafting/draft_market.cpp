@@ -35,7 +35,7 @@ DraftMarket::DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int 
 double
 DraftMarket::pass_ms (int tokens) const
 {
-  return pass_.knows_any () ? pass_.milliseconds (tokens) : kFirstShare * verify_.milliseconds (tokens);
+  return pass_.knows (tokens) ? pass_.milliseconds (tokens) : kFirstShare * verify_.milliseconds (tokens);
 }
 
 void
