@@ -75,7 +75,9 @@ std::string
 unread_tensors (const Program &program, const ArchitectureSpec &spec, const WeightFiles &files)
 {
   const std::string prefix = prefix_of (program, spec);
-  std::set<std::string_view> known (spec.unread_tensors.begin (), spec.unread_tensors.end ());
+  std::set<std::string> known;
+  for (const std::string &name : spec.unread_tensors)
+    known.insert (prefix.empty () ? name : prefix + name.substr (spec.tensor_prefixes.front ().size ()));
   for (const WeightRef &weight : program.weights)
     known.insert (weight.name);
   std::vector<std::string> unread;

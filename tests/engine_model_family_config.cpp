@@ -1,0 +1,200 @@
+// labels: unit
+// config.json of each family: what is its own, and that absurd values are refused by field.
+#include "tests/config_files.hpp"
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+namespace
+{
+
+using namespace millrace;
+using namespace millrace::testing;
+
+TEST (family_config, windows_are_those_of_the_layers_that_slide)
+{
+  const auto windows = [] (const Fields &changes) {
+    std::vector<int> found;
+    const ArchitectureSpec spec = load (changes);
+    for (size_t i = 0; i < spec.layers.size (); ++i)
+      found.push_back (attention_of (spec, i).window);
+    return found;
+  };
+  const Fields qwen = {{"model_type", "\"qwen3\""}, {"sliding_window", "64"}, {"use_sliding_window", "true"}};
+  const std::string types = R"(["full_attention", "sliding_attention"])";
+  EXPECT_EQ (windows (qwen), (std::vector<int>{0, 0})); // max_window_layers is 28
+  EXPECT_EQ (windows (changed (qwen, {{"max_window_layers", "1"}})), (std::vector<int>{0, 64}));
+  EXPECT_EQ (windows (changed (qwen, {{"use_sliding_window", "false"}, {"max_window_layers", "0"}})),
+             (std::vector<int>{0, 0}));
+  EXPECT_EQ (windows (changed (qwen, {{"layer_types", types}})), (std::vector<int>{0, 64}));
+  const Fields mistral = {{"model_type", "\"mistral\""}, {"sliding_window", "64"}};
+  EXPECT_EQ (windows (mistral), (std::vector<int>{64, 64}));
+  EXPECT_EQ (windows (changed (mistral, {{"sliding_window", "null"}})), (std::vector<int>{0, 0}));
+  EXPECT_EQ (windows (changed (mistral, {{"sliding_window", "512"}})), (std::vector<int>{0, 0}));
+  EXPECT_EQ (windows (changed (mistral, {{"layer_types", types}})), (std::vector<int>{0, 64}));
+  EXPECT_EQ (windows ({{"model_type", "\"gemma2\""}, {"sliding_window", "64"}}), (std::vector<int>{64, 0}));
+  EXPECT_EQ (windows ({{"model_type", "\"gemma3_text\""}, {"sliding_window", "64"}}),
+             (std::vector<int>{64, 64}));
+  EXPECT_EQ (
+      windows (
+          {{"model_type", "\"gemma3_text\""}, {"sliding_window", "64"}, {"sliding_window_pattern", "2"}}),
+      (std::vector<int>{64, 0}));
+  EXPECT_EQ (windows ({{"model_type", "\"olmo3\""}, {"sliding_window", "64"}, {"num_hidden_layers", "4"}}),
+             (std::vector<int>{64, 64, 64, 0}));
+}
+
+TEST (family_config, a_family_has_the_defaults_of_its_own)
+{
+  const ArchitectureSpec gemma2 =
+      load (Fields{{"model_type", "\"gemma2\""}, {"sliding_window", "64"}, {"hidden_act", ""}});
+  EXPECT_TRUE (gemma2.tied_head);
+  EXPECT_EQ (mlp_of (gemma2, 0).activation, Activation::kGeluTanh);
+  EXPECT_EQ (attention_of (gemma2, 0).softcap, 50);
+  EXPECT_EQ (attention_of (gemma2, 0).scale, 1.0 / 16);
+  EXPECT_EQ (gemma2.logit_softcap, 30);
+  EXPECT_EQ (gemma2.norm_offset, 1);
+  EXPECT_EQ (gemma2.embedding_scale, std::sqrt (128.0));
+  const ArchitectureSpec uncapped = load (Fields{{"model_type", "\"gemma2\""},
+                                                 {"sliding_window", "64"},
+                                                 {"attn_logit_softcapping", "null"},
+                                                 {"final_logit_softcapping", "null"}});
+  EXPECT_EQ (attention_of (uncapped, 0).softcap, 0);
+  EXPECT_EQ (uncapped.logit_softcap, 0);
+
+  // As published before rope_parameters.
+  const ArchitectureSpec gemma3 = load (Fields{{"model_type", "\"gemma3_text\""},
+                                               {"sliding_window", "64"},
+                                               {"sliding_window_pattern", "2"},
+                                               {"rope_theta", "1e6"},
+                                               {"rope_local_base_freq", "20000"},
+                                               {"rope_scaling", R"({"rope_type": "linear", "factor": 8})"}});
+  EXPECT_EQ (attention_of (gemma3, 0).rope.theta, 20000);
+  EXPECT_EQ (attention_of (gemma3, 0).rope.scaling, RopeSpec::Scaling::kNone);
+  EXPECT_EQ (attention_of (gemma3, 1).rope.theta, 1e6);
+  EXPECT_EQ (attention_of (gemma3, 1).rope.factor, 8);
+
+  const ArchitectureSpec smollm3 =
+      load (Fields{{"model_type", "\"smollm3\""}, {"num_hidden_layers", "4"}, {"rope_theta", ""}});
+  EXPECT_TRUE (smollm3.tied_head);
+  EXPECT_EQ (attention_of (smollm3, 2).rope.theta, 2e6);
+  EXPECT_EQ (attention_of (smollm3, 3).rope.dimensions, 0);
+
+  const ArchitectureSpec granite = load (Fields{{"model_type", "\"granite\""}, {"logits_scaling", "8"}});
+  EXPECT_EQ (granite.logit_scale, 0.125);
+  EXPECT_EQ (attention_of (granite, 0).scale, 1);
+}
+
+TEST (family_config, a_wrapper_of_several_modalities_holds_the_text_model)
+{
+  const std::string text = json (
+      changed (kLlama, {{"model_type", "\"gemma3_text\""}, {"sliding_window", "64"}, {"eos_token_id", ""}}));
+  const ArchitectureSpec spec =
+      load ("{\"model_type\": \"gemma3\", \"eos_token_id\": [1, 106], \"text_config\": " + text + "}");
+  EXPECT_EQ (spec.hidden, 128);
+  EXPECT_EQ (spec.eos_token_ids, (std::vector<int32_t>{1, 106}));
+  EXPECT_EQ (spec.head_tensor, spec.embedding_tensor);
+  EXPECT_THROW (load ("{\"model_type\": \"gemma3\"}"), LoadError);
+  EXPECT_THROW (load ("{\"model_type\": \"gemma3\", \"text_config\": 3}"), LoadError);
+  const ArchitectureSpec untied =
+      load ("{\"model_type\": \"gemma3\", \"tie_word_embeddings\": false, \"text_config\": " + text + "}");
+  EXPECT_EQ (untied.head_tensor, "lm_head.weight");
+}
+
+TEST (family_config, longrope_has_a_list_for_short_and_one_for_long_sequences)
+{
+  const std::string factors = R"("short_factor": [1, 1.5, 2, 3], "long_factor": [2, 3, 4, 5])";
+  const RopeSpec rope = rope_of ({{"model_type", "\"phi3\""},
+                                  {"head_dim", "16"},
+                                  {"original_max_position_embeddings", "64"},
+                                  {"partial_rotary_factor", "0.5"},
+                                  {"rope_scaling", "{\"type\": \"su\", " + factors + "}"}});
+  EXPECT_EQ (rope.scaling, RopeSpec::Scaling::kLongRope);
+  EXPECT_EQ (rope.dimensions, 8);
+  EXPECT_EQ (rope.original_max_positions, 64);
+  EXPECT_EQ (rope.frequency_factors, (std::vector<float>{1, 1.5, 2, 3}));
+  EXPECT_EQ (rope.long_frequency_factors, (std::vector<float>{2, 3, 4, 5}));
+  EXPECT_DOUBLE_EQ (rope.attention_factor, std::sqrt (1 + std::log (8.0) / std::log (64.0)));
+}
+
+std::vector<Damage>
+damages ()
+{
+  const auto of = [] (const std::string &family, const Fields &more) {
+    return changed (Fields{{"model_type", "\"" + family + "\""}}, more);
+  };
+  const auto gemma4 = [&] (const Fields &more) {
+    return changed (of ("gemma4_text", {{"sliding_window", "8"}}), more);
+  };
+  return {
+      {of ("qwen3", {{"layer_types", R"(["full_attention", "sliding_attention"])"}}), "sliding_window",
+       "missing"},
+      {of ("qwen3", {{"layer_types", R"(["full_attention", "chunked_attention"])"}}), "layer_types",
+       "chunked"},
+      {of ("mistral", {{"sliding_window", "0"}}), "sliding_window", "is 0"},
+      {of ("mistral", {{"sliding_window", "-1"}}), "sliding_window", "-1"},
+      {of ("mistral", {{"sliding_window", "\"all\""}}), "sliding_window", "integer"},
+      {of ("qwen2", {{"use_sliding_window", "true"}, {"sliding_window", "8"}, {"max_window_layers", "-1"}}),
+       "max_window_layers", "-1"},
+      {of ("smollm3", {{"no_rope_layers", "[1]"}}), "no_rope_layers", "1 entries"},
+      {of ("smollm3", {{"no_rope_layers", "[1, 2]"}}), "no_rope_layers", "is 2"},
+      {of ("smollm3", {{"no_rope_layers", "1"}}), "no_rope_layers", "array"},
+      {of ("smollm3", {{"no_rope_layer_interval", "0"}}), "no_rope_layer_interval", "is 0"},
+      {of ("granite", {{"logits_scaling", "0"}}), "logits_scaling", "is 0"},
+      {of ("granite", {{"residual_multiplier", "-1"}}), "residual_multiplier", "-1"},
+      {of ("granite", {{"embedding_multiplier", "1e300"}}), "embedding_multiplier", "number"},
+      {of ("granite", {{"attention_multiplier", "\"1\""}}), "attention_multiplier", "number"},
+      {of ("gemma2", {{"sliding_window", "8"}, {"attn_logit_softcapping", "0"}}), "attn_logit_softcapping",
+       "is 0"},
+      {of ("gemma2", {{"sliding_window", "8"}, {"final_logit_softcapping", "-3"}}), "final_logit_softcapping",
+       "-3"},
+      {of ("gemma2", {{"sliding_window", "8"}, {"query_pre_attn_scalar", "0"}}), "query_pre_attn_scalar",
+       "is 0"},
+      {of ("gemma2", {{"sliding_window", "8"}, {"hidden_activation", "\"relu\""}}), "hidden_activation",
+       "relu"},
+      {of ("gemma2", {}), "sliding_window", "missing"},
+      {of ("gemma3_text", {{"sliding_window_pattern", "0"}}), "sliding_window_pattern", "is 0"},
+      {of ("gemma3_text", {{"sliding_window", "8"}, {"rope_local_base_freq", "1"}}), "rope_local_base_freq",
+       "is 1"},
+      {of ("gemma3_text", {{"sliding_window", "8"}, {"use_bidirectional_attention", "true"}}),
+       "use_bidirectional_attention", "generate"},
+      {of ("gemma3_text",
+           {{"rope_parameters", R"({"full_attention": {"rope_type": "default"}})"}, {"sliding_window", "8"}}),
+       "rope_parameters.sliding_attention", "missing"},
+      {gemma4 ({{"per_layer_config", "3"}}), "per_layer_config", "object"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"head_dim": 7}})"}}), "per_layer_config.1.head_dim", "odd"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"head_dim": 0}})"}}), "per_layer_config.1.head_dim", "is 0"},
+      {gemma4 ({{"per_layer_config", R"({"1": {"num_key_value_heads": 3}})"}}),
+       "per_layer_config.1.num_key_value_heads", "does not divide"},
+      {gemma4 ({{"global_head_dim", "99999999"}}), "global_head_dim", "99999999"},
+      {gemma4 ({{"num_attention_heads", "20000"}, {"head_dim", "8"}, {"global_head_dim", "65536"}}),
+       "global_head_dim", "1310720000"},
+      {gemma4 ({{"num_kv_shared_layers", "2"}}), "num_kv_shared_layers", "is 2"},
+      {gemma4 ({{"num_kv_shared_layers", "1"}}), "num_kv_shared_layers", "leaves no layer"},
+      {gemma4 ({{"num_kv_shared_layers", "-1"}}), "num_kv_shared_layers", "-1"},
+      {gemma4 ({{"num_hidden_layers", "3"},
+                {"num_kv_shared_layers", "1"},
+                {"layer_types", R"(["sliding_attention", "full_attention", "full_attention"])"},
+                {"per_layer_config", R"({"1": {"head_dim": 8}})"}}),
+       "per_layer_config", "layer 2 differ from those of layer 1"},
+      {gemma4 ({{"hidden_size_per_layer_input", "-1"}}), "hidden_size_per_layer_input", "-1"},
+      {gemma4 ({{"hidden_size_per_layer_input", "8"}, {"vocab_size_per_layer_input", "999"}}),
+       "vocab_size_per_layer_input", "less than vocab_size"},
+      {gemma4 ({{"use_bidirectional_attention", "\"all\""}}), "use_bidirectional_attention", "generate"},
+      {gemma4 ({{"enable_moe_block", "true"}}), "enable_moe_block", "experts"},
+      {gemma4 ({{"rope_parameters",
+                 R"({"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.001},
+                     "sliding_attention": {"rope_type": "default"}})"}}),
+       "rope_parameters.full_attention.partial_rotary_factor", "leaves 0 of 32"},
+      {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
+      {of ("phi3", {{"partial_rotary_factor", "0.1"}}), "partial_rotary_factor", "leaves 3 of 32"},
+      {of ("phi3", {{"partial_rotary_factor", "1.5"}}), "partial_rotary_factor", "1.5"},
+  };
+}
+
+TEST (family_config, absurd_values_are_refused_by_file_and_field)
+{
+  expect_refused (damages ());
+}
+
+} // namespace
