@@ -23,8 +23,8 @@ trap 'rm -rf "$objects"' EXIT
 cpu=engine/backend/cpu
 sources=(tests/engine_backend_kernels.cpp tests/engine_backend_attention.cpp
   "$cpu"/*_portable.cpp "$cpu"/*_neon.cpp "$cpu"/*_dotprod.cpp
-  "$cpu"/{attention,formats,instruction_sets,kv_storage,memory}.cpp
-  engine/backend/kv_type.cpp engine/tensor/dtype.cpp engine/weights/quantized_blocks.cpp
+  "$cpu"/{attention,formats,grouped_formats,super_formats,instruction_sets,kv_storage,memory}.cpp
+  engine/backend/kv_type.cpp engine/tensor/dtype.cpp engine/weights/quantized_blocks.cpp engine/weights/blocks_*.cpp
   $googletest/src/gtest-all.cc $googletest/src/gtest_main.cc)
 
 # Flags as in CMakeLists.txt and engine/CMakeLists.txt.

@@ -25,6 +25,21 @@ all_formats ()
   return formats;
 }
 
+/// All that are not affine, and affine ones of every bits, group and type of scales.
+inline std::vector<cpu::Format>
+representative_formats ()
+{
+  std::vector<cpu::Format> formats = all_formats ();
+  std::erase_if (formats, [] (cpu::Format format) {
+    if (!cpu::is_affine (format) || cpu::block_type (format))
+      return false;
+    const cpu::AffineFormat affine = cpu::affine_of (format);
+    return !(affine.group == 64 && affine.scales == cpu::ScaleType::kBF16) &&
+           !(affine.group == 128 && affine.scales == cpu::ScaleType::kF32 && affine.bits == 4);
+  });
+  return formats;
+}
+
 inline std::vector<cpu::Format>
 quantized_formats ()
 {

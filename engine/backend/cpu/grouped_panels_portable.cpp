@@ -60,15 +60,21 @@ template <typename Type>
 struct Scaled {
   static constexpr int kGroupBytes = Type::kBits * kVectorBytes;
 
-  static float product (const void *panel, int row, const void *x, int columns)
+  static void codes (const void *panel, int row, int columns, float *out)
   {
-    const auto *codes = offset<uint8_t> (panel, Type::scales_bytes (columns));
+    const auto *vectors = offset<uint8_t> (panel, Type::scales_bytes (columns));
+    for (int i = 0; i < columns; i += kGroup, vectors += kGroupBytes) {
+      for (int j = 0; j < kGroup; ++j)
+        out[i + j] = static_cast<float> (Type::value (code_at (vectors, Type::kBits, row, j)));
+    }
+  }
+
+  static float product (const void *panel, int row, const float *codes, const void *x, int columns)
+  {
     const Activation32 activation (x, columns);
     float sum = 0;
-    for (int group = 0; group < columns / kGroup; ++group, codes += kGroupBytes) {
-      int dot = 0;
-      for (int i = 0; i < kGroup; ++i)
-        dot += Type::value (code_at (codes, Type::kBits, row, i)) * activation.values[group * kGroup + i];
+    for (int group = 0; group < columns / kGroup; ++group) {
+      const int dot = dot_codes (codes + group * kGroup, activation.values + group * kGroup, kGroup);
       const float scale = Type::scale (panel, group, row) * activation.scales[group];
       sum = std::fma (static_cast<float> (dot), scale, sum);
     }
@@ -77,11 +83,9 @@ struct Scaled {
 
   static void expand (const void *panel, int row, int columns, float *out)
   {
-    const auto *codes = offset<uint8_t> (panel, Type::scales_bytes (columns));
-    for (int i = 0; i < columns; ++i) {
-      const int code = code_at (codes + i / kGroup * kGroupBytes, Type::kBits, row, i % kGroup);
-      out[i] = Type::scale (panel, i / kGroup, row) * static_cast<float> (Type::value (code));
-    }
+    codes (panel, row, columns, out);
+    for (int i = 0; i < columns; ++i)
+      out[i] *= Type::scale (panel, i / kGroup, row);
   }
 };
 
@@ -118,39 +122,46 @@ for_affine_groups (const AffineFormat &affine, const void *panel, int row, int c
 void
 linear_q5 (const LinearArgs &args)
 {
-  linear<Scaled<Q5>> (args);
+  linear_of_codes<Scaled<Q5>> (args);
 }
 
 void
 linear_iq4nl (const LinearArgs &args)
 {
-  linear<Scaled<IQ4NL>> (args);
+  linear_of_codes<Scaled<IQ4NL>> (args);
 }
 
 void
 linear_mxfp4 (const LinearArgs &args)
 {
-  linear<Scaled<MXFP4>> (args);
+  linear_of_codes<Scaled<MXFP4>> (args);
 }
 
 void
 linear_affine (const LinearArgs &args)
 {
   const AffineFormat affine = affine_of (args.format);
-  for_products (args, [&] (const void *panel, int row, const void *x) {
-    const Activation32 activation (x, args.columns);
-    float sum = 0;
-    for_affine_groups (
-        affine, panel, row, args.columns, [&] (int first, const uint8_t *codes, float d, float m) {
-          int dot = 0;
-          for (int i = 0; i < kGroup; ++i)
-            dot += code_at (codes, affine.bits, row, i) * activation.values[first + i];
-          const int group = first / kGroup;
-          const float low = static_cast<float> (activation.eights[group]) * (m * 0.125f);
-          sum = std::fma (std::fma (static_cast<float> (dot), d, low), activation.scales[group], sum);
-        });
-    return sum;
-  });
+  for_products (
+      args,
+      [&] (const void *panel, int row) {
+        for_affine_groups (
+            affine, panel, row, args.columns, [&] (int first, const uint8_t *codes, float, float) {
+              for (int i = 0; i < kGroup; ++i)
+                args.scratch[first + i] = static_cast<float> (code_at (codes, affine.bits, row, i));
+            });
+      },
+      [&] (const void *panel, int row, const void *x) {
+        const Activation32 activation (x, args.columns);
+        float sum = 0;
+        for_affine_groups (
+            affine, panel, row, args.columns, [&] (int first, const uint8_t *, float d, float m) {
+              const int dot = dot_codes (args.scratch + first, activation.values + first, kGroup);
+              const int group = first / kGroup;
+              const float low = static_cast<float> (activation.eights[group]) * (m * 0.125f);
+              sum = std::fma (std::fma (static_cast<float> (dot), d, low), activation.scales[group], sum);
+            });
+        return sum;
+      });
 }
 
 void

@@ -80,14 +80,25 @@ code_at (const uint8_t *vectors, int bits, int row, int column)
   }
 }
 
-/// y = product (panel, row of it, token's x) for all rows and tokens.
-template <typename Product>
+/// The sum of `count` codes, integers, times x.
+inline int
+dot_codes (const float *codes, const int8_t *x, int count)
+{
+  int sum = 0;
+  for (int i = 0; i < count; ++i)
+    sum += static_cast<int> (codes[i]) * x[i];
+  return sum;
+}
+
+/// For all rows and tokens y = product (panel, row of it, token's x), after begin (panel, row) for each row.
+template <typename Begin, typename Product>
 void
-for_products (const LinearArgs &args, const Product &product)
+for_products (const LinearArgs &args, const Begin &begin, const Product &product)
 {
   for (int row = 0; row < args.rows; ++row) {
     const void *panel =
         offset<std::byte> (args.weights, static_cast<size_t> (row / kPanelRows) * args.panel_bytes);
+    begin (panel, row % kPanelRows);
     for (int token = 0; token < args.tokens; ++token)
       store (args, token, row,
              product (panel, row % kPanelRows,
@@ -95,13 +106,27 @@ for_products (const LinearArgs &args, const Product &product)
   }
 }
 
+/// Of a format whose row is taken apart once for all tokens: Format::codes () as floats, which are exact.
+template <typename Format>
+void
+linear_of_codes (const LinearArgs &args)
+{
+  for_products (
+      args, [&] (const void *panel, int row) { Format::codes (panel, row, args.columns, args.scratch); },
+      [&] (const void *panel, int row, const void *x) {
+        return Format::product (panel, row, args.scratch, x, args.columns);
+      });
+}
+
 template <typename Format>
 void
 linear (const LinearArgs &args)
 {
-  for_products (args, [&] (const void *panel, int row, const void *x) {
-    return Format::product (panel, row, x, args.columns);
-  });
+  for_products (
+      args, [] (const void *, int) {},
+      [&] (const void *panel, int row, const void *x) {
+        return Format::product (panel, row, x, args.columns);
+      });
 }
 
 } // namespace millrace::cpu::portable

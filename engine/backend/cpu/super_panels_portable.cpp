@@ -56,25 +56,31 @@ struct Super {
     return code_at (codes, Type::kBits, row, column % kGroup);
   }
 
-  static float product (const void *panel, int row, const void *x, int columns)
+  /// With the offset taken off.
+  static void codes (const void *panel, int row, int columns, float *out)
+  {
+    const auto *block = static_cast<const uint8_t *> (panel);
+    for (int begin = 0; begin < columns; begin += kSuperBlock, block += Type::kBytes) {
+      for (int i = 0; i < kSuperBlock; ++i)
+        out[begin + i] = static_cast<float> (code (block, row, i) - Type::kOffset);
+    }
+  }
+
+  static float product (const void *panel, int row, const float *codes, const void *x, int columns)
   {
     const auto *block = static_cast<const uint8_t *> (panel);
     const auto *values = static_cast<const int8_t *> (x);
     const auto *scales = offset<float> (x, static_cast<size_t> (columns));
-    const auto *sums = reinterpret_cast<const int16_t *> (scales + columns / kSuperBlock);
+    [[maybe_unused]] const auto *sums = reinterpret_cast<const int16_t *> (scales + columns / kSuperBlock);
     if (Type::kSub == 32)
       sums += columns / 16;
     float sum = 0;
-    for (int b = 0; b < columns / kSuperBlock; ++b, block += Type::kBytes, values += kSuperBlock) {
+    for (int b = 0; b < columns / kSuperBlock; ++b, block += Type::kBytes) {
       int total = 0, minima = 0;
-      for (int sub = 0; sub < kSubs; ++sub) {
-        const int x_sum = sums[b * kSubs + sub];
-        int dot = -Type::kOffset * x_sum;
-        for (int i = sub * Type::kSub; i < (sub + 1) * Type::kSub; ++i)
-          dot += code (block, row, i) * values[i];
-        total += Type::scale (block, row, sub) * dot;
+      for (int sub = 0; sub < kSubs; ++sub, codes += Type::kSub, values += Type::kSub) {
+        total += Type::scale (block, row, sub) * dot_codes (codes, values, Type::kSub);
         if constexpr (requires { Type::kDmin; })
-          minima += Type::minimum (block, row, sub) * x_sum;
+          minima += Type::minimum (block, row, sub) * sums[b * kSubs + sub];
       }
       const auto r = static_cast<size_t> (row);
       if constexpr (requires { Type::kDmin; })
@@ -86,16 +92,16 @@ struct Super {
 
   static void expand (const void *panel, int row, int columns, float *out)
   {
+    codes (panel, row, columns, out);
     const auto *block = static_cast<const uint8_t *> (panel);
     const auto r = static_cast<size_t> (row);
     for (int begin = 0; begin < columns; begin += kSuperBlock, block += Type::kBytes) {
       for (int i = 0; i < kSuperBlock; ++i) {
         const int sub = i / Type::kSub;
-        const float scaled = half (block, Type::kD + r) * static_cast<float> (Type::scale (block, row, sub));
-        float value = scaled * static_cast<float> (code (block, row, i) - Type::kOffset);
+        float &value = out[begin + i];
+        value = half (block, Type::kD + r) * static_cast<float> (Type::scale (block, row, sub)) * value;
         if constexpr (requires { Type::kDmin; })
           value -= half (block, Type::kDmin + r) * static_cast<float> (Type::minimum (block, row, sub));
-        out[begin + i] = value;
       }
     }
   }
@@ -106,19 +112,19 @@ struct Super {
 void
 linear_q2k (const LinearArgs &args)
 {
-  linear<Super<Q2K>> (args);
+  linear_of_codes<Super<Q2K>> (args);
 }
 
 void
 linear_q3k (const LinearArgs &args)
 {
-  linear<Super<Q3K>> (args);
+  linear_of_codes<Super<Q3K>> (args);
 }
 
 void
 linear_q5k (const LinearArgs &args)
 {
-  linear<Super<Q5K>> (args);
+  linear_of_codes<Super<Q5K>> (args);
 }
 
 void
