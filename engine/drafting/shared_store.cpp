@@ -20,22 +20,14 @@ SharedStore::SharedStore (size_t tokens)
 }
 
 void
-SharedStore::make_room (size_t wanted)
+SharedStore::wait (std::vector<TokenId> text)
 {
-  size_t may_move = wanted * kSpared;
-  while (index_.size () + wanted > index_.capacity ()) {
-    const Text oldest = texts_.front ();
-    texts_.pop_front ();
-    const bool spared = oldest.used && may_move >= oldest.count;
-    // Forgotten first: where it moves to may be where it is, and each token is read before it is written.
-    index_.forget (oldest.count);
-    if (!spared)
-      continue;
-    may_move -= oldest.count;
-    texts_.push_back ({index_.end (), oldest.count, false});
-    for (uint32_t i = 0; i + 1 < oldest.count; ++i)
-      index_.append (index_.at (oldest.begin + i));
-    index_.border ();
+  waiting_tokens_ += text.size ();
+  waiting_.push_back (std::move (text));
+  // The first may be half written.
+  while (waiting_tokens_ > index_.capacity () && waiting_.size () > 2) {
+    waiting_tokens_ -= waiting_[1].size ();
+    waiting_.erase (waiting_.begin () + 1);
   }
 }
 
@@ -45,11 +37,52 @@ SharedStore::add (std::span<const TokenId> output)
   output = output.last (std::min (output.size (), index_.capacity () / kLargestShare - 1));
   if (output.size () <= static_cast<size_t> (TokenIndex::kOrders.front ()))
     return;
-  make_room (output.size () + 1);
-  texts_.push_back ({index_.end (), static_cast<uint32_t> (output.size () + 1), false});
-  for (const TokenId token : output)
-    index_.append (token);
-  index_.border ();
+  may_spare_ = std::min (may_spare_ + kSpared * output.size (), index_.capacity ());
+  wait ({output.begin (), output.end ()});
+}
+
+void
+SharedStore::make_room (size_t wanted)
+{
+  while (index_.size () + wanted > index_.capacity ()) {
+    const Text oldest = texts_.front ();
+    texts_.pop_front ();
+    if (oldest.used && may_spare_ >= oldest.count) {
+      may_spare_ -= oldest.count;
+      std::vector<TokenId> text (oldest.count - 1);
+      for (uint32_t i = 0; i < text.size (); ++i)
+        text[i] = index_.at (oldest.begin + i);
+      wait (std::move (text));
+    }
+    index_.forget (oldest.count);
+  }
+}
+
+void
+SharedStore::settle (size_t tokens)
+{
+  while (tokens > 0 && !waiting_.empty ()) {
+    if (written_ == 0) {
+      const size_t wanted = waiting_.front ().size () + 1;
+      make_room (wanted);
+      texts_.push_back ({index_.end (), static_cast<uint32_t> (wanted), false});
+    }
+    const std::vector<TokenId> &text = waiting_.front ();
+    for (; tokens > 0 && written_ < text.size (); --tokens)
+      index_.append (text[written_++]);
+    if (written_ < text.size ())
+      return;
+    index_.border ();
+    waiting_tokens_ -= text.size ();
+    waiting_.pop_front ();
+    written_ = 0;
+  }
+}
+
+size_t
+SharedStore::bytes () const
+{
+  return index_.bytes () + texts_.size () * sizeof (Text) + waiting_tokens_ * sizeof (TokenId);
 }
 
 Chain

@@ -13,6 +13,8 @@ namespace
 
 constexpr double kPredictionDoubt = kDoubt / 3;
 static_assert (kLongestMinMatch <= TokenIndex::kLongestMatch);
+// Tokens of finished outputs that are taken into the store beside a prompt, which costs more, and beside one row's guesses.
+constexpr size_t kStoredAtBegin = 4096, kStoredAtOnce = 32;
 constexpr float kFirstBelief = 0.8F; ///< that an output begins as predicted, and goes on so
 
 } // namespace
@@ -30,6 +32,8 @@ public:
   {
     tokens_.clear (sequence.tokens.size ());
     stored_ = static_cast<uint32_t> (sequence.prompt_tokens);
+    if (store_)
+      store_->settle (kStoredAtBegin);
     const auto &expected = sequence.request->prediction;
     prediction_.clear (expected.size ());
     for (const TokenId token : expected)
@@ -73,6 +77,7 @@ public:
       }
     }
     if (store_) {
+      store_->settle (kStoredAtOnce);
       compete (store_->propose (tail, shortest_, most), DraftSource::kStore);
       if (source == DraftSource::kStore)
         store_->used (chain);

@@ -30,10 +30,15 @@ hashes_before (int available, const TokenAt &token_back)
 
 } // namespace
 
-TokenIndex::TokenIndex (size_t capacity)
+TokenIndex::TokenIndex (size_t capacity, uint32_t first)
     : capacity_ (capacity ? std::bit_ceil (std::clamp<size_t> (capacity, kBlockTokens, size_t{1} << 30)) : 0)
     , block_mask_ (capacity_ ? static_cast<uint32_t> (capacity_ / kBlockTokens - 1) : ~0u)
+    , begin_ (first)
+    , end_ (first)
+    , text_ (first)
 {
+  for (auto &heads : heads_)
+    heads.resize (capacity_);
 }
 
 void
@@ -45,7 +50,7 @@ TokenIndex::clear (size_t expected)
     blocks_.resize (kept);
     blocks_.shrink_to_fit ();
   }
-  const size_t entries = std::bit_ceil (std::max (expected, kBlockTokens));
+  const size_t entries = expected ? std::bit_ceil (std::max (expected, kBlockTokens)) : 0;
   for (auto &heads : heads_) {
     if (heads.size () > entries) {
       heads.resize (entries);

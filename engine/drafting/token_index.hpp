@@ -7,7 +7,8 @@
 //
 // Grows at its end, in blocks, and may forget from its beginning: the blocks then are a ring. The tables double when there
 // are as many tokens as entries; an entry is copied to both of the places it may belong to, so nothing is hashed again.
-// Memory: 16 bytes a token and 3 tables of 4 … 8 bytes a token, with at least 1024 tokens' worth.
+// Memory: 16 bytes a token and 3 tables of 4 … 8 bytes a token, with at least 1024 tokens' worth. A bounded one has its tables
+// from the beginning, 12 bytes for each token of its capacity.
 // Source: the links are those of LZ77 compressors (hash chains); what they are for, SuffixDecoding, arXiv 2411.04975.
 //
 // Values; one thread. No errors.
@@ -45,9 +46,10 @@ public:
   };
 
   /// `capacity`: a ring of so many tokens, rounded up to blocks and a power of two; 0: no bound.
-  explicit TokenIndex (size_t capacity = 0);
+  /// `first`: the position of the first token.
+  explicit TokenIndex (size_t capacity = 0, uint32_t first = 0);
 
-  /// Empty again. Memory past what `expected` tokens need is given back.
+  /// Empty again. Memory past what `expected` tokens need is given back. Not for bounded ones.
   void clear (size_t expected);
   /// Not when a bounded one is full ().
   void append (TokenId token);
