@@ -40,7 +40,7 @@ public:
   size_t tokens () const { return index_.size (); } ///< with a border after each text
   size_t capacity () const { return index_.capacity (); }
   size_t texts () const { return texts_.size (); }
-  size_t waiting () const { return waiting_tokens_; }
+  size_t waiting () const { return waiting_tokens_ - written_; }
   size_t bytes () const;
   uint64_t work () const { return index_.work (); }
 
