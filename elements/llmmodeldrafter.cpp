@@ -22,32 +22,30 @@
 
 #include "elements/elements.hpp"
 
+#include "elements/drafter_element.hpp"
 #include "engine/drafting/model_drafter.hpp"
-#include "library/error.hpp"
 #include "library/model.hpp"
-#include "library/stage.hpp"
 
 #include <memory>
 #include <string>
 
 struct LlmModelDrafter {
-  LlmStage parent;
+  LlmDrafter parent;
   // OBJECT_LOCK
   std::string path;
   MillraceWeights weights;
-  millrace::ModelDrafterSettings settings;
+  guint64 kv_memory;
 
-  millrace::Ref<MillraceModel> model;              // NULL → READY → NULL
-  std::unique_ptr<millrace::ModelDrafter> drafter; // streaming thread
+  millrace::Ref<MillraceModel> model; // from NULL → READY to READY → NULL
 };
 
 struct LlmModelDrafterClass {
-  LlmStageClass parent;
+  LlmDrafterClass parent;
 };
 
-G_DEFINE_TYPE (LlmModelDrafter, llm_model_drafter, LLM_TYPE_STAGE)
+G_DEFINE_TYPE (LlmModelDrafter, llm_model_drafter, LLM_TYPE_DRAFTER)
 
-enum { PROP_0, PROP_DRAFT_MODEL, PROP_DRAFT_WEIGHTS, PROP_MAX_DRAFT, PROP_KV_MEMORY };
+enum { PROP_DRAFT_MODEL = LLM_DRAFTER_PROP_LAST, PROP_DRAFT_WEIGHTS, PROP_KV_MEMORY };
 
 static LlmModelDrafter *
 drafter_cast (gpointer object)
@@ -102,16 +100,17 @@ open_draft_model (LlmModelDrafter *self)
   return true;
 }
 
-static void
-ensure_drafter (LlmModelDrafter *self)
+static std::unique_ptr<millrace::Drafter>
+llm_model_drafter_create (LlmDrafter *drafter, const millrace::DrafterSettings &settings)
 {
-  if (self->drafter)
-    return;
+  auto *self = drafter_cast (drafter);
   GST_OBJECT_LOCK (self);
-  const auto settings = self->settings;
+  const size_t kv_memory = self->kv_memory;
   GST_OBJECT_UNLOCK (self);
-  self->drafter =
-      std::make_unique<millrace::ModelDrafter> (millrace::engine_model (self->model.get ()), settings);
+  return std::make_unique<millrace::ModelDrafter> (
+      millrace::engine_model (self->model.get ()),
+      millrace::ModelDrafterSettings{
+          .max_draft = settings.max_draft, .gate = settings.gate, .kv_bytes = kv_memory});
 }
 
 static bool
@@ -119,32 +118,17 @@ llm_model_drafter_accept (LlmStage *stage, const char *vocab)
 {
   auto *self = drafter_cast (stage);
   const char *ours = millrace_model_get_vocabulary_digest (self->model.get ());
-  if (vocab && g_strcmp0 (vocab, ours) != 0) {
-    const auto target = millrace::element_model (LLM_ELEMENT (self));
-    GST_ELEMENT_ERROR (
-        self, STREAM, WRONG_TYPE,
-        ("The draft model %s does not have the vocabulary of %s.",
-         millrace_model_get_path (self->model.get ()), target->directory.c_str ()),
-        ("caps say vocab=%s, the draft model has %s: set draft-model to a smaller model with the "
-         "same tokenizer, or leave %s out",
-         vocab, ours, GST_OBJECT_NAME (self)));
-    return false;
-  }
-  return millrace::guarded (GST_ELEMENT (self), [&] { ensure_drafter (self); });
-}
-
-static void
-llm_model_drafter_process (LlmStage *stage, millrace::Step &step)
-{
-  auto *self = drafter_cast (stage);
-  ensure_drafter (self);
-  self->drafter->draft (step);
-}
-
-static void
-llm_model_drafter_reset (LlmStage *stage)
-{
-  drafter_cast (stage)->drafter.reset ();
+  if (!vocab || g_strcmp0 (vocab, ours) == 0)
+    return true;
+  const auto target = millrace::element_model (LLM_ELEMENT (self));
+  GST_ELEMENT_ERROR (
+      self, STREAM, WRONG_TYPE,
+      ("The draft model %s does not have the vocabulary of %s.", millrace_model_get_path (self->model.get ()),
+       target->directory.c_str ()),
+      ("caps say vocab=%s, the draft model has %s: set draft-model to a smaller model with the "
+       "same tokenizer, or leave %s out",
+       vocab, ours, GST_OBJECT_NAME (self)));
+  return false;
 }
 
 static GstStateChangeReturn
@@ -166,6 +150,10 @@ llm_model_drafter_change_state (GstElement *element, GstStateChange transition)
 static void
 llm_model_drafter_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
 {
+  if (id < LLM_DRAFTER_PROP_LAST) {
+    G_OBJECT_CLASS (llm_model_drafter_parent_class)->set_property (object, id, value, spec);
+    return;
+  }
   auto *self = drafter_cast (object);
   GST_OBJECT_LOCK (self);
   switch (id) {
@@ -177,11 +165,8 @@ llm_model_drafter_set_property (GObject *object, guint id, const GValue *value, 
   case PROP_DRAFT_WEIGHTS:
     self->weights = static_cast<MillraceWeights> (g_value_get_enum (value));
     break;
-  case PROP_MAX_DRAFT:
-    self->settings.max_draft = g_value_get_int (value);
-    break;
   case PROP_KV_MEMORY:
-    self->settings.kv_bytes = g_value_get_uint64 (value);
+    self->kv_memory = g_value_get_uint64 (value);
     break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
@@ -192,6 +177,10 @@ llm_model_drafter_set_property (GObject *object, guint id, const GValue *value, 
 static void
 llm_model_drafter_get_property (GObject *object, guint id, GValue *value, GParamSpec *spec)
 {
+  if (id < LLM_DRAFTER_PROP_LAST) {
+    G_OBJECT_CLASS (llm_model_drafter_parent_class)->get_property (object, id, value, spec);
+    return;
+  }
   auto *self = drafter_cast (object);
   GST_OBJECT_LOCK (self);
   switch (id) {
@@ -201,11 +190,8 @@ llm_model_drafter_get_property (GObject *object, guint id, GValue *value, GParam
   case PROP_DRAFT_WEIGHTS:
     g_value_set_enum (value, self->weights);
     break;
-  case PROP_MAX_DRAFT:
-    g_value_set_int (value, self->settings.max_draft);
-    break;
   case PROP_KV_MEMORY:
-    g_value_set_uint64 (value, self->settings.kv_bytes);
+    g_value_set_uint64 (value, self->kv_memory);
     break;
   default:
     G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
@@ -217,9 +203,7 @@ static void
 llm_model_drafter_finalize (GObject *object)
 {
   auto *self = drafter_cast (object);
-  std::destroy_at (&self->drafter);
   std::destroy_at (&self->model);
-  std::destroy_at (&self->settings);
   std::destroy_at (&self->path);
   G_OBJECT_CLASS (llm_model_drafter_parent_class)->finalize (object);
 }
@@ -228,9 +212,7 @@ static void
 llm_model_drafter_init (LlmModelDrafter *self)
 {
   std::construct_at (&self->path);
-  std::construct_at (&self->settings);
   std::construct_at (&self->model);
-  std::construct_at (&self->drafter);
   self->weights = MILLRACE_WEIGHTS_AUTO;
 }
 
@@ -244,7 +226,6 @@ llm_model_drafter_class_init (LlmModelDrafterClass *klass)
   GST_ELEMENT_CLASS (klass)->change_state = llm_model_drafter_change_state;
   const auto flags =
       static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
-  const millrace::ModelDrafterSettings defaults;
   g_object_class_install_property (
       object_class, PROP_DRAFT_MODEL,
       g_param_spec_string (
@@ -257,22 +238,14 @@ llm_model_drafter_class_init (LlmModelDrafterClass *klass)
                                                       "How the matrices of the draft model are held",
                                                       MILLRACE_TYPE_WEIGHTS, MILLRACE_WEIGHTS_AUTO, flags));
   g_object_class_install_property (
-      object_class, PROP_MAX_DRAFT,
-      g_param_spec_int ("max-draft", "Maximum draft",
-                        "Tokens to guess at most in a step; the scheduler's max-draft bounds it too", 0,
-                        millrace::kMaxDraft, defaults.max_draft, flags));
-  g_object_class_install_property (
       object_class, PROP_KV_MEMORY,
       g_param_spec_uint64 (
           "kv-memory", "KV memory",
           "Bytes of the draft model's KV cache; 0: a sixteenth of the memory that machine and "
           "control groups leave at start, at most what 32 requests can use",
           0, G_MAXUINT64, 0, flags));
-  auto *stage_class = reinterpret_cast<LlmStageClass *> (klass);
-  millrace::add_stage_pads (stage_class, millrace::kPlannedCaps, millrace::kPlannedCaps);
-  stage_class->accept = llm_model_drafter_accept;
-  stage_class->process = llm_model_drafter_process;
-  stage_class->reset = llm_model_drafter_reset;
+  reinterpret_cast<LlmStageClass *> (klass)->accept = llm_model_drafter_accept;
+  reinterpret_cast<LlmDrafterClass *> (klass)->create_drafter = llm_model_drafter_create;
   gst_element_class_set_static_metadata (GST_ELEMENT_CLASS (klass), "LLM model drafter", "Filter/LLM",
                                          "Guesses next tokens with a smaller model", "The Millrace authors");
 }

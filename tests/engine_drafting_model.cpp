@@ -413,39 +413,6 @@ timed_model (const FakeOptions &options, int pass_us, int token_us)
   return model;
 }
 
-/// Says again what followed the last token's latest occurrence.
-class Repeater final : public LookupDrafter
-{
-public:
-  Repeater ()
-      : LookupDrafter ({})
-  {
-  }
-
-private:
-  class Tokens final : public Lookup
-  {
-  public:
-    void begin (const Sequence &) override {}
-    void update (const Sequence &) override {}
-    void propose (const Sequence &sequence, Draft &draft, int most) override
-    {
-      std::vector<TokenId> tokens = sequence.tokens;
-      tokens.insert (tokens.end (), draft.tokens.begin (), draft.tokens.begin () + draft.count);
-      for (size_t at = tokens.size () - 1; at-- > 0 && draft.count < most;) {
-        if (tokens[at] != tokens.back ())
-          continue;
-        while (draft.count < most && ++at < tokens.size ()) {
-          tokens.push_back (tokens[at]);
-          draft.push (tokens[at], 0.5F, DraftSource::kSuffix);
-        }
-        break;
-      }
-    }
-  };
-  std::unique_ptr<Lookup> new_lookup () override { return std::make_unique<Tokens> (); }
-};
-
 struct Timing {
   int streams = 1;
   int prompt = 50, tokens = 400;
@@ -526,15 +493,15 @@ TEST (ModelDrafterTime, TogetherWithOthersNoWorseThanTheBetter)
       if (!right)
         other.window = 7;
       const double direct = static_cast<double> (time_of (timing, {}));
-      Repeater lookup;
-      Drafter *one[] = {&lookup};
+      const auto lookup = make_lookup_drafter ();
+      Drafter *one[] = {lookup.get ()};
       const double looked_up = direct / static_cast<double> (time_of (timing, one));
       ModelDrafter alone = timed_drafter (other);
       one[0] = &alone;
       const double modelled = direct / static_cast<double> (time_of (timing, one));
       ModelDrafter drafter = timed_drafter (other);
-      Repeater before;
-      Drafter *both[] = {&before, &drafter};
+      const auto before = make_lookup_drafter ();
+      Drafter *both[] = {before.get (), &drafter};
       const double combined = direct / static_cast<double> (time_of (timing, both));
       std::printf ("repeats %d, right %d: %.2f looking up, %.2f by the model, %.2f by both\n", repeats, right,
                    looked_up, modelled, combined);
