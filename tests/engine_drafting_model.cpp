@@ -347,6 +347,7 @@ namespace
 {
 
 int64_t fake_now_us;
+int slow_passes; ///< that take fifty times as long, of draft models
 
 /// A fake model whose passes take time of a fake clock.
 class TimedContext final : public ExecutionContext
@@ -362,6 +363,10 @@ public:
   {
     context_->forward (slices);
     fake_now_us += pass_us_;
+    if (pass_us_ < 1000 && slow_passes > 0) {
+      slow_passes--;
+      fake_now_us += 49 * pass_us_;
+    }
     for (const Slice &slice : slices)
       fake_now_us += token_us_ * static_cast<int> (slice.tokens.size ());
   }
@@ -480,6 +485,19 @@ TEST (ModelDrafterTime, AModelThatIsWrongCostsLittle)
       EXPECT_GT (speedup, 0.98);
     }
   }
+}
+
+// What was measured while the machine was busy with something else is measured again.
+TEST (ModelDrafterTime, ABadMomentDoesNotLast)
+{
+  const Timing timing{.streams = 2, .tokens = 3000};
+  ModelDrafter drafter = timed_drafter (timing.target);
+  const double direct = static_cast<double> (time_of (timing, {}));
+  Drafter *drafters[] = {&drafter};
+  slow_passes = 6;
+  const double speedup = direct / static_cast<double> (time_of (timing, drafters));
+  EXPECT_EQ (slow_passes, 0);
+  EXPECT_GT (speedup, 1.5);
 }
 
 // Behind drafts that look things up: text that repeats, or not, and a model that is right, or not.

@@ -31,7 +31,7 @@ class DraftMarket
 {
 public:
   /// A step that scores `rows` tokens without guesses. `pass`: what passes of the drafter's model cost by their tokens.
-  /// Both outlive it.
+  /// Both outlive the market.
   DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int rows);
 
   /// False: nothing has been measured yet.

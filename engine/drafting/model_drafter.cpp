@@ -19,14 +19,21 @@ constexpr uint64_t kAutoShare = 16;  ///< of the memory available: 1 in …
 constexpr int kPassRows = 64;        ///< tokens of a pass besides those that catch up
 constexpr double kUsualChance = 0.7; ///< before anything is known
 // Mean chances: how many guesses the value they begin with counts as, and how many they remember.
-constexpr double kUsualWeight = 4, kUsualMemory = 128;
+constexpr double kUsualWeight = 2, kUsualMemory = 128;
 constexpr double kSlotWeight = 2, kSlotMemory = 12;
 constexpr double kJoin = 0.5; ///< chance that others' guesses are all right, from which on they are continued
 constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
 constexpr int kProbe = 2;                         ///< guesses
 constexpr double kProbeShare = 0.01;              ///< of the time rested, that a probe may take
+constexpr int kColdPasses = 2; ///< the first ones bring pages and buffers in, and are not measured
+/// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
+/// be measured again.
+constexpr int64_t kForgets = 512;
+constexpr int kMeasured = 16; ///< tokens of that
+constexpr double kRemarkable =
+    0.5; ///< of its cost: a pass that takes less says that the machine was busy before
 constexpr int kSmallBacklog = 16; ///< tokens that are caught up without asking whether it repays
-constexpr double kRepaid = 0.5;   ///< of what drafts are expected to save, that catching up may take
+constexpr double kRepaid = 0.25;  ///< of what drafts are expected to save, that catching up may take
 constexpr int kLikelyMore =
     64; ///< tokens that any request is taken to generate yet, unless its limit is nearer
 
@@ -91,12 +98,13 @@ struct ModelDrafter::Slot {
 struct ModelDrafter::Work {
   Row *row = nullptr; ///< null: not in this step
   Slot *slot = nullptr;
-  int most = 0;        ///< guesses that there may be, with those of others that it continues
-  Draft draft;         ///< own guesses, after those of others if it continues them
-  int joined = 0;      ///< guesses of others
-  double chance = 1;   ///< that all of `draft` is right
-  bool active = false; ///< wants another guess
-  bool probe = false;  ///< made whatever they are worth
+  int most = 0;          ///< guesses that there may be, with those of others that it continues
+  Draft draft;           ///< own guesses, after those of others if it continues them
+  int joined = 0;        ///< guesses of others
+  double chance = 1;     ///< that all of `draft` is right
+  bool active = false;   ///< wants another guess
+  bool probe = false;    ///< made whatever they are worth
+  bool measures = false; ///< computes a little of what is missing, and no guesses
 
   int length () const { return static_cast<int> (row->sequence->tokens.size ()); }
   int backlog () const { return length () - 1 - slot->kv.tokens; }
@@ -347,6 +355,11 @@ ModelDrafter::decline (const DraftMarket &market, Work &work)
     return;
   } else {
     slot.take_rest (kFirstRest);
+    if (idle_steps_ >= kForgets && work.backlog () > 0) {
+      idle_steps_ = 0;
+      work.measures = true;
+      return;
+    }
   }
   work.row = nullptr;
 }
@@ -432,7 +445,13 @@ ModelDrafter::run_pass (const Step &step)
       guess (works_[i], logits_of (i).first (common), step.drafting);
   }
   const int64_t now = step.clock ();
-  pass_cost_.learn (pass_tokens_, static_cast<double> (now - pass_began_) / 1000);
+  if (passes_++ >= kColdPasses) {
+    const double milliseconds = static_cast<double> (now - pass_began_) / 1000;
+    if (milliseconds < kRemarkable * pass_cost_.milliseconds (pass_tokens_))
+      pass_cost_ = {};
+    pass_cost_.learn (pass_tokens_, milliseconds);
+  }
+  idle_steps_ = 0;
   pass_began_ = now;
   pass_tokens_ = 0;
 }
@@ -450,8 +469,9 @@ ModelDrafter::catch_up (const Step &step)
     Work &work = works_[i];
     Slot &slot = *work.slot;
     const std::span<const TokenId> tokens = work.row->sequence->tokens;
-    const int backlog = work.backlog (), count = std::min (backlog, share);
-    const bool complete = count == backlog;
+    const int backlog = work.backlog (),
+              count = std::min (backlog, work.measures ? std::min (share, kMeasured) : share);
+    const bool complete = count == backlog && !work.measures;
     if (count == 0 && !complete)
       continue;
     share -= count;
@@ -548,6 +568,7 @@ ModelDrafter::draft (Step &step)
   const int64_t began = step.clock ();
   pass_began_ = began;
   steps_++;
+  idle_steps_++;
   gather (step, market);
   if (priced)
     weigh (market, controller);

@@ -104,8 +104,8 @@ private:
   ModelDrafterStatistics statistics_;
   /// Mean chance of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
   std::array<std::array<Mean, 2>, kSamplingKinds> usual_;
-  std::vector<Slot> slots_; ///< by Sequence::slot
-  int64_t steps_ = 0;
+  std::vector<Slot> slots_;                         ///< by Sequence::slot
+  int64_t steps_ = 0, passes_ = 0, idle_steps_ = 0; ///< idle: since the last pass
 
   // Scratch of a step.
   std::vector<Work> works_;
