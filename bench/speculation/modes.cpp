@@ -1,6 +1,7 @@
 #include "bench/speculation/modes.hpp"
 
-#include "engine/drafting/ngram_drafter.hpp"
+#include "engine/drafting/lookup_policy.hpp"
+#include "engine/drafting/model_drafter.hpp"
 
 #include <algorithm>
 #include <array>
@@ -13,17 +14,22 @@ namespace millrace::bench
 namespace
 {
 
-constexpr std::array<Mode, 2> kModes{{{"direct", "no drafts"}, {"ngram", "tables of short contexts"}}};
+constexpr int kEmaDraft = 6; ///< as AX Engine has it
 
-class Ngram : public Drafter
+constexpr std::array<Mode, 6> kModes{
+    {{"direct", "no drafts"},
+     {"suffix", "the longest repeated suffix of the request itself"},
+     {"ngram", "counts of what followed 2, 3 and 4 tokens of the request itself"},
+     {"ngram-ema", "policy=ngram gate=ema max-draft=6, what AX Engine documents; nothing is asked of it",
+      false, true},
+     {"model", "the draft model", true},
+     {"suffix+model", "suffix, then the draft model", true}}};
+
+std::unique_ptr<Drafter>
+lookup (LookupPolicy policy, DraftGate gate, int max_draft)
 {
-public:
-  void draft (Step &step) override { drafter_.draft (step); }
-  void clear () override { drafter_.clear (); }
-
-private:
-  NgramDrafter drafter_{{}};
-};
+  return make_lookup_drafter ({.policy = policy, .max_draft = max_draft, .gate = gate});
+}
 
 } // namespace
 
@@ -46,11 +52,17 @@ mode_of (std::string_view name)
 }
 
 std::vector<std::unique_ptr<Drafter>>
-make_drafters (const Mode &mode, const Model &, std::shared_ptr<const Model>)
+make_drafters (const Mode &mode, std::shared_ptr<const Model> draft_model)
 {
   std::vector<std::unique_ptr<Drafter>> drafters;
+  if (mode.name.starts_with ("suffix"))
+    drafters.push_back (lookup (LookupPolicy::kSuffix, DraftGate::kCost, kMaxDraft));
   if (mode.name == "ngram")
-    drafters.push_back (std::make_unique<Ngram> ());
+    drafters.push_back (lookup (LookupPolicy::kNgram, DraftGate::kCost, kMaxDraft));
+  if (mode.name == "ngram-ema")
+    drafters.push_back (lookup (LookupPolicy::kNgram, DraftGate::kEma, kEmaDraft));
+  if (mode.needs_draft_model)
+    drafters.push_back (std::make_unique<ModelDrafter> (std::move (draft_model), ModelDrafterSettings{}));
   return drafters;
 }
 

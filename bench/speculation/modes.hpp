@@ -25,7 +25,7 @@ std::span<const Mode> modes ();
 const Mode &mode_of (std::string_view name);
 
 /// In the order in which they work. `draft_model` may be null unless the mode needs it.
-std::vector<std::unique_ptr<Drafter>> make_drafters (const Mode &mode, const Model &model,
+std::vector<std::unique_ptr<Drafter>> make_drafters (const Mode &mode,
                                                      std::shared_ptr<const Model> draft_model);
 
 } // namespace millrace::bench

@@ -141,7 +141,7 @@ parse_spec_options (std::span<char *const> arguments)
   }
   const bool with_model = !options.draft_model.empty ();
   for (const Mode &mode : modes ().subspan (1))
-    if (!named && (with_model || !mode.needs_draft_model))
+    if (!named && (!mode.needs_draft_model || (with_model && options.replay_costs.empty ())))
       options.modes.push_back (&mode);
   for (const Mode *mode : options.modes) {
     if (mode->needs_draft_model && !with_model)

@@ -66,11 +66,12 @@ print_table_head (bool random)
                  "nothing about "
                  "real text.\n");
   std::printf (
-      "\n| category | prompt | temperature | streams | tokens | direct, tokens/s | mode | tokens/s | ratio | "
+      "\n| category | prompt | temperature | streams | tokens | repeats | direct, tokens/s | mode | tokens/s "
+      "| ratio | "
       "ceiling | of it | attempts | drafted | accepted | rate | mean accepted | by depth | pauses | "
       "drafters, µs "
       "a step |\n"
-      "|---|---|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
+      "|---|---|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
 }
 
 void
@@ -78,21 +79,31 @@ print_rows (const RowResult &row)
 {
   for (const ModeResult &mode : row.modes) {
     const DraftStatistics &drafting = mode.last.drafting;
-    const double ratio = row.ratio (mode), steps = static_cast<double> (mode.last.turns.size ());
-    std::printf (
-        "| %s | %s | %g | %d | %lld | %s | %s | %s | %s | %s | %s | %lld | %lld | %lld | %s | %s | %s | %lld "
-        "| "
-        "%s |\n",
-        std::string (row.prompt->category->name).c_str (), row.prompt->name.c_str (), row.prompt->temperature,
-        row.streams, static_cast<long long> (row.tokens ()),
-        figure (median (row.direct_rates), "%.1f").c_str (), std::string (mode.mode->name).c_str (),
-        figure (median (mode.rates), "%.1f").c_str (), figure (ratio, "%.3f").c_str (),
-        figure (mode.ceiling, "%.2f").c_str (), figure (100 * ratio / mode.ceiling, "%.0f %%").c_str (),
-        static_cast<long long> (drafting.attempts), static_cast<long long> (drafting.drafted),
-        static_cast<long long> (drafting.accepted),
-        figure (100 * share (drafting.accepted, drafting.drafted), "%.0f %%").c_str (),
-        figure (share (drafting.accepted, drafting.attempts), "%.2f").c_str (), by_depth (drafting).c_str (),
-        static_cast<long long> (drafting.pauses), figure (mode.last.drafters_us / steps, "%.1f").c_str ());
+    const double ratio = row.ratio (mode);
+    const std::string cells[] = {
+        std::string (row.prompt->category->name),
+        row.prompt->name,
+        number (row.prompt->temperature, "%g"),
+        std::to_string (row.streams),
+        std::to_string (row.tokens ()),
+        figure (100 * row.repeats (), "%.0f %%"),
+        figure (median (row.direct_rates), "%.1f"),
+        std::string (mode.mode->name),
+        figure (median (mode.rates), "%.1f"),
+        figure (ratio, "%.3f"),
+        figure (mode.ceiling, "%.2f"),
+        figure (100 * ratio / mode.ceiling, "%.0f %%"),
+        std::to_string (drafting.attempts),
+        std::to_string (drafting.drafted),
+        std::to_string (drafting.accepted),
+        figure (100 * share (drafting.accepted, drafting.drafted), "%.0f %%"),
+        figure (share (drafting.accepted, drafting.attempts), "%.2f"),
+        by_depth (drafting),
+        std::to_string (drafting.pauses),
+        figure (mode.last.drafters_us / static_cast<double> (mode.last.turns.size ()), "%.1f")};
+    for (const std::string &cell : cells)
+      std::printf ("| %s ", cell.c_str ());
+    std::printf ("|\n");
   }
   std::fflush (stdout);
 }
@@ -176,6 +187,7 @@ json_of (const RowResult &row)
   object.figure ("n_prompt", static_cast<double> (row.prompt->tokens.size ()));
   object.figure ("streams", row.streams);
   object.figure ("tokens", static_cast<double> (row.tokens ()));
+  object.figure ("repeats", row.repeats ());
   object.truth ("too_short", is_too_short (row));
   object.figure ("direct_ts", median (row.direct_rates));
   object.raw ("direct_samples_ts", json_list (std::span<const double> (row.direct_rates)));

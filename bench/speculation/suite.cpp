@@ -3,8 +3,10 @@
 #include "bench/measure.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdio>
 #include <limits>
+#include <set>
 #include <stdexcept>
 
 namespace millrace::bench
@@ -15,11 +17,15 @@ namespace
 
 constexpr int kWarmUpTokens = 64;
 constexpr size_t kCostPrompts = 4;
+constexpr size_t kContext = 8; ///< tokens that make a repetition
 
 std::shared_ptr<const Model>
-open_model (const std::filesystem::path &path, const SpecOptions &options)
+open_model (const std::filesystem::path &path, const SpecOptions &options, const Model *beside = nullptr)
 {
-  return Model::open (path, {.weights = options.weights, .cpu = {.threads = options.threads}});
+  ModelOptions how{.weights = options.weights, .cpu = {.threads = options.threads}};
+  if (beside)
+    how.cpu.share = beside->compiled->thread_pool ();
+  return Model::open (path, how);
 }
 
 } // namespace
@@ -39,10 +45,27 @@ RowResult::tokens () const
   return sum;
 }
 
+double
+RowResult::repeats () const
+{
+  int64_t seen = 0, all = 0;
+  for (const auto &output : direct.outputs) {
+    std::set<std::array<TokenId, kContext>> contexts;
+    for (size_t end = kContext; end <= output.size (); end++, all++) {
+      std::array<TokenId, kContext> context;
+      std::copy_n (output.begin () + static_cast<std::ptrdiff_t> (end - kContext), kContext,
+                   context.begin ());
+      seen += !contexts.insert (context).second;
+    }
+  }
+  return all > 0 ? static_cast<double> (seen) / static_cast<double> (all) : 0;
+}
+
 Suite::Suite (const SpecOptions &options)
     : options_ (options)
     , model_ (open_model (options.model, options))
-    , timed_ (options.replay_costs.empty () ? model_ : open_model (options.replay_costs, options))
+    , timed_ (options.replay_costs.empty () ? model_
+                                            : open_model (options.replay_costs, options, model_.get ()))
 {
   if (!model_->tokenizer)
     throw std::invalid_argument (options.model.string () + ": no tokenizer, so no real prompts");
@@ -50,7 +73,11 @@ Suite::Suite (const SpecOptions &options)
     throw std::invalid_argument (options.replay_costs.string () +
                                  ": its vocabulary is smaller than that of " + options.model.string ());
   if (!options.draft_model.empty ())
-    draft_model_ = open_model (options.draft_model, options);
+    draft_model_ = open_model (options.draft_model, options, model_.get ());
+  if (draft_model_ &&
+      (!draft_model_->tokenizer || draft_model_->tokenizer->digest () != model_->tokenizer->digest ()))
+    throw std::invalid_argument (options.draft_model.string () + ": its tokens are not those of " +
+                                 options.model.string ());
   prompts_ = load_prompts (*model_, options.prompts, options.filters, options.most_prompts);
   if (prompts_.empty ())
     throw std::invalid_argument ("-c: no category has such a name; see --help");

@@ -33,6 +33,8 @@ struct RowResult {
 
   double ratio (const ModeResult &mode) const; ///< of medians
   int64_t tokens () const;                     ///< of all answers
+  /// Share of the answers' tokens that end 8 tokens which the same answer had before: high when the model loops.
+  double repeats () const;
 };
 
 class Suite
