@@ -57,13 +57,24 @@ StepCosts::machine_ceiling () const
   return best;
 }
 
+double
+speed_up_by_costs (const RunResult &run, const StepCosts &costs)
+{
+  if (!costs.complete () || run.turns.empty ())
+    return kUnknown;
+  double milliseconds = 0;
+  for (const Turn &turn : run.turns)
+    milliseconds += costs.milliseconds[static_cast<size_t> (std::clamp (turn.scored, 1, kMostScored))];
+  return static_cast<double> (run.tokens) * costs.milliseconds[1] / milliseconds;
+}
+
 StepCosts
 measure_costs (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers,
                int samples)
 {
   std::vector<size_t> usable;
   for (size_t i = 0; i < jobs.size (); i++)
-    if (answers[i].size () >= 2 * kMostScored)
+    if (answers[i].size () >= kMostScored + 2)
       usable.push_back (i);
   std::array<std::vector<double>, kMostScored + 1> seen;
   Depths depths;

@@ -32,8 +32,12 @@ struct StepCosts {
   double machine_ceiling () const;
 };
 
+/// What a run of one stream should have brought, by what its steps scored and what that costs: against the speed-up that was
+/// measured it lacks the time for guesses, and the noise of the clock. NaN when costs are not known.
+double speed_up_by_costs (const RunResult &run, const StepCosts &costs);
+
 /// By jobs one after the other, over and over, until each n was seen `samples` times; `answers` are what they say. Answers
-/// shorter than 2 · kMostScored tokens are left out: without any other the costs stay unknown.
+/// shorter than kMostScored + 2 tokens are left out: without any other the costs stay unknown.
 StepCosts measure_costs (Lane &direct, std::span<const Job> jobs,
                          std::span<const std::vector<TokenId>> answers, int samples);
 

@@ -62,16 +62,35 @@ void
 print_table_head (bool random)
 {
   if (random)
-    std::printf ("\nRandom tokens. Models loop on such prompts, which flatters every drafter: these rows say "
-                 "nothing about "
-                 "real text.\n");
-  std::printf (
-      "\n| category | prompt | temperature | streams | tokens | repeats | direct, tokens/s | mode | tokens/s "
-      "| ratio | "
-      "ceiling | of it | attempts | drafted | accepted | rate | mean accepted | by depth | pauses | "
-      "drafters, µs "
-      "a step |\n"
-      "|---|---|---:|---:|---:|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|---:|---:|\n");
+    std::printf ("\nRandom tokens. Models loop on such prompts, which flatters every drafter: "
+                 "these rows say nothing about real text.\n");
+  std::string titles = "\n", rule;
+  for (const std::string_view column : {"category",
+                                        "prompt",
+                                        "temperature",
+                                        "streams",
+                                        "tokens",
+                                        "repeats",
+                                        "direct, tokens/s",
+                                        "mode",
+                                        "tokens/s",
+                                        "ratio",
+                                        "by costs",
+                                        "ceiling",
+                                        "of it",
+                                        "attempts",
+                                        "drafted",
+                                        "accepted",
+                                        "rate",
+                                        "mean accepted",
+                                        "by depth",
+                                        "pauses",
+                                        "drafters, µs a step"}) {
+    const bool words = column == "category" || column == "prompt" || column == "mode" || column == "by depth";
+    titles += "| " + std::string (column) + " ";
+    rule += words ? "|---" : "|---:";
+  }
+  std::printf ("%s|\n%s|\n", titles.c_str (), rule.c_str ());
 }
 
 void
@@ -91,6 +110,7 @@ print_rows (const RowResult &row)
         std::string (mode.mode->name),
         figure (median (mode.rates), "%.1f"),
         figure (ratio, "%.3f"),
+        figure (mode.by_costs, "%.2f"),
         figure (mode.ceiling, "%.2f"),
         figure (100 * ratio / mode.ceiling, "%.0f %%"),
         std::to_string (drafting.attempts),
@@ -150,6 +170,7 @@ json_of (const RowResult &row, const ModeResult &mode)
   for (size_t i = 0; i < mode.rates.size (); i++)
     paired.push_back (mode.rates[i] / row.direct_rates[i]);
   object.figure ("median_paired_ratio", median (paired));
+  object.figure ("ratio_by_costs", mode.by_costs);
   object.figure ("ceiling", mode.ceiling);
   object.figure ("of_ceiling", ratio / mode.ceiling);
   object.figure ("steps", static_cast<double> (mode.last.turns.size ()));

@@ -235,11 +235,12 @@ Suite::measure (size_t prompt, int streams)
       run_direct ();
   }
   for (size_t m = 0; m < lanes_.size (); m++) {
-    row.modes[m].ceiling = std::numeric_limits<double>::quiet_NaN ();
+    row.modes[m].ceiling = row.modes[m].by_costs = std::numeric_limits<double>::quiet_NaN ();
     if (streams > 1)
       continue;
     row.modes[m].trace = trace_of (*trace_lanes_[m], jobs.jobs[0], row.direct.outputs[0]);
     row.modes[m].ceiling = ceiling (row.modes[m].trace, costs_);
+    row.modes[m].by_costs = speed_up_by_costs (row.modes[m].last, costs_);
   }
   return row;
 }

@@ -22,6 +22,7 @@ struct ModeResult {
   RunResult last;            ///< of the last repetition
   AcceptTrace trace;         ///< one stream only
   double ceiling = 0;        ///< of trace; NaN: not known
+  double by_costs = 0;       ///< speed_up_by_costs () of last; NaN: not known
 };
 
 struct RowResult {
