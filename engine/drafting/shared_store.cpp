@@ -10,6 +10,7 @@ namespace
 
 constexpr size_t kLargestShare = 4; ///< a text has at most this part of the store
 constexpr size_t kSpared = 4;
+constexpr int kVisits = 24;                ///< each is a cache miss or two in a history of this size
 constexpr double kStoreDoubt = 2 * kDoubt; ///< others talk of other things
 
 } // namespace
@@ -88,7 +89,7 @@ SharedStore::bytes () const
 Chain
 SharedStore::propose (std::span<const TokenId> tail, int shortest, int most) const
 {
-  return vote (index_, index_.find (tail, shortest), {}, most, kStoreDoubt);
+  return vote (index_, index_.find (tail, shortest, kVisits), {}, most, kStoreDoubt);
 }
 
 void

@@ -9,8 +9,6 @@ namespace millrace
 namespace
 {
 
-constexpr int kMostVisits = 96; ///< of one walk
-
 /// Of the last 2, 4 and 8 tokens before `end`, each as far as there are so many.
 template <typename TokenAt>
 std::array<uint64_t, TokenIndex::kOrders.size ()>
@@ -125,7 +123,7 @@ TokenIndex::in_common (std::span<const TokenId> tail, uint32_t next) const
 }
 
 TokenIndex::Matches
-TokenIndex::find (std::span<const TokenId> tail, int shortest) const
+TokenIndex::find (std::span<const TokenId> tail, int shortest, int most_visits) const
 {
   Matches matches;
   if (size () == 0)
@@ -133,7 +131,7 @@ TokenIndex::find (std::span<const TokenId> tail, int shortest) const
   const int available = static_cast<int> (std::min<size_t> (tail.size (), kOrders.back ()));
   const auto hashes = hashes_before (
       available, [&] (int back) { return tail[tail.size () - 1 - static_cast<size_t> (back)]; });
-  for (size_t order = kOrders.size (); order-- > 0;) {
+  for (size_t order = kOrders.size (); order-- > 0 && matches.count < kEnough;) {
     const int least = kOrders[order];
     if (least > available)
       continue;
@@ -141,7 +139,7 @@ TokenIndex::find (std::span<const TokenId> tail, int shortest) const
     if (longest < shortest)
       break;
     uint32_t next = heads_[order][hashes[order] & (heads_[order].size () - 1)];
-    for (int visits = 0; visits < kMostVisits && matches.count < kMaxMatches; ++visits) {
+    for (int visits = 0; visits < most_visits && matches.count < kMaxMatches; ++visits) {
       if (next - begin_ >= size ())
         break;
       const int length = in_common (tail, next);

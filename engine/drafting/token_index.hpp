@@ -29,6 +29,8 @@ class TokenIndex
 {
 public:
   static constexpr int kMaxMatches = 32;
+  static constexpr int kEnough = 8;
+  static constexpr int kMostVisits = 64;
   static constexpr int kLongestMatch = 32;      ///< longer ones count as this
   static constexpr TokenId kBorder = INT32_MIN; ///< between texts; occurs in none
   static constexpr size_t kBlockTokens = 1024;
@@ -65,10 +67,10 @@ public:
   size_t capacity () const { return capacity_; } ///< 0: no bound
   TokenId at (uint32_t position) const { return block (position).tokens[position % kBlockTokens]; }
 
-  /// The latest occurrences of what `tail` ends with, followed by a token: at most kMaxMatches, those that agree in at
-  /// least 8 tokens before those with 4 … 7 before those with 2 and 3, and the latest first among each of these. At least
-  /// `shortest` tokens in common, 2 at least.
-  Matches find (std::span<const TokenId> tail, int shortest) const;
+  /// The latest occurrences of what `tail` ends with, followed by a token: at most kMaxMatches. Those that agree in at least 8
+  /// tokens; when they are less than kEnough those with 4 … 7 too, and likewise those with 2 and 3; each kind latest first. At
+  /// least `shortest` tokens in common, 2 at least. `most_visits`: occurrences looked at of each kind.
+  Matches find (std::span<const TokenId> tail, int shortest, int most_visits = kMostVisits) const;
 
   size_t bytes () const;
   /// Occurrences visited and tokens compared by all find () so far.
