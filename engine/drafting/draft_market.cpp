@@ -48,7 +48,8 @@ DraftMarket::weigh (DraftProspect &prospect, int active) const
   for (int depth = 1; depth <= prospect.most; ++depth) {
     tokens += chance *= depth == 1 ? prospect.first : prospect.later;
     const double verifying = (verify_.milliseconds (rows_ + active * depth) - step_ms_) / active;
-    const double gain = tokens - price_ * (verifying + share * depth);
+    const double gain =
+        prospect.taken * (tokens - price_ * (verifying + share * (depth - 1))) - price_ * share;
     if (gain > prospect.gain_alone) {
       prospect.gain_alone = gain;
       prospect.depth = depth;
@@ -82,12 +83,18 @@ DraftMarket::weigh (std::span<DraftProspect> prospects)
   double tokens = rows_;
   int guesses = 0, passes = 0;
   for (const DraftProspect &prospect : prospects) {
-    tokens += expected (prospect, prospect.depth);
+    tokens += prospect.taken * expected (prospect, prospect.depth);
     guesses += prospect.depth;
     passes = std::max (passes, prospect.depth);
   }
   const double time = verify_.milliseconds (rows_ + guesses) + passes * pass_ms (active);
   price_ = std::max (price_, tokens / time);
+}
+
+double
+DraftMarket::floor () const
+{
+  return open () ? price_ * (verify_.milliseconds (2 * rows_) - step_ms_) / rows_ : 0;
 }
 
 double

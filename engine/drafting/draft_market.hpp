@@ -18,8 +18,9 @@ namespace millrace
 /// A row that could have guesses.
 struct DraftProspect {
   int most = 0;          ///< guesses
-  double first = 0;      ///< chance that the first is right
-  double later = 0;      ///< that one is right after right ones
+  double first = 0;      ///< chance that the first is right, where it is worth verifying
+  double taken = 1;      ///< share of the first ones that are
+  double later = 0;      ///< chance that one is right after right ones
   double reach = 1;      ///< that what they go on from is right itself: less than 1 behind others' guesses
   double standing = 0;   ///< right tokens to be expected of others' guesses, which these would replace
   int depth = 0;         ///< out: guesses worth making; 0: none
@@ -40,6 +41,8 @@ public:
   void weigh (std::span<DraftProspect> prospects);
   /// The chance that one more guess for each of `active` rows needs, when `guesses` have been made in the step.
   double bar (int active, int guesses) const;
+  /// The chance that a guess needs for being verified, once it is there.
+  double floor () const;
   /// Of the drafter's model, with so many tokens.
   double pass_ms (int tokens) const;
   int rows () const { return rows_; }

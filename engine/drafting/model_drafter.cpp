@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 namespace millrace
 {
@@ -14,13 +15,12 @@ namespace millrace
 namespace
 {
 
-constexpr int kAutoSequences = 32;   ///< that automatic KV memory is for at most
-constexpr uint64_t kAutoShare = 16;  ///< of the memory available: 1 in …
-constexpr int kPassRows = 64;        ///< tokens of a pass besides those that catch up
-constexpr double kUsualChance = 0.7; ///< before anything is known
-// Mean chances: how many guesses the value they begin with counts as, and how many they remember.
-constexpr double kUsualWeight = 2, kUsualMemory = 128;
-constexpr double kSlotWeight = 2, kSlotMemory = 12;
+constexpr int kAutoSequences = 32;  ///< that automatic KV memory is for at most
+constexpr uint64_t kAutoShare = 16; ///< of the memory available: 1 in …
+constexpr int kPassRows = 64;       ///< tokens of a pass besides those that catch up
+// Chances of guesses: how many those that they begin with count as, and how many they remember.
+constexpr double kUsualWeight = 8, kUsualMemory = 128;
+constexpr double kSlotWeight = 8, kSlotMemory = 24;
 constexpr double kJoin = 0.5; ///< chance that others' guesses are all right, from which on they are continued
 constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
 constexpr int kProbe = 2;                         ///< guesses
@@ -54,11 +54,42 @@ probability (std::span<float> logits, TokenId token, const SamplingParams &param
 
 } // namespace
 
-void
-ModelDrafter::Mean::add (double sample, double memory)
+ModelDrafter::Spread::Spread ()
 {
-  weight = std::min (weight + 1, memory);
-  value += (sample - value) / weight;
+  // Sure of what it says, or not: half and half.
+  shares[1] = shares[3] = shares[6] = shares[7] = kUsualWeight / 4;
+}
+
+void
+ModelDrafter::Spread::scale (double weight)
+{
+  const double sum = std::accumulate (shares.begin (), shares.end (), 0.0);
+  for (double &share : shares)
+    share *= weight / sum;
+}
+
+void
+ModelDrafter::Spread::add (double chance, double memory)
+{
+  shares[static_cast<size_t> (std::clamp (static_cast<int> (chance * kBands), 0, kBands - 1))] += 1;
+  if (std::accumulate (shares.begin (), shares.end (), 0.0) > memory)
+    scale (memory);
+}
+
+double
+ModelDrafter::Spread::mean_above (double floor, double &share) const
+{
+  double sum = 0, above = 0, all = 0;
+  for (int band = 0; band < kBands; ++band) {
+    const double chance = (band + 0.5) / kBands, weight = shares[static_cast<size_t> (band)];
+    all += weight;
+    if (chance > floor) {
+      above += weight;
+      sum += weight * chance;
+    }
+  }
+  share = above / all;
+  return above > 0 ? sum / above : 0;
 }
 
 /// What is kept of the sequence in one of the scheduler's slots.
@@ -70,7 +101,7 @@ struct ModelDrafter::Slot {
   size_t checked = 0;      ///< tokens of the sequence that the model knows
   bool foreign = false;    ///< it has tokens that the model does not know
   SamplingParams sampling; ///< the request's, without log-probabilities
-  std::array<Mean, 2> chance{}; ///< mean of its guesses, at the first place and later
+  std::array<Spread, 2> chance; ///< of its guesses, at the first place and later
   int64_t used = 0;             ///< step of the drafter
 
   int rest = 0; ///< steps of the last rest; 0: its drafts are worth it
@@ -87,10 +118,15 @@ struct ModelDrafter::Slot {
     streak = 0;
   }
   /// What others do by now has a say again.
-  void come_back (const std::array<Mean, 2> &usual)
+  void come_back (const std::array<Spread, 2> &usual)
   {
-    for (size_t place = 0; place < chance.size (); ++place)
-      chance[place] = {(chance[place].value + usual[place].value) / 2, kSlotWeight};
+    for (size_t place = 0; place < chance.size (); ++place) {
+      Spread others = usual[place];
+      others.scale (kSlotWeight / 2);
+      chance[place].scale (kSlotWeight / 2);
+      for (size_t band = 0; band < others.shares.size (); ++band)
+        chance[place].shares[band] += others.shares[band];
+    }
   }
 };
 
@@ -135,8 +171,6 @@ ModelDrafter::ModelDrafter (std::shared_ptr<const Model> model, const ModelDraft
   options.max_tokens = settings_.prefill_tokens + kPassRows;
   context_ = model_->compiled->create_context (options);
   kv_ = std::make_unique<KvCache> (layout, options.kv_blocks, *context_, KvCacheSettings{});
-  for (auto &chance : usual_)
-    chance.fill ({kUsualChance, kUsualWeight});
 }
 
 ModelDrafter::~ModelDrafter () = default;
@@ -182,8 +216,8 @@ ModelDrafter::slot_of (const Sequence &sequence)
   slot.sampling = request.sampling;
   slot.sampling.logprobs = -1;
   slot.chance = usual_[static_cast<size_t> (sampling_kind (request.sampling))];
-  for (Mean &chance : slot.chance)
-    chance.weight = kSlotWeight;
+  for (Spread &chance : slot.chance)
+    chance.scale (kSlotWeight);
   slot.rest = 0;
   slot.rested_ms = 0;
   slot.take_rest (0);
@@ -288,11 +322,12 @@ ModelDrafter::gather (Step &step, const DraftMarket &market)
 /// What guesses for the row would be like. Those of others are continued where they are likely right to their end, and
 /// else compete with these.
 DraftProspect
-ModelDrafter::prospect_of (Work &work, DraftController *controller) const
+ModelDrafter::prospect_of (Work &work, double floor, DraftController *controller) const
 {
   const Draft &others = work.row->draft;
   const Slot &slot = *work.slot;
-  DraftProspect prospect{.most = work.most, .first = slot.chance[0].value, .later = slot.chance[1].value};
+  DraftProspect prospect{.most = work.most, .later = slot.chance[1].mean ()};
+  prospect.first = slot.chance[0].mean_above (floor, prospect.taken);
   if (others.count == 0 || !controller)
     return prospect;
   double chance = 1, expected = 0;
@@ -308,7 +343,7 @@ ModelDrafter::prospect_of (Work &work, DraftController *controller) const
   work.draft = others;
   work.chance = chance;
   prospect.most = std::max (0, work.most - others.count);
-  prospect.first = slot.chance[1].value;
+  prospect.first = slot.chance[1].mean_above (floor, prospect.taken);
   prospect.reach = chance;
   return prospect;
 }
@@ -369,7 +404,7 @@ void
 ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
 {
   for (Work &work : works_) {
-    prospects_.push_back (prospect_of (work, controller));
+    prospects_.push_back (prospect_of (work, market.floor (), controller));
     if (work.slot->probing) { // has been decided
       work.probe = true;
       prospects_.back ().most = 0;
@@ -538,7 +573,7 @@ ModelDrafter::stop_unlikely (const DraftMarket &market)
     return;
   const double bar = market.bar (active, guesses);
   for (Work &work : works_)
-    work.active = work.active && (work.probe || work.chance * work.slot->chance[1].value >= bar);
+    work.active = work.active && (work.probe || work.chance * work.slot->chance[1].mean () >= bar);
 }
 
 void

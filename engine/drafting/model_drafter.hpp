@@ -69,9 +69,21 @@ public:
 private:
   struct Slot;
   struct Work;
-  struct Mean {
-    double value = 0, weight = 0;
-    void add (double sample, double memory); ///< which is the most that the samples before count as
+  /// How likely guesses are, as far as is remembered. What the next one is worth depends on the spread and not on the mean
+  /// alone: one that is unlikely is not verified.
+  struct Spread {
+    static constexpr int kBands = 8; ///< even in chance
+    std::array<double, kBands> shares{};
+
+    Spread ();
+    void add (double chance, double memory); ///< which is the most that those before count as
+    void scale (double weight);              ///< as much as so many guesses
+    double mean_above (double floor, double &share) const;
+    double mean () const
+    {
+      double share;
+      return mean_above (-1, share);
+    }
   };
 
   Slot &slot_of (const Sequence &sequence);
@@ -80,7 +92,7 @@ private:
   bool reserve (Slot &slot, int length);
   void gather (Step &step, const DraftMarket &market);
   void consider (Row &row, const DraftMarket &market, DraftController *controller);
-  DraftProspect prospect_of (Work &work, DraftController *controller) const;
+  DraftProspect prospect_of (Work &work, double floor, DraftController *controller) const;
   bool repays (const DraftMarket &market, const Work &work, const DraftProspect &prospect) const;
   double catch_up_ms (const DraftMarket &market, int backlog) const;
   void decline (const DraftMarket &market, Work &work);
@@ -102,8 +114,8 @@ private:
   Sampler sampler_;
   VerifyCost pass_cost_;
   ModelDrafterStatistics statistics_;
-  /// Mean chance of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
-  std::array<std::array<Mean, 2>, kSamplingKinds> usual_;
+  /// Chances of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
+  std::array<std::array<Spread, 2>, kSamplingKinds> usual_;
   std::vector<Slot> slots_;                         ///< by Sequence::slot
   int64_t steps_ = 0, passes_ = 0, idle_steps_ = 0; ///< idle: since the last pass
 
