@@ -24,8 +24,10 @@ constexpr double kSlotWeight = 8, kSlotMemory = 24;
 constexpr double kJoin = 0.5; ///< chance that others' guesses are all right, from which on they are continued
 constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
 constexpr int kProbe = 2;                         ///< guesses
-constexpr double kProbeShare = 0.01;              ///< of the time rested, that a probe may take
-constexpr int kColdPasses = 2; ///< the first ones bring pages and buffers in, and are not measured
+constexpr int64_t kTrials =
+    64; ///< guesses of a kind of sampling that are made before any row rests: the first beliefs are not to be trusted
+constexpr double kProbeShare = 0.01; ///< of the time rested, that a probe may take
+constexpr int kColdPasses = 2;       ///< the first ones bring pages and buffers in, and are not measured
 /// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
 /// be measured again.
 constexpr int64_t kForgets = 512;
@@ -424,6 +426,10 @@ ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
       work.most = std::min (work.most, work.joined + kProbe);
     } else if (work.row->draft.count > 0) {
       work.row = nullptr; // what others say is better than these would be
+    } else if (trials_[static_cast<size_t> (sampling_kind (slot.sampling))] < kTrials &&
+               work.backlog () <= settings_.prefill_tokens) {
+      work.probe = true;
+      work.most = std::min (work.most, work.joined + kProbe);
     } else {
       decline (market, work);
     }
@@ -549,6 +555,7 @@ ModelDrafter::guess (Work &work, std::span<float> logits, DraftController *contr
   const float belief = probability (logits, token, slot.sampling);
   work.draft.push (token, belief, DraftSource::kModel);
   statistics_.guesses++;
+  trials_[static_cast<size_t> (sampling_kind (slot.sampling))]++;
   const double chance =
       controller ? controller->chance (*work.row, DraftSource::kModel, belief, depth) : belief;
   work.chance *= chance;

@@ -13,6 +13,8 @@
 //
 // With the controller's gate passes are made while they are worth it (draft_market.hpp). A row for which none are rests 8
 // steps, then 16 … 256; what it tries after that to see whether times have changed may cost 1 % of the time it rested.
+// The first guesses of each kind of sampling are made in any case, for their chances to be learned, and after long without
+// passes a small one is made to measure their cost.
 //
 // Guesses depend on the sequence alone, except for how many there are: that is a matter of measured times.
 // The decode thread only; its passes run between the target's, so that the two should share threads
@@ -117,6 +119,7 @@ private:
   /// Chances of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
   std::array<std::array<Spread, 2>, kSamplingKinds> usual_;
   std::vector<Slot> slots_;                         ///< by Sequence::slot
+  std::array<int64_t, kSamplingKinds> trials_{};    ///< guesses so far
   int64_t steps_ = 0, passes_ = 0, idle_steps_ = 0; ///< idle: since the last pass
 
   // Scratch of a step.
