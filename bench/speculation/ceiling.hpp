@@ -47,7 +47,7 @@ struct AcceptTrace {
   int64_t right_first = 0; ///< places where its first token is right
 };
 
-/// `lane` is one of the drafter's mode that is used for nothing else; `job` says `answer`.
+/// `lane` is one of the drafter's mode, ungated, that is used for nothing else; `job` says `answer`.
 AcceptTrace trace_of (Lane &lane, const Job &job, const std::vector<TokenId> &answer);
 
 /// NaN when costs are not known or the answer has less than two tokens.

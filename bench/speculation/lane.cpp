@@ -47,7 +47,7 @@ Lane::Lane (std::shared_ptr<const Model> model, const Mode &mode, std::shared_pt
             const LaneSettings &settings)
     : mode_ (mode)
     , scheduler_ (model, scheduler_settings (*model, settings))
-    , drafters_ (make_drafters (mode, std::move (draft_model)))
+    , drafters_ (make_drafters (mode, std::move (draft_model), settings.ungated))
 {
 }
 

@@ -46,6 +46,7 @@ using DraftHook = std::function<void (Row &row, size_t job)>;
 struct LaneSettings {
   int streams = 1, positions = 0; ///< room for so many, twice, so that prompts stay cached
   KvType kv_type = KvType::kF32;
+  bool ungated = false; ///< make_drafters ()
 };
 
 class Lane

@@ -52,17 +52,20 @@ mode_of (std::string_view name)
 }
 
 std::vector<std::unique_ptr<Drafter>>
-make_drafters (const Mode &mode, std::shared_ptr<const Model> draft_model)
+make_drafters (const Mode &mode, std::shared_ptr<const Model> draft_model, bool ungated)
 {
+  const DraftGate cost = ungated ? DraftGate::kNone : DraftGate::kCost;
+  const DraftGate ema = ungated ? DraftGate::kNone : DraftGate::kEma;
   std::vector<std::unique_ptr<Drafter>> drafters;
   if (mode.name.starts_with ("suffix"))
-    drafters.push_back (lookup (LookupPolicy::kSuffix, DraftGate::kCost, kMaxDraft));
+    drafters.push_back (lookup (LookupPolicy::kSuffix, cost, kMaxDraft));
   if (mode.name == "ngram")
-    drafters.push_back (lookup (LookupPolicy::kNgram, DraftGate::kCost, kMaxDraft));
+    drafters.push_back (lookup (LookupPolicy::kNgram, cost, kMaxDraft));
   if (mode.name == "ngram-ema")
-    drafters.push_back (lookup (LookupPolicy::kNgram, DraftGate::kEma, kEmaDraft));
+    drafters.push_back (lookup (LookupPolicy::kNgram, ema, kEmaDraft));
   if (mode.needs_draft_model)
-    drafters.push_back (std::make_unique<ModelDrafter> (std::move (draft_model), ModelDrafterSettings{}));
+    drafters.push_back (
+        std::make_unique<ModelDrafter> (std::move (draft_model), ModelDrafterSettings{.gate = cost}));
   return drafters;
 }
 

@@ -24,8 +24,9 @@ std::span<const Mode> modes ();
 /// Throws std::invalid_argument, which names those that are known.
 const Mode &mode_of (std::string_view name);
 
-/// In the order in which they work. `draft_model` may be null unless the mode needs it.
+/// In the order in which they work. `draft_model` may be null unless the mode needs it. `ungated`: they guess whenever they
+/// can, to see what their guesses are worth.
 std::vector<std::unique_ptr<Drafter>> make_drafters (const Mode &mode,
-                                                     std::shared_ptr<const Model> draft_model);
+                                                     std::shared_ptr<const Model> draft_model, bool ungated);
 
 } // namespace millrace::bench

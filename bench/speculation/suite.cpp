@@ -92,8 +92,8 @@ Suite::Suite (const SpecOptions &options)
                                    " positions, more than the model's " +
                                    std::to_string (model->spec.max_positions));
 
-  const LaneSettings most{std::ranges::max (options.streams), positions, options.kv_type};
-  const LaneSettings one{1, positions, options.kv_type};
+  const LaneSettings most{std::ranges::max (options.streams), positions, options.kv_type, false};
+  const LaneSettings one{1, positions, options.kv_type, true};
   const Mode &direct = modes ()[0];
   if (timed_ != model_)
     author_ = std::make_unique<Lane> (model_, direct, nullptr, most);
