@@ -98,6 +98,7 @@ ModelDrafter::Spread::mean_above (double floor, double &share) const
 struct ModelDrafter::Slot {
   uint64_t serial = 0; ///< of its request; 0: none yet
   SequenceKv kv;
+  int max_positions = 0; ///< Slice::max_positions
   std::vector<TokenId>
       written;             ///< what its KV has been computed of; beyond kv.tokens they may have been guesses
   size_t checked = 0;      ///< tokens of the sequence that the model knows
@@ -242,6 +243,8 @@ ModelDrafter::follow (Slot &slot, const Sequence &sequence)
   }
   slot.used = steps_;
   if (slot.kv.tables[0].empty ()) {
+    slot.max_positions = std::min (sequence.max_tokens, model_->spec.max_positions);
+    slot.kv.root = root_of (kv_variant (model_->spec, slot.max_positions));
     kv_->attach (slot.kv, tokens);
     slot.written.assign (tokens.begin (), tokens.begin () + slot.kv.tokens);
     return true;
@@ -456,6 +459,7 @@ ModelDrafter::add_slice (const Slot &slot, size_t begin, float *logits)
   Slice slice;
   slice.tokens = std::span<const TokenId> (slot.written).subspan (begin);
   slice.position = static_cast<int> (begin);
+  slice.max_positions = slot.max_positions;
   std::ranges::copy (slot.kv.tables, slice.blocks.begin ());
   slice.scored = logits ? 1 : 0;
   slice.logits = logits;
