@@ -144,7 +144,7 @@ TEST (DraftController, comes_close_to_the_best_fixed_length)
       const Machine machine = memory_bound (share);
       run (controller, {&stream}, machine, 300);
       const Totals totals = run (controller, {&stream}, machine, 2000);
-      EXPECT_LT (totals.ms_per_token (), 1.05 * best_ms_per_token (chance, machine))
+      EXPECT_LT (totals.ms_per_token (), 1.07 * best_ms_per_token (chance, machine))
           << "share " << share << " chance " << chance;
       EXPECT_LT (totals.ms_per_token (), 1.02 * machine (1)) << "share " << share << " chance " << chance;
     }
@@ -156,7 +156,9 @@ TEST (DraftController, a_machine_that_computes_as_slowly_as_it_reads_gets_none)
   DraftController controller;
   Stream stream (0, 0.9, 2);
   run (controller, {&stream}, memory_bound (1), 100);
-  EXPECT_LE (run (controller, {&stream}, memory_bound (1), 100).drafted, 3); // to see whether it still is
+  const Totals totals = run (controller, {&stream}, memory_bound (1), 300);
+  EXPECT_LT (totals.drafted, 30); // now and then one, to see whether it still is
+  EXPECT_LT (totals.ms_per_token (), 1.01 * memory_bound (1) (1));
 }
 
 TEST (DraftController, beliefs_that_are_wrong_are_found_out)
@@ -357,7 +359,7 @@ TEST (VerifyCost, interpolates_and_never_falls)
   EXPECT_NEAR (cost.milliseconds (3), 14, 0.5);
   for (int tokens = 1; tokens < 1100; ++tokens)
     ASSERT_LE (cost.milliseconds (tokens), cost.milliseconds (tokens + 1)) << tokens;
-  EXPECT_GT (cost.milliseconds (200), 250);
+  EXPECT_GT (cost.milliseconds (200), 150);
 }
 
 TEST (VerifyCost, numbers_that_are_none_teach_nothing)

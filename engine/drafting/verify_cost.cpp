@@ -12,6 +12,7 @@ namespace
 constexpr double kNewest = 1.0 / 32; ///< what a sample weighs at least
 constexpr double kPaceNewest = 1.0 / 8;
 constexpr double kOutlier = 2; ///< times what was expected: as much as a sample may say
+constexpr double kHope = 0.5;  ///< times what the last tokens cost: what unseen ones may
 constexpr int kTrusted = 8;    ///< samples after which an entry says something of the pace
 constexpr int kStale = 64;     ///< steps, for each sample
 constexpr double kCheaper = 0.97, kMuchCheaper = 0.85;
@@ -82,6 +83,7 @@ VerifyCost::draw_curve () const
     tokens = entry.tokens;
     highest += rise;
   }
+  slope *= kHope;
   for (; done < kCurve; ++done)
     curve_[static_cast<size_t> (done + 1)] = static_cast<float> (highest + slope * (done + 1 - tokens));
   drawn_ = true;

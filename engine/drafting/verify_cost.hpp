@@ -1,9 +1,10 @@
 // How long a step takes by the tokens it scores: measured, since the costs of rows are anything but linear.
 //
 // A table over the number of scored tokens (each of 1 … 64, then by 16s), of steps without prefill, less what reading keys
-// and values took. What has not been seen is interpolated between what has; beyond that a token costs what the last
-// ones did, or at first `kFirstShare` of a step, which is little on purpose: to find out costs a few steps, not to find
-// out costs all that drafts might have saved. More tokens never cost less.
+// and values took. What has not been seen is interpolated between what has; beyond that a token is hoped to cost half of
+// what the last ones did, or at first `kFirstShare` of a step. That is little on purpose: to find out costs a few steps,
+// not to find out costs all that drafts might have saved, and longer passes do use a machine better. More tokens never
+// cost less.
 //
 // A machine is faster and slower by turns (its clock, its neighbours), and all entries with it. So entries hold times at an
 // even pace, and the pace is learned from every step, sooner than they are: what was seen in a slow moment does not

@@ -1,10 +1,10 @@
 // Products of float matrices for AVX2, FMA and F16C.
 //
-// Register plan: a tile of R rows of a panel × T tokens has R·T accumulators of 8 lanes (8×1, 4×2, 3×3 or 2×4: 8
-// or 9 of the 16 registers, enough to hide the latency of a multiply-add), R converted weight vectors, an
-// activation vector and a mask. One token is bound by memory, which a panel's order lets stream. Four tokens make 8
-// multiply-adds of 6 loads and 2 conversions, so that multiply-adds are the bound: 16 per cycle, of which 2×4 reaches about
-// 90% (3×4 would need 17 registers). The order of a dot product is the same in every tile (kernels.hpp).
+// Register plan: a tile of R rows of a panel × T tokens has R·T accumulators of 8 lanes (8×1, 4×2, 3×3, 2×4, 2×5 or 2×6: 8
+// to 12 of the 16 registers, enough to hide the latency of a multiply-add), R converted weight vectors, an activation vector
+// and a mask. One token is bound by memory, which a panel's order lets stream. Six tokens make 12 multiply-adds of 8 loads
+// and 2 conversions, so that multiply-adds are the bound. Several tokens take a panel in stretches of columns that fit the
+// first cache. The order of a dot product is the same in every tile (kernels.hpp).
 #if defined(__x86_64__) || defined(__i386__)
 
 #include "engine/backend/cpu/kernels_avx2.hpp"
@@ -17,7 +17,9 @@ namespace millrace::cpu::avx2
 namespace
 {
 
-constexpr int kMaxTile = 9; // accumulators
+constexpr int kMaxTile = 6;   ///< tokens of a tile
+constexpr int kTokens = 16;   ///< of a panel, taken together
+constexpr int kStretch = 512; ///< columns
 
 // A weight format: two vectors of 8 floats of a run.
 struct F32 {
@@ -59,91 +61,165 @@ load_once (const float *x)
   return value;
 }
 
+/// `sums` of all rows of the panel, [rows][tokens].
 void
-store_tile (const LinearArgs &args, const float *sums, int row, int rows, int token, int tokens)
+store_panel (const LinearArgs &args, const float *sums, int panel, int token, int tokens)
 {
-  const int last = rows < args.rows - row ? rows : args.rows - row; // a panel may have rows of padding
+  const int rows = kPanelRows < args.rows - panel ? kPanelRows : args.rows - panel; // the rest is padding
   for (int t = 0; t < tokens; ++t) {
-    float *y = args.y[token + t] + args.y_offset + row;
-    for (int r = 0; r < last; ++r) {
+    float *y = args.y[token + t] + args.y_offset + panel;
+    for (int r = 0; r < rows; ++r) {
       float value = sums[r * tokens + t];
       if (args.bias)
-        value += args.bias[row + r];
+        value += args.bias[panel + r];
       y[r] = args.accumulate ? y[r] + value : value;
     }
   }
 }
 
-template <int kCount>
+/// One token: all rows of the panel at once, in the order of memory.
+template <typename W>
 void
-reduce (const __m256 (&lanes)[kCount], float *sums)
-{
-  int i = 0;
-  for (; i + 4 <= kCount; i += 4)
-    _mm_storeu_ps (sums + i, sum_lanes_4 (lanes[i], lanes[i + 1], lanes[i + 2], lanes[i + 3]));
-  for (; i < kCount; ++i)
-    sums[i] = sum_lanes (lanes[i]);
-}
-
-// Rows [row, row + R) of one panel.
-template <typename W, int R, int T>
-void
-tile (const LinearArgs &args, int row, int token)
+one_token (const LinearArgs &args, int panel, int token)
 {
   constexpr size_t kRowBytes = kRun * W::kBytes, kRunBytes = kPanelRows * kRowBytes;
-  const char *w = static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes +
-                  row % kPanelRows * kRowBytes;
-  const char *x = static_cast<const char *> (args.x) + token * args.x_row_bytes;
-  const size_t x_row = args.x_row_bytes;
-  const bool first = token == 0 && row % kPanelRows == 0;
+  const char *w = static_cast<const char *> (args.weights) + panel / kPanelRows * args.panel_bytes;
+  const auto *x =
+      reinterpret_cast<const float *> (static_cast<const char *> (args.x) + token * args.x_row_bytes);
 
-  __m256 lanes[R * T];
-#pragma GCC unroll 9
-  for (int i = 0; i < R * T; ++i)
-    lanes[i] = _mm256_setzero_ps ();
-
+  __m256 lanes[kPanelRows];
+  for (__m256 &lane : lanes)
+    lane = _mm256_setzero_ps ();
   for (int k = 0; k < args.columns; k += kRun, w += kRunBytes) {
-    if (first)
-      prefetch<kRunBytes> (w);
+    prefetch<kRunBytes> (w);
+    const __m256 low = load_once (x + k);
+#pragma GCC unroll 8
+    for (int r = 0; r < kPanelRows; ++r)
+      lanes[r] = _mm256_fmadd_ps (W::low (w + r * kRowBytes), low, lanes[r]);
+    const __m256 high = load_once (x + k + 8);
+#pragma GCC unroll 8
+    for (int r = 0; r < kPanelRows; ++r)
+      lanes[r] = _mm256_fmadd_ps (W::high (w + r * kRowBytes), high, lanes[r]);
+  }
+  float sums[kPanelRows];
+  for (int r = 0; r < kPanelRows; r += 4)
+    _mm_storeu_ps (sums + r, sum_lanes_4 (lanes[r], lanes[r + 1], lanes[r + 2], lanes[r + 3]));
+  store_panel (args, sums, panel, token, 1);
+}
+
+/// R rows × T tokens of `count` columns, on top of what `lanes` holds ([R][kTokens]). `ahead`: what to
+/// ask memory for meanwhile, as many bytes as are read; or null.
+template <typename W, int R, int T>
+void
+tile (const char *w, const char *ahead, const char *x, size_t x_row, int count, __m256 *lanes)
+{
+  constexpr size_t kRowBytes = kRun * W::kBytes, kRunBytes = kPanelRows * kRowBytes;
+  __m256 sums[R * T];
+#pragma GCC unroll 12
+  for (int i = 0; i < R * T; ++i)
+    sums[i] = lanes[i / T * kTokens + i % T];
+
+  for (int k = 0; k < count; k += kRun, w += kRunBytes) {
+    if (ahead) {
+#pragma GCC unroll 8
+      for (size_t at = 0; at < R * kRowBytes; at += 64)
+        _mm_prefetch (ahead + at, _MM_HINT_T0);
+      ahead += R * kRowBytes;
+    }
     __m256 weights[R];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
       weights[r] = W::low (w + r * kRowBytes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int t = 0; t < T; ++t) {
       const __m256 activations = load_once (reinterpret_cast<const float *> (x + t * x_row) + k);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
-        lanes[r * T + t] = _mm256_fmadd_ps (weights[r], activations, lanes[r * T + t]);
+        sums[r * T + t] = _mm256_fmadd_ps (weights[r], activations, sums[r * T + t]);
     }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
       weights[r] = W::high (w + r * kRowBytes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
     for (int t = 0; t < T; ++t) {
       const __m256 activations = load_once (reinterpret_cast<const float *> (x + t * x_row) + k + 8);
 #pragma GCC unroll 8
       for (int r = 0; r < R; ++r)
-        lanes[r * T + t] = _mm256_fmadd_ps (weights[r], activations, lanes[r * T + t]);
+        sums[r * T + t] = _mm256_fmadd_ps (weights[r], activations, sums[r * T + t]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R * T; ++i)
+    lanes[i / T * kTokens + i % T] = sums[i];
+}
+
+/// T tokens: all rows of the panel, R at a time.
+template <typename W, int R, int T>
+void
+panel_rows (const char *w, const char *ahead, const char *x, size_t x_row, int count, __m256 *lanes)
+{
+  constexpr size_t kRowBytes = kRun * W::kBytes;
+  constexpr int kLast = kPanelRows % R; // rows that are no whole tile
+  const auto part = [&] (int row) {
+    return ahead ? ahead + static_cast<size_t> (row) * kRowBytes * static_cast<size_t> (count / kRun)
+                 : nullptr;
+  };
+  int row = 0;
+  for (; row + R <= kPanelRows; row += R)
+    tile<W, R, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kTokens);
+  if constexpr (kLast > 0)
+    tile<W, kLast, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kTokens);
+}
+
+/// By the number of tokens.
+template <typename W>
+constexpr decltype (&panel_rows<W, 2, 4>) kPanels[kMaxTile + 1] = {nullptr,
+                                                                   panel_rows<W, 8, 1>,
+                                                                   panel_rows<W, 4, 2>,
+                                                                   panel_rows<W, 3, 3>,
+                                                                   panel_rows<W, 2, 4>,
+                                                                   panel_rows<W, 2, 5>,
+                                                                   panel_rows<W, 2, 6>};
+
+/// Up to kTokens tokens. Columns in stretches, so that weights and activations of one stay in the first cache while every
+/// tile of the panel needs them; accumulators wait in memory meanwhile.
+template <typename W>
+void
+few_tokens (const LinearArgs &args, int panel, int token, int tokens)
+{
+  const char *w = static_cast<const char *> (args.weights) + panel / kPanelRows * args.panel_bytes;
+  const char *x = static_cast<const char *> (args.x) + token * args.x_row_bytes;
+  const size_t x_row = args.x_row_bytes;
+
+  alignas (32) __m256 lanes[kPanelRows * kTokens];
+  for (int r = 0; r < kPanelRows; ++r)
+    for (int t = 0; t < tokens; ++t)
+      lanes[r * kTokens + t] = _mm256_setzero_ps ();
+  for (int k = 0; k < args.columns; k += kStretch) {
+    const int count = args.columns - k < kStretch ? args.columns - k : kStretch;
+    const char *columns = w + static_cast<size_t> (k) * kPanelRows * W::kBytes;
+    // Memory brings the next stretch while this one is computed.
+    const char *ahead = token == 0 ? columns + static_cast<size_t> (count) * kPanelRows * W::kBytes : nullptr;
+    for (int t = 0, tile_tokens; t < tokens; t += tile_tokens) {
+      // As even as they go into tiles of at most kMaxTile.
+      const int tiles = (tokens - t + kMaxTile - 1) / kMaxTile;
+      tile_tokens = (tokens - t + tiles - 1) / tiles;
+      kPanels<W>[tile_tokens](columns, ahead, x + t * x_row + k * sizeof (float), x_row, count, lanes + t);
+      ahead = nullptr;
     }
   }
 
-  float sums[kMaxTile];
-  reduce (lanes, sums);
-  store_tile (args, sums, row, R, token, T);
-}
-
-// All rows of the panel that begins at row `panel`.
-template <typename W, int R, int T>
-void
-panel_rows (const LinearArgs &args, int panel, int token)
-{
-  constexpr int kLast = kPanelRows % R; // rows that are no whole tile
-  int row = panel;
-  for (; row + R <= panel + kPanelRows; row += R)
-    tile<W, R, T> (args, row, token);
-  if constexpr (kLast > 0)
-    tile<W, kLast, T> (args, row, token);
+  float sums[kPanelRows * kTokens];
+  for (int r = 0; r < kPanelRows; ++r) {
+    const __m256 *row = lanes + r * kTokens;
+    float *out = sums + r * tokens;
+    int t = 0;
+    for (; t + 4 <= tokens; t += 4)
+      _mm_storeu_ps (out + t, sum_lanes_4 (row[t], row[t + 1], row[t + 2], row[t + 3]));
+    for (; t < tokens; ++t)
+      out[t] = sum_lanes (row[t]);
+  }
+  store_panel (args, sums, panel, token, tokens);
 }
 
 template <typename W>
@@ -151,22 +227,12 @@ void
 linear (const LinearArgs &args)
 {
   for (int panel = 0; panel < args.rows; panel += kPanelRows) {
-    int token = 0;
-    for (; token + 4 <= args.tokens; token += 4)
-      panel_rows<W, 2, 4> (args, panel, token);
-    switch (args.tokens - token) {
-    case 3:
-      panel_rows<W, 3, 3> (args, panel, token);
-      break;
-    case 2:
-      panel_rows<W, 4, 2> (args, panel, token);
-      break;
-    case 1:
-      panel_rows<W, 8, 1> (args, panel, token);
-      break;
-    default:
-      break;
+    if (args.tokens == 1) {
+      one_token<W> (args, panel, 0);
+      continue;
     }
+    for (int token = 0; token < args.tokens; token += kTokens)
+      few_tokens<W> (args, panel, token, args.tokens - token < kTokens ? args.tokens - token : kTokens);
   }
 }
 
