@@ -158,7 +158,7 @@ TEST (DraftController, a_machine_that_computes_as_slowly_as_it_reads_gets_none)
   run (controller, {&stream}, memory_bound (1), 100);
   const Totals totals = run (controller, {&stream}, memory_bound (1), 300);
   EXPECT_LT (totals.drafted, 30); // now and then one, to see whether it still is
-  EXPECT_LT (totals.ms_per_token (), 1.01 * memory_bound (1) (1));
+  EXPECT_LT (totals.ms_per_token (), 1.02 * memory_bound (1) (1));
 }
 
 TEST (DraftController, beliefs_that_are_wrong_are_found_out)

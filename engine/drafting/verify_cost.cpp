@@ -14,8 +14,8 @@ constexpr double kPaceNewest = 1.0 / 8;
 constexpr double kOutlier = 2; ///< times what was expected: as much as a sample may say
 constexpr double kHope = 0.5;  ///< times what the last tokens cost: what unseen ones may
 constexpr int kTrusted = 8;    ///< samples after which an entry says something of the pace
-constexpr int kStale = 64;     ///< steps, for each sample
-constexpr double kCheaper = 0.97, kMuchCheaper = 0.85;
+constexpr int kStale = 128;    ///< steps, for each sample
+constexpr double kCheaper = 0.97, kMuchCheaper = 0.9;
 constexpr double kLeastPace = 0.1, kMostPace = 10;
 
 } // namespace
