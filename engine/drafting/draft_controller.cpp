@@ -8,8 +8,8 @@ namespace millrace
 namespace
 {
 
-constexpr double kMargin = 1.02; ///< drafts must promise so many times the tokens per time
-constexpr int kFirstReach = 2;   ///< drafts of a request of which nothing is known yet
+constexpr double kMargin = 1.02;     ///< drafts must promise so many times the tokens per time
+constexpr int kFirstReach = 2;       ///< drafts of a request of which nothing is known yet
 constexpr int kRemembered = 4;       ///< drafts of a sequence that wait for the tokens they are compared with
 constexpr int kReplay = 8;           ///< tokens that the cost of computing some again is measured by
 constexpr double kLeastShare = 0.25; ///< of a step that keys and values do not explain

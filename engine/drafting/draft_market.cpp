@@ -92,6 +92,18 @@ DraftMarket::weigh (std::span<DraftProspect> prospects)
 }
 
 double
+DraftMarket::worth (std::span<const double> chances) const
+{
+  double best = 0, tokens = 0;
+  for (size_t i = 0; i < chances.size (); ++i) {
+    tokens += chances[i];
+    const double verifying = verify_.milliseconds (rows_ + static_cast<int> (i) + 1) - step_ms_;
+    best = std::max (best, tokens - price_ * verifying);
+  }
+  return best;
+}
+
+double
 DraftMarket::floor () const
 {
   return open () ? price_ * (verify_.milliseconds (2 * rows_) - step_ms_) / rows_ : 0;

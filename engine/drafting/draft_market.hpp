@@ -22,7 +22,7 @@ struct DraftProspect {
   double taken = 1;      ///< share of the first ones that are
   double later = 0;      ///< chance that one is right after right ones
   double reach = 1;      ///< that what they go on from is right itself: less than 1 behind others' guesses
-  double standing = 0;   ///< right tokens to be expected of others' guesses, which these would replace
+  double standing = 0;   ///< worth () of others' guesses, which these would replace
   int depth = 0;         ///< out: guesses worth making; 0: none
   double gain = 0;       ///< out: tokens
   double gain_alone = 0; ///< out: tokens, if there were no `standing`
@@ -43,6 +43,9 @@ public:
   double bar (int active, int guesses) const;
   /// The chance that a guess needs for being verified, once it is there.
   double floor () const;
+  /// What guesses that are there bring, when the first of them are verified as far as that pays: tokens, net. `chances` of
+  /// each and all before it.
+  double worth (std::span<const double> chances) const;
   /// Of the drafter's model, with so many tokens.
   double pass_ms (int tokens) const;
   int rows () const { return rows_; }

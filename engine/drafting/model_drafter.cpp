@@ -327,21 +327,23 @@ ModelDrafter::gather (Step &step, const DraftMarket &market)
 /// What guesses for the row would be like. Those of others are continued where they are likely right to their end, and
 /// else compete with these.
 DraftProspect
-ModelDrafter::prospect_of (Work &work, double floor, DraftController *controller) const
+ModelDrafter::prospect_of (Work &work, const DraftMarket &market, DraftController *controller) const
 {
+  const double floor = market.floor ();
   const Draft &others = work.row->draft;
   const Slot &slot = *work.slot;
   DraftProspect prospect{.most = work.most, .later = slot.chance[1].mean ()};
   prospect.first = slot.chance[0].mean_above (floor, prospect.taken);
   if (others.count == 0 || !controller)
     return prospect;
-  double chance = 1, expected = 0;
+  double chance = 1;
+  std::array<double, kMaxDraft> chances;
   for (int i = 0; i < others.count; ++i) {
     const auto at = static_cast<size_t> (i);
-    expected += chance *= controller->chance (*work.row, others.source[at], others.probability[at], i);
+    chances[at] = chance *= controller->chance (*work.row, others.source[at], others.probability[at], i);
   }
   if (chance < kJoin) {
-    prospect.standing = expected;
+    prospect.standing = market.worth (std::span (chances).first (static_cast<size_t> (others.count)));
     return prospect;
   }
   work.joined = others.count;
@@ -409,7 +411,7 @@ void
 ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
 {
   for (Work &work : works_) {
-    prospects_.push_back (prospect_of (work, market.floor (), controller));
+    prospects_.push_back (prospect_of (work, market, controller));
     if (work.slot->probing) { // has been decided
       work.probe = true;
       prospects_.back ().most = 0;
@@ -427,7 +429,7 @@ ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
       slot.probed = slot.rest > 0;
     } else if (slot.probing) {
       work.most = std::min (work.most, work.joined + kProbe);
-    } else if (work.row->draft.count > 0) {
+    } else if (prospect.standing > 0 || work.joined > 0) {
       work.row = nullptr; // what others say is better than these would be
     } else if (trials_[static_cast<size_t> (sampling_kind (slot.sampling))] < kTrials &&
                work.backlog () <= settings_.prefill_tokens) {

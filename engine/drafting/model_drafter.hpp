@@ -94,7 +94,7 @@ private:
   bool reserve (Slot &slot, int length);
   void gather (Step &step, const DraftMarket &market);
   void consider (Row &row, const DraftMarket &market, DraftController *controller);
-  DraftProspect prospect_of (Work &work, double floor, DraftController *controller) const;
+  DraftProspect prospect_of (Work &work, const DraftMarket &market, DraftController *controller) const;
   bool repays (const DraftMarket &market, const Work &work, const DraftProspect &prospect) const;
   double catch_up_ms (const DraftMarket &market, int backlog) const;
   void decline (const DraftMarket &market, Work &work);
