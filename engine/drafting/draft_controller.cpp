@@ -8,9 +8,11 @@ namespace millrace
 namespace
 {
 
-constexpr double kMargin = 1.02;     ///< drafts must promise so many times the tokens per time
-constexpr int kFirstReach = 2;       ///< drafts of a request of which nothing is known yet
-constexpr int kRemembered = 4;       ///< drafts of a sequence that wait for the tokens they are compared with
+constexpr double kMargin = 1.02;  ///< drafts must promise so many times the tokens per time
+constexpr int kFirstReach = 2;    ///< drafts of a request of which nothing is known yet
+constexpr int kRemembered = 4;    ///< drafts of a sequence that wait for the tokens they are compared with
+constexpr int kStretchEvery = 16; ///< choices
+constexpr double kStretchChance = 0.5;
 constexpr int kReplay = 8;           ///< tokens that the cost of computing some again is measured by
 constexpr double kLeastShare = 0.25; ///< of a step that keys and values do not explain
 
@@ -232,6 +234,11 @@ DraftController::best_count (const Step &step, int rows, int always, double posi
       best = tokens / time;
       taken = n + 1;
     }
+  }
+  // Costs of long chains are known only as long as long chains are verified: now and then a likely one is, whole.
+  if (taken > 0 && ++choices_ % kStretchEvery == 0) {
+    while (taken < candidates_.size () && candidates_[taken].chance >= kStretchChance)
+      ++taken;
   }
   return taken;
 }

@@ -26,6 +26,8 @@ constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
 constexpr int kProbe = 2;                         ///< guesses
 constexpr int64_t kTrials =
     64; ///< guesses of a kind of sampling that are made before any row rests: the first beliefs are not to be trusted
+// Where guesses were not worth it some of them are made once in so many requests: texts differ.
+constexpr int kRetryRequests = 8, kRetryGuesses = 8;
 constexpr double kProbeShare = 0.01; ///< of the time rested, that a probe may take
 constexpr int kColdPasses = 2;       ///< the first ones bring pages and buffers in, and are not measured
 /// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
@@ -218,7 +220,10 @@ ModelDrafter::slot_of (const Sequence &sequence)
   slot.foreign = false;
   slot.sampling = request.sampling;
   slot.sampling.logprobs = -1;
-  slot.chance = usual_[static_cast<size_t> (sampling_kind (request.sampling))];
+  const auto kind = static_cast<size_t> (sampling_kind (request.sampling));
+  if (++requests_ % kRetryRequests == 0)
+    trials_[kind] = std::max<int64_t> (0, std::min (trials_[kind], kTrials) - kRetryGuesses);
+  slot.chance = usual_[kind];
   for (Spread &chance : slot.chance)
     chance.scale (kSlotWeight);
   slot.rest = 0;

@@ -118,8 +118,9 @@ private:
   ModelDrafterStatistics statistics_;
   /// Chances of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
   std::array<std::array<Spread, 2>, kSamplingKinds> usual_;
-  std::vector<Slot> slots_;                         ///< by Sequence::slot
-  std::array<int64_t, kSamplingKinds> trials_{};    ///< guesses so far
+  std::vector<Slot> slots_;                      ///< by Sequence::slot
+  std::array<int64_t, kSamplingKinds> trials_{}; ///< guesses so far
+  int64_t requests_ = 0;
   int64_t steps_ = 0, passes_ = 0, idle_steps_ = 0; ///< idle: since the last pass
 
   // Scratch of a step.

@@ -9,8 +9,8 @@ namespace millrace
 namespace
 {
 
-constexpr double kNewest = 1.0 / 32; ///< what a sample weighs at least
-constexpr double kPaceNewest = 1.0 / 8;
+constexpr double kNewest = 1.0 / 64; ///< what a sample weighs at least
+constexpr double kPaceNewest = 1.0 / 3;
 constexpr double kOutlier = 2; ///< times what was expected: as much as a sample may say
 constexpr double kHope = 0.5;  ///< times what the last tokens cost: what unseen ones may
 constexpr int kTrusted = 8;    ///< samples after which an entry says something of the pace
