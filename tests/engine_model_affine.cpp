@@ -78,7 +78,11 @@ protected:
   static std::shared_ptr<const Model> open (const fs::path &path, WeightFormat weights = WeightFormat::kAuto,
                                             const fs::path &cache = {})
   {
-    return Model::open (path, {.weights = weights, .cpu = {.threads = 2}, .weight_cache = cache});
+    ModelOptions options;
+    options.weights = weights;
+    options.cpu.threads = 2;
+    options.weight_cache = cache;
+    return Model::open (path, options);
   }
 
   /// The checkpoint has the logits of what it means: exactly as floats, nearly as it is.
