@@ -141,7 +141,8 @@ TEST (Forward, every_token_runs_once_and_in_order_and_scored_ones_are_scored)
                                      row.sequence->tokens.begin () + row.prefill_tokens);
       if (row.scored) {
         expected.push_back (row.sequence->tokens.back ());
-        expected.insert (expected.end (), row.draft.tokens.begin (), row.draft.tokens.begin () + row.draft.count);
+        expected.insert (expected.end (), row.draft.tokens.begin (),
+                         row.draft.tokens.begin () + row.draft.count);
         ASSERT_NE (row.logits, nullptr);
         for (int i = 0; i <= row.draft.count; ++i) {
           EXPECT_EQ (row.logits[i * kVocab],
