@@ -51,6 +51,12 @@ configurations ()
       {"gemma4_text, keys as values",
        kinds + "," + gemma4 +
            R"(, "hidden_size_per_layer_input": 0, "attention_k_eq_v": true, "num_global_key_value_heads": 3)"},
+      {"glm4_moe", R"("attention_bias": true, "use_qk_norm": true, "partial_rotary_factor": 0.6,
+                      "first_k_dense_replace": 2, "moe_intermediate_size": 21, "n_routed_experts": 12,
+                      "num_experts_per_tok": 3, "n_group": 4, "topk_group": 2, "n_shared_experts": 2,
+                      "routed_scaling_factor": 1.7)"},
+      {"gpt_oss", kinds + R"(, "num_local_experts": 7, "num_experts_per_tok": 3, "swiglu_limit": 0.8,
+                      "rope_scaling": {"rope_type": "yarn", "factor": 4, "truncate": false})"},
       {"granite", R"("embedding_multiplier": 3, "residual_multiplier": 0.3, "attention_multiplier": 0.2,
                      "logits_scaling": 5)"},
       {"llama", R"("attention_bias": true, "mlp_bias": true)"},
@@ -62,6 +68,10 @@ configurations ()
                                    "long_factor": [1, 3, 5, 9]})"},
       {"qwen2", R"("use_sliding_window": true, "max_window_layers": 2)"},
       {"qwen3", kinds},
+      {"qwen3_moe", R"("num_experts": 9, "num_experts_per_tok": 4, "moe_intermediate_size": 27,
+                       "norm_topk_prob": true, "decoder_sparse_step": 2)"},
+      {"qwen3_moe, all experts", R"("num_experts": 3, "num_experts_per_tok": 3, "moe_intermediate_size": 70,
+                       "mlp_only_layers": [1, 3])"},
       {"smollm3", R"("no_rope_layer_interval": 2, "use_sliding_window": true)"},
   };
   return all;

@@ -23,6 +23,16 @@ using RopeId = int;
 
 constexpr int kNone = -1; ///< an id that is not given
 
+/// Which elements of a tensor a weight is where they are not its rows in order: of one of several matrices that a tensor
+/// holds, of a matrix that is stored transposed.
+struct TensorPart {
+  Shape shape = {};                        ///< of the tensor; empty: there is no part
+  int64_t first = 0;                       ///< element
+  int64_t output_step = 0, input_step = 1; ///< elements from one output, one input to the next
+
+  bool operator== (const TensorPart &) const = default;
+};
+
 /// A tensor of the checkpoint. A matrix is [outputs, inputs]; a vector (norm, bias) has inputs 0.
 struct WeightRef {
   std::string name;
@@ -35,11 +45,14 @@ struct WeightRef {
   int first_output = 0;
   int tensor_outputs = 0; ///< 0: it is the whole tensor
   float offset = 0;       ///< of a vector: added to each element
+  TensorPart part = {};   ///< or: first_output and tensor_outputs
 
   bool is_matrix () const { return inputs > 0; }
   /// Of the tensor.
   Shape shape () const
   {
+    if (!part.shape.empty ())
+      return part.shape;
     const int rows = tensor_outputs > 0 ? tensor_outputs : outputs;
     return is_matrix () ? Shape{rows, inputs} : Shape{rows};
   }
@@ -59,7 +72,10 @@ struct BufferRef {
 struct KvLayer {
   int heads = 0;
   int head_dim = 0;
-  int window = 0; ///< positions a query sees, itself included; 0: all of them
+  int window = 0;    ///< positions a query sees, itself included; 0: all of them
+  int value_dim = 0; ///< of a head's values; 0: head_dim
+
+  int value_width () const { return value_dim > 0 ? value_dim : head_dim; }
 };
 
 /// angle = position · inverse_frequencies[i], float32; cos and sin are multiplied by `factor`. The first
@@ -106,10 +122,15 @@ struct ScaleOp {
   WeightId weight; ///< or kNone
 };
 
+/// Of each of `parts` parts of a row the first `width` elements.
 struct CopyOp {
   BufferId in;
   BufferId out;
-  int width; ///< elements of a row, from the first
+  int width;
+  int parts = 1;
+  int in_first = 0, in_step = 0;   ///< element of the first part, and from one part to the next
+  int out_first = 0, out_step = 0; ///< likewise
+  bool paired = false;             ///< elements 0, width / 2, 1, width / 2 + 1, … are put back in order
 };
 
 /// out (+)= weight · in + bias, for each projection of the same input.
@@ -137,7 +158,7 @@ struct KvAppendOp {
   bool v_norm = false; ///< each head of v is normalized in place, without a weight
 };
 
-/// out = softmax (score) · v over the positions up to the token's own, as far back as the layer's window. The score is
+/// out = softmax (score) · v, as wide as values are, over the positions up to the token's own, as far back as the layer's window. The score is
 /// scale · q·k, or softcap · tanh (scale · q·k / softcap) where there is a softcap.
 struct AttentionOp {
   KvLayerId layer;
@@ -145,16 +166,81 @@ struct AttentionOp {
   BufferId out;
   int heads; ///< a multiple of the layer's
   float scale;
-  float softcap = 0; ///< 0: none
+  float softcap = 0;      ///< 0: none
+  WeightId sinks = kNone; ///< a score for each head that is in the softmax with a value of 0; or kNone
 };
 
 /// out = activation (gate) · up
 struct GatedOp {
-  enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
+  enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu, kRelu };
   Activation activation;
   BufferId gate, up, out;
   int width;        ///< elements of a row, from the first
   int up_first = 0; ///< element of `up` that belongs to the first of `gate`
+};
+
+/// Part i of a row of `out` = weight i · part i of the row of `in`: a product of its own for each head.
+struct PartsLinearOp {
+  BufferId in;
+  int in_step; ///< elements from one part to the next
+  BufferId out;
+  int out_first, out_step;
+  std::vector<WeightId> weights; ///< of equal shape
+};
+
+/// buffer *= sigmoid (the first element of `gate`)
+struct RowGateOp {
+  BufferId gate;
+  BufferId buffer;
+  int width; ///< elements of a row, from the first
+};
+
+/// How much each expert has a share in a token: `out` has a weight for each of the `chosen`, and 0 for the others.
+///
+/// Scores are softmax or sigmoid of the logits. Those with the highest score + correction are chosen, of equal ones the first,
+/// among the `chosen_groups` best of the `groups` that neighbouring experts are. The weight is scale · score (· the expert's
+/// own scale), where the scores of the chosen ones are first divided by their sum if `normalized`.
+/// Sources: Switch Transformers, arXiv 2101.03961; DeepSeek-V2 and V3, arXiv 2405.04434 and 2412.19437.
+struct RouteOp {
+  enum class Scores : uint8_t { kSoftmax, kSigmoid };
+  /// Of a group, of its experts' score + correction.
+  enum class GroupScore : uint8_t {
+    kLargest,
+    kTwoLargest, ///< their sum
+  };
+  BufferId logits;
+  BufferId out;
+  int experts;
+  int chosen;
+  Scores scores = Scores::kSoftmax;
+  bool normalized = true;
+  float scale = 1;
+  int groups = 1;
+  int chosen_groups = 1;
+  GroupScore group_score = GroupScore::kTwoLargest;
+  WeightId correction = kNone;   ///< or kNone
+  WeightId expert_scale = kNone; ///< or kNone
+};
+
+/// out (+)= sum, over the experts in ascending order whose weight is not 0, of weight · down · (activation (gate · in) ×
+/// (up · in)), each product with its bias. Without a gate `up` is its own.
+struct ExpertsOp {
+  struct Expert {
+    WeightId gate; ///< or kNone
+    WeightId up, down;
+    WeightId gate_bias = kNone, up_bias = kNone, down_bias = kNone; ///< or kNone
+  };
+  BufferId in;
+  BufferId weights; ///< RouteOp's
+  BufferId out;
+  bool accumulate;
+  int intermediate;
+  int chosen; ///< most weights of a row that are not 0
+  GatedOp::Activation activation = GatedOp::Activation::kSilu;
+  float limit = 0;     ///< the gate is cut off above it, `up` beyond ± it; 0: neither
+  float slope = 1;     ///< of silu: gate · sigmoid (slope · gate)
+  float up_offset = 0; ///< added to `up`
+  std::vector<Expert> experts;
 };
 
 /// Copies the rows whose outputs are wanted from a token buffer to an output buffer.
@@ -178,7 +264,7 @@ struct HeadOp {
 };
 
 using Op = std::variant<EmbedOp, RmsNormOp, LinearOp, KvAppendOp, AttentionOp, GatedOp, SelectOp, HiddenOp,
-                        HeadOp, AddOp, ScaleOp, CopyOp>;
+                        HeadOp, AddOp, ScaleOp, CopyOp, RouteOp, ExpertsOp, RowGateOp, PartsLinearOp>;
 
 struct Program {
   int vocab = 0;

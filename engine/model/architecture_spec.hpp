@@ -9,6 +9,8 @@
 // the other in the order of their names here (phi3's qkv_proj), and so are their biases.
 #pragma once
 
+#include "engine/model/mlp_spec.hpp"
+#include "engine/model/moe_spec.hpp"
 #include "engine/tensor/tensor_view.hpp"
 
 #include <cstdint>
@@ -18,8 +20,6 @@
 
 namespace millrace
 {
-
-enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
 
 /// Rotary position embedding; rotates the first `dimensions` of each head, halves paired (i, i + d/2).
 /// Source: RoFormer, arXiv 2104.09864; scalings as in transformers' modeling_rope_utils.
@@ -55,6 +55,7 @@ struct AttentionTensors {
   std::string q, k, v, o; ///< no v: values are keys before their norm and rotation (gemma4)
   std::string q_bias, k_bias, v_bias, o_bias;
   std::string q_norm, k_norm;
+  std::string sinks; ///< a score for each head that is in the softmax and has no value (gpt_oss)
 };
 
 /// RMSNorm of q and k before RoPE, where the tensors have names for their weights.
@@ -79,20 +80,8 @@ struct AttentionSpec {
   AttentionTensors tensors;
 };
 
-struct MlpTensors {
-  std::string gate, up, down;
-  std::string gate_bias, up_bias, down_bias;
-};
-
-/// down · (activation (gate · x) × (up · x))
-struct MlpSpec {
-  int intermediate = 0;
-  Activation activation = Activation::kSilu;
-  MlpTensors tensors;
-};
-
 using TokenMixer = std::variant<AttentionSpec>;
-using ChannelMixer = std::variant<MlpSpec>;
+using ChannelMixer = std::variant<MlpSpec, MoeSpec>;
 
 /// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).
 struct SublayerNorms {

@@ -52,7 +52,7 @@ private:
   template <typename Mixer>
   void sublayer (const SublayerNorms &norms, const Mixer &mixer)
   {
-    MixerPorts ports{residual_, residual_, true};
+    MixerPorts ports{residual_, residual_, true, residual_};
     if (!norms.pre.empty ()) {
       ports.in = writer_.buffer ("normed", spec_.hidden);
       writer_.rms_norm (residual_, norms.pre, spec_.hidden, ports.in);
@@ -75,6 +75,7 @@ private:
     write_attention (writer_, attention, ports, kv_layers_);
   }
   void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
+  void write (const MoeSpec &moe, const MixerPorts &ports) { write_moe (writer_, moe, ports); }
 
   const ArchitectureSpec &spec_;
   ProgramWriter writer_;

@@ -69,8 +69,10 @@ write_attention (ProgramWriter &writer, const AttentionSpec &attention, const Mi
                           .rope = writer.rope (attention.rope),
                           .v_norm = attention.value_norm});
   const BufferId attended = writer.buffer ("attended", q_width);
-  writer.emit (AttentionOp{kv, heads.q, attended, attention.heads, static_cast<float> (attention.scale),
-                           static_cast<float> (attention.softcap)});
+  writer.emit (AttentionOp{
+      kv, heads.q, attended, attention.heads, static_cast<float> (attention.scale),
+      static_cast<float> (attention.softcap),
+      tensors.sinks.empty () ? kNone : writer.weight ({.name = tensors.sinks, .outputs = attention.heads})});
 
   Products out (writer, attended, q_width);
   out.add (tensors.o, tensors.o_bias, writer.spec ().hidden, ports.out, ports.accumulate);

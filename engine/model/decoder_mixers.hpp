@@ -13,5 +13,6 @@ void write_attention (ProgramWriter &writer, const AttentionSpec &attention, con
                       std::vector<KvLayerId> &kv_layers);
 
 void write_mlp (ProgramWriter &writer, const MlpSpec &mlp, const MixerPorts &ports);
+void write_moe (ProgramWriter &writer, const MoeSpec &moe, const MixerPorts &ports);
 
 } // namespace millrace

@@ -30,7 +30,7 @@ ProgramWriter::buffer (std::string_view purpose, int width, BufferRef::Rows rows
 WeightId
 ProgramWriter::weight (const WeightRef &ref)
 {
-  const auto [entry, added] = weights_.try_emplace (std::tuple (ref.name, ref.first_output),
+  const auto [entry, added] = weights_.try_emplace (std::tuple (ref.name, ref.first_output, ref.part.first),
                                                     static_cast<WeightId> (program_.weights.size ()));
   if (added)
     program_.weights.push_back (ref);
@@ -120,6 +120,8 @@ gated_activation (Activation activation)
     return GatedOp::Activation::kGeluTanh;
   case Activation::kGelu:
     return GatedOp::Activation::kGelu;
+  case Activation::kRelu:
+    return GatedOp::Activation::kRelu;
   case Activation::kSilu:
     break;
   }

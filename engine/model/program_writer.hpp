@@ -20,7 +20,8 @@ namespace millrace
 struct MixerPorts {
   BufferId in;
   BufferId out;
-  bool accumulate; ///< adds to what `out` holds
+  bool accumulate;   ///< adds to what `out` holds
+  BufferId residual; ///< what `in` is the norm of
 };
 
 class ProgramWriter
@@ -49,7 +50,8 @@ public:
 private:
   const ArchitectureSpec &spec_;
   Program program_;
-  std::map<std::tuple<std::string, int>, WeightId> weights_; ///< by tensor and first output
+  /// By tensor, first output and first element.
+  std::map<std::tuple<std::string, int, int64_t>, WeightId> weights_;
   std::map<std::string, BufferId, std::less<>> buffers_;
 };
 

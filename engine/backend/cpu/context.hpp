@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/backend/cpu/compiled_program.hpp"
+#include "engine/backend/cpu/grouped_rows.hpp"
 #include "engine/backend/cpu/units.hpp"
 
 #include <atomic>
@@ -92,12 +93,23 @@ private:
   void run (const AddOp &op);
   void run (const ScaleOp &op);
   void run (const CopyOp &op);
+  void run (const RouteOp &op);
+  void run (const ExpertsOp &op);
+  void run (const RowGateOp &op);
+  void run (const PartsLinearOp &op);
+
+  void plan_groups ();
+  int group_experts (const ExpertsOp &op);
+  void activate (const ExpertsOp &op, float *gate, float *up, int count) const;
+  void quantize_groups (float *x, size_t x_stride, int products);
+  void multiply_groups (float *x, size_t x_stride, int products,
+                        FunctionRef<void (const RowGroup &group, const Tile &tile)> then);
 
   void append_row (const KvAppendOp &op, int row);
   int query_tile (const KvLayer &layer, int group) const;
   void plan_attention (const KvLayer &layer, int group);
   void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
-                 float **out) const;
+                 float **out, float *sinks) const;
   void attend_part (const AttentionOp &op, const AttentionTask &task, int first_head, int cut, int lane);
   using ActivationKernel = decltype (KernelTable::silu);
   ActivationKernel activation_kernel (GatedOp::Activation activation) const;
@@ -107,8 +119,7 @@ private:
                       int lane) const;
   void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
   const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
-  template <typename F>
-  void run_units (int count, int64_t cost, F &&work);
+  void run_units (int count, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work);
 
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;
@@ -159,6 +170,7 @@ private:
   std::vector<AttentionTask> tasks_;
   int query_tile_ = kQueryTile; ///< of the present attention
   std::vector<Product> products_;
+  GroupedRows grouped_;
 };
 
 } // namespace millrace::cpu

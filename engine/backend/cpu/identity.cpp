@@ -77,8 +77,10 @@ private:
 
   void add (const WeightRef &ref)
   {
-    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset] = ref;
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset, part] = ref;
     add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset);
+    const auto &[shape, first, output_step, input_step] = part;
+    add_all (shape, first, output_step, input_step);
   }
   void add (const BufferRef &ref)
   {
@@ -87,8 +89,8 @@ private:
   }
   void add (const KvLayer &layer)
   {
-    const auto &[heads, head_dim, window] = layer;
-    add_all (heads, head_dim, window);
+    const auto &[heads, head_dim, window, value_dim] = layer;
+    add_all (heads, head_dim, window, value_dim);
   }
   void add (const RopeTable &table)
   {
@@ -128,8 +130,8 @@ private:
   }
   void add (const AttentionOp &op)
   {
-    const auto &[layer, q, out, heads, scale, softcap] = op;
-    add_all (layer, q, out, heads, scale, softcap);
+    const auto &[layer, q, out, heads, scale, softcap, sinks] = op;
+    add_all (layer, q, out, heads, scale, softcap, sinks);
   }
   void add (const GatedOp &op)
   {
@@ -163,8 +165,37 @@ private:
   }
   void add (const CopyOp &op)
   {
-    const auto &[in, out, width] = op;
-    add_all (in, out, width);
+    const auto &[in, out, width, parts, in_first, in_step, out_first, out_step, paired] = op;
+    add_all (in, out, width, parts, in_first, in_step, out_first, out_step, paired);
+  }
+  void add (const RouteOp &op)
+  {
+    const auto &[logits, out, experts, chosen, scores, normalized, scale, groups, chosen_groups, group_score,
+                 correction, expert_scale] = op;
+    add_all (logits, out, experts, chosen, scores, normalized, scale, groups, chosen_groups, group_score,
+             correction, expert_scale);
+  }
+  void add (const ExpertsOp::Expert &expert)
+  {
+    const auto &[gate, up, down, gate_bias, up_bias, down_bias] = expert;
+    add_all (gate, up, down, gate_bias, up_bias, down_bias);
+  }
+  void add (const ExpertsOp &op)
+  {
+    const auto &[in, weights, out, accumulate, intermediate, chosen, activation, limit, slope, up_offset,
+                 experts] = op;
+    add_all (in, weights, out, accumulate, intermediate, chosen, activation, limit, slope, up_offset,
+             experts);
+  }
+  void add (const RowGateOp &op)
+  {
+    const auto &[gate, buffer, width] = op;
+    add_all (gate, buffer, width);
+  }
+  void add (const PartsLinearOp &op)
+  {
+    const auto &[in, in_step, out, out_first, out_step, weights] = op;
+    add_all (in, in_step, out, out_first, out_step, weights);
   }
 
   std::unique_ptr<XXH3_state_t, FreeState> state_;

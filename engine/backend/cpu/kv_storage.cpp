@@ -235,10 +235,11 @@ plan_kv (const Program &program, KvType type)
   KvPlan plan;
   plan.groups.emplace_back ();
   for (const KvLayer &layer : program.kv_layers) {
-    const auto heads = static_cast<size_t> (layer.heads), head_dim = static_cast<size_t> (layer.head_dim);
+    const auto heads = static_cast<size_t> (layer.heads),
+               value_dim = static_cast<size_t> (layer.value_width ());
     KvPlace place;
     place.group = group_of (layer.window, plan.groups);
-    place.value_width = static_cast<int> (round_up (head_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
+    place.value_width = static_cast<int> (round_up (value_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
     place.key_bytes = key_bytes (type, layer.head_dim);
     place.value_bytes = value_bytes (type, place.value_width);
     size_t &block_bytes = plan.groups[static_cast<size_t> (place.group)].block_bytes;

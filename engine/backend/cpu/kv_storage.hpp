@@ -26,7 +26,7 @@ constexpr int kKvGroup = 32; ///< kK8V4: values that share a scale and a minimum
 /// One layer's part of a block.
 struct KvPlace {
   int group = 0;
-  int value_width = 0;   ///< head_dim, padded to kValuePad or kKvGroup
+  int value_width = 0;   ///< of a head, padded to kValuePad or kKvGroup
   size_t key_offset = 0; ///< of head 0
   size_t key_bytes = 0;  ///< of one head
   size_t value_offset = 0;

@@ -17,6 +17,7 @@ struct PackingJob {
   std::span<const std::byte> file; ///< the mapping that the tensor is in
   int paired;                      ///< WeightRef::paired
   const AffineTensor *affine;      ///< of `tensor`, or null
+  const TensorPart *part;          ///< WeightRef::part, or null: steps between outputs and inputs of `tensor`
   std::byte *out;
 };
 

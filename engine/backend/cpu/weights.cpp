@@ -120,6 +120,18 @@ sensitive_weights (const Program &program)
 TensorView
 rows_of (const TensorView &tensor, const WeightRef &ref)
 {
+  if (const TensorPart &steps = ref.part; !steps.shape.empty ()) {
+    const DTypeBlock block = dtype_block (tensor.dtype);
+    const auto bytes = [&] (int64_t elements) {
+      return static_cast<size_t> (elements) / block.elements * block.bytes;
+    };
+    const int64_t inputs = ref.is_matrix () ? ref.inputs : 1;
+    const int64_t count = (ref.outputs - 1) * steps.output_step +
+                          (steps.input_step == 1 ? inputs : (inputs - 1) * steps.input_step + 1);
+    TensorView part = tensor;
+    part.data = tensor.data.subspan (bytes (steps.first), bytes (count));
+    return part;
+  }
   if (ref.tensor_outputs == 0)
     return tensor;
   TensorView part = tensor;
@@ -171,6 +183,11 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
                                   "`quantization` of config.json"
                                 : "; norms and biases must be F32, F16 or BF16"));
 
+    if (!ref.part.shape.empty () && (affine || (is_codes && ref.part.input_step != 1)))
+      throw LoadError (files.file_of (ref.name), ref.name,
+                       "is quantized, and is needed in parts or transposed, which is not supported; use the "
+                       "BF16, F16 or F32 checkpoint");
+
     PackedWeight weight;
     weight.outputs = ref.outputs;
     weight.inputs = ref.inputs;
@@ -205,6 +222,7 @@ PackedWeights::pack (const Program &program, const WeightFiles &files, std::span
   for (size_t i = 0; i < weights_.size (); ++i)
     jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
                      program.weights[i].paired, files.affine (program.weights[i].name),
+                     program.weights[i].part.shape.empty () ? nullptr : &program.weights[i].part,
                      memory_.data () + weights_[i].offset});
   pack_weights (jobs, pool);
   for (size_t i = 0; i < weights_.size (); ++i) {

@@ -17,7 +17,9 @@ families ()
       Family{"llama", load_llama},        Family{"mistral", load_mistral},
       Family{"olmo2", load_olmo2},        Family{"olmo3", load_olmo3},
       Family{"phi3", load_phi3},          Family{"qwen2", load_qwen2},
-      Family{"qwen3", load_qwen3},        Family{"smollm3", load_smollm3},
+      Family{"qwen3", load_qwen3},        Family{"qwen3_moe", load_qwen3_moe},
+      Family{"glm4_moe", load_glm4_moe},  Family{"gpt_oss", load_gpt_oss},
+      Family{"smollm3", load_smollm3},
   };
   // clang-format on
   return kFamilies;

@@ -38,6 +38,8 @@ ArchitectureSpec load_gemma3 (const JsonFields &config);
 ArchitectureSpec load_gemma3_wrapper (const JsonFields &config);
 ArchitectureSpec load_gemma4 (const JsonFields &config);
 ArchitectureSpec load_gemma4_wrapper (const JsonFields &config);
+ArchitectureSpec load_glm4_moe (const JsonFields &config);
+ArchitectureSpec load_gpt_oss (const JsonFields &config);
 ArchitectureSpec load_granite (const JsonFields &config);
 ArchitectureSpec load_llama (const JsonFields &config);
 ArchitectureSpec load_mistral (const JsonFields &config);
@@ -46,6 +48,7 @@ ArchitectureSpec load_olmo3 (const JsonFields &config);
 ArchitectureSpec load_phi3 (const JsonFields &config);
 ArchitectureSpec load_qwen2 (const JsonFields &config);
 ArchitectureSpec load_qwen3 (const JsonFields &config);
+ArchitectureSpec load_qwen3_moe (const JsonFields &config);
 ArchitectureSpec load_smollm3 (const JsonFields &config);
 
 } // namespace millrace
