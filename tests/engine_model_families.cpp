@@ -36,11 +36,16 @@ constexpr const char *kGemma4 =
 "rope_theta": 1e6}, "sliding_attention": {"rope_type": "default", "rope_theta": 1e4}},
 "final_logit_softcapping": 20, "global_head_dim": 22)";
 
+/// Two parts of values, the second one of 5.
+constexpr const char *kHybrid =
+    R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.3}, "linear_num_key_heads": 2,
+"linear_num_value_heads": 6, "linear_key_head_dim": 10, "linear_value_head_dim": 37)";
+
 /// What each family's configuration says beside model_type and sizes; the key is model_type, or that and a variant.
 const std::map<std::string, std::string> &
 configurations ()
 {
-  static const std::string kinds = kKinds, gemma4 = kGemma4;
+  static const std::string kinds = kKinds, gemma4 = kGemma4, hybrid = kHybrid;
   static const std::map<std::string, std::string> all = {
       {"gemma2", R"("query_pre_attn_scalar": 10)"},
       {"gemma3_text", kinds + R"(, "rope_scaling": {"rope_type": "linear", "factor": 4})"},
@@ -72,6 +77,12 @@ configurations ()
                        "norm_topk_prob": true, "decoder_sparse_step": 2)"},
       {"qwen3_moe, all experts", R"("num_experts": 3, "num_experts_per_tok": 3, "moe_intermediate_size": 70,
                        "mlp_only_layers": [1, 3])"},
+      {"qwen3_5_text", hybrid},
+      {"qwen3_5_text, recurrent only",
+       hybrid + R"(, "layer_types": ["linear_attention", "linear_attention", "linear_attention",
+                                     "linear_attention", "linear_attention"], "linear_conv_kernel_dim": 1)"},
+      {"qwen3_next", hybrid + R"(, "full_attention_interval": 2, "attn_output_gate": false,
+                                    "linear_conv_kernel_dim": 5)"},
       {"smollm3", R"("no_rope_layer_interval": 2, "use_sliding_window": true)"},
   };
   return all;

@@ -20,6 +20,7 @@ using WeightId = int;
 using BufferId = int;
 using KvLayerId = int;
 using RopeId = int;
+using StateLayerId = int;
 
 constexpr int kNone = -1; ///< an id that is not given
 
@@ -46,6 +47,12 @@ struct WeightRef {
   int tensor_outputs = 0; ///< 0: it is the whole tensor
   float offset = 0;       ///< of a vector: added to each element
   TensorPart part = {};   ///< or: first_output and tensor_outputs
+  /// Of the tensor's rows from first_output on the first `run` of each `stride`; 0: neighbouring rows.
+  int run = 0;
+  int stride = 0;
+  /// Of a vector: it is of a depthwise convolution, [outputs / taps, 1, taps] or, with axes in the order of other
+  /// frameworks, [outputs / taps, taps, 1], whose elements are in the same order.
+  int taps = 0;
 
   bool is_matrix () const { return inputs > 0; }
   /// Of the tensor.
@@ -54,6 +61,8 @@ struct WeightRef {
     if (!part.shape.empty ())
       return part.shape;
     const int rows = tensor_outputs > 0 ? tensor_outputs : outputs;
+    if (taps > 0)
+      return {rows / taps, 1, taps};
     return is_matrix () ? Shape{rows, inputs} : Shape{rows};
   }
 };
@@ -78,6 +87,17 @@ struct KvLayer {
   int value_width () const { return value_dim > 0 ? value_dim : head_dim; }
 };
 
+/// What a layer keeps of all positions before, in float32 whatever the KvType: the last taps - 1 inputs of a causal
+/// convolution, and a matrix [keys, values] for each head. Zeros before the first token. Layers with state share a
+/// group of one block for each sequence (KvGroup::Kind::kRecurrent).
+struct StateLayer {
+  int channels = 0; ///< of the convolution
+  int taps = 1;
+  int heads = 0;
+  int keys = 0;
+  int values = 0;
+};
+
 /// angle = position · inverse_frequencies[i], float32; cos and sin are multiplied by `factor`. The first
 /// 2 · size () elements of a head are rotated, paired (i, i + size ()).
 struct RopeTable {
@@ -97,13 +117,15 @@ struct EmbedOp {
   float scale = 1;
 };
 
-/// out = in / sqrt (mean (in²) + epsilon) · weight; of `parts` neighbouring parts of a row, each as long as the weight.
+/// out = in / sqrt (mean (in²) + epsilon) · weight; of `parts` neighbouring parts of a row, each as long as the weight, of
+/// which `groups` neighbouring groups of elements have a mean of their own.
 struct RmsNormOp {
   BufferId in;
   WeightId weight;
   BufferId out;
   float epsilon;
   int parts = 1;
+  int groups = 1;
 };
 
 /// out += factor · in
@@ -170,9 +192,42 @@ struct AttentionOp {
   WeightId sinks = kNone; ///< a score for each head that is in the softmax with a value of 0; or kNone
 };
 
+/// A causal convolution of each channel by itself, then SiLU, in place:
+/// x[t] = silu (bias + weight[0] · x[t - taps + 1] + … + weight[taps - 1] · x[t]).
+struct ConvolutionOp {
+  /// Neighbouring channels of the layer, which a buffer has.
+  struct Part {
+    BufferId buffer;
+    int channels;
+    WeightId weight; ///< [channels, taps]
+    WeightId bias;   ///< or kNone
+  };
+  StateLayerId layer;
+  std::vector<Part> parts;
+};
+
+/// A linear recurrence over positions: each head has a matrix S [keys, values], of which token by token
+///   decay = e^(-e^a_log · step), step = softplus (step + step_bias), kept within [least_step, most_step]
+///   kDelta  S ← decay · S; S ← S + k · (sigmoid (factor) · (v - Sᵀ k)); out = Sᵀ q
+///           with k / sqrt (|k|² + 1e-6) for k, and q likewise, divided by sqrt (keys) too
+///   kScan   S ← decay · S + k · (step · v); out = Sᵀ q + skip · v
+/// q and k have key_heads heads, each used by as many neighbouring heads of v. q, k, step and factor do not hold what they
+/// held afterwards. Source: Gated DeltaNet, arXiv 2412.06464; Mamba-2, arXiv 2405.21060 (q, k, v are C, B, x there).
+struct RecurrenceOp {
+  enum class Kind : uint8_t { kDelta, kScan };
+  Kind kind;
+  StateLayerId layer;
+  BufferId q, k, v, out;
+  BufferId step, factor; ///< an element for each head; kScan: factor is scratch
+  int key_heads;
+  WeightId a_log, step_bias;
+  WeightId skip; ///< or kNone
+  float least_step, most_step;
+};
+
 /// out = activation (gate) · up
 struct GatedOp {
-  enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu, kRelu };
+  enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu, kRelu, kSigmoid };
   Activation activation;
   BufferId gate, up, out;
   int width;        ///< elements of a row, from the first
@@ -264,7 +319,8 @@ struct HeadOp {
 };
 
 using Op = std::variant<EmbedOp, RmsNormOp, LinearOp, KvAppendOp, AttentionOp, GatedOp, SelectOp, HiddenOp,
-                        HeadOp, AddOp, ScaleOp, CopyOp, RouteOp, ExpertsOp, RowGateOp, PartsLinearOp>;
+                        HeadOp, AddOp, ScaleOp, CopyOp, RouteOp, ExpertsOp, RowGateOp, PartsLinearOp,
+                        ConvolutionOp, RecurrenceOp>;
 
 struct Program {
   int vocab = 0;
@@ -274,6 +330,7 @@ struct Program {
   std::vector<WeightRef> weights;
   std::vector<BufferRef> buffers;
   std::vector<KvLayer> kv_layers;
+  std::vector<StateLayer> state_layers;
   std::vector<RopeTable> ropes;
   std::vector<Op> ops;
 };

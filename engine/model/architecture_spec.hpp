@@ -73,6 +73,8 @@ struct AttentionSpec {
   double softcap = 0; ///< scores become softcap · tanh (score / softcap); 0: they stay
   int window = 0;     ///< positions a query sees, itself included; 0: all of them
   QkNorm qk_norm = QkNorm::kHead;
+  /// q's tensor has for each head the rows of q and then as many of a gate, whose sigmoid multiplies what is attended.
+  bool output_gate = false;
   bool value_norm = false;  ///< RMSNorm of each head of v, without a weight (gemma4)
   int kv_of_layer = -1;     ///< an earlier layer whose keys and values are used, no own k and v; -1: own ones
   bool paired_rows = false; ///< the file has the rows of q and k in the order that WeightRef::paired says
@@ -80,8 +82,45 @@ struct AttentionSpec {
   AttentionTensors tensors;
 };
 
-using TokenMixer = std::variant<AttentionSpec>;
-using ChannelMixer = std::variant<MlpSpec, MoeSpec>;
+struct GatedDeltaTensors {
+  std::string q, k, v, gate; ///< one tensor, or q, k and v one and the gate another
+  std::string beta, step;    ///< one tensor, or two
+  std::string convolution, a_log, step_bias, norm, output;
+};
+
+/// Gated DeltaNet (arXiv 2412.06464): projections of q, k and v go through a short causal convolution with SiLU; heads keep
+/// a matrix that the delta rule updates and that decays, and what q reads of it is normed and gated.
+struct GatedDeltaSpec {
+  int key_heads = 0;
+  int value_heads = 0; ///< a multiple of key_heads
+  int key_dim = 0;
+  int value_dim = 0;
+  int taps = 0; ///< of the convolution, the present position included
+  /// Rows of a tensor that several share are sorted by key head (qwen3_next), not by whose they are.
+  bool by_key_head = false;
+  GatedDeltaTensors tensors;
+};
+
+struct Mamba2Tensors {
+  std::string input, input_bias; ///< rows of gate, x, B, C and time steps
+  std::string convolution, convolution_bias, a_log, step_bias, skip, norm, output, output_bias;
+};
+
+/// Mamba-2 (arXiv 2405.21060): x, B and C go through a short causal convolution with SiLU; heads keep a matrix that decays,
+/// to which B · x is added and which C reads; the result is gated, and then normed in as many parts as there are groups.
+struct Mamba2Spec {
+  int heads = 0;
+  int head_dim = 0;
+  int groups = 0; ///< heads of B and C
+  int state = 0;  ///< elements of a head of B and C
+  int taps = 0;
+  double least_step = 0, most_step = 0;
+  Mamba2Tensors tensors;
+};
+
+/// std::monostate: the layer has no such sub-layer.
+using TokenMixer = std::variant<std::monostate, AttentionSpec, GatedDeltaSpec, Mamba2Spec>;
+using ChannelMixer = std::variant<std::monostate, MlpSpec, MoeSpec>;
 
 /// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).
 struct SublayerNorms {

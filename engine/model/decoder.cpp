@@ -41,6 +41,7 @@ private:
   void layer (const LayerSpec &layer, int index)
   {
     sublayer (layer.mixer_norms, layer.mixer);
+    kv_layers_.resize (static_cast<size_t> (index) + 1, kNone);
     sublayer (layer.channel_norms, layer.channel);
     write_layer_input (writer_, layer.input, index, residual_);
     if (!layer.scalar.empty ())
@@ -52,6 +53,8 @@ private:
   template <typename Mixer>
   void sublayer (const SublayerNorms &norms, const Mixer &mixer)
   {
+    if (std::holds_alternative<std::monostate> (mixer))
+      return;
     MixerPorts ports{residual_, residual_, true, residual_};
     if (!norms.pre.empty ()) {
       ports.in = writer_.buffer ("normed", spec_.hidden);
@@ -70,10 +73,16 @@ private:
     writer_.emit (AddOp{ports.out, residual_, spec_.hidden, static_cast<float> (spec_.residual_multiplier)});
   }
 
+  void write (std::monostate, const MixerPorts &) {}
   void write (const AttentionSpec &attention, const MixerPorts &ports)
   {
     write_attention (writer_, attention, ports, kv_layers_);
   }
+  void write (const GatedDeltaSpec &delta, const MixerPorts &ports)
+  {
+    write_gated_delta (writer_, delta, ports);
+  }
+  void write (const Mamba2Spec &mamba, const MixerPorts &ports) { write_mamba2 (writer_, mamba, ports); }
   void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
   void write (const MoeSpec &moe, const MixerPorts &ports) { write_moe (writer_, moe, ports); }
 

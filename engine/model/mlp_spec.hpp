@@ -14,7 +14,7 @@ struct MlpTensors {
   std::string gate_bias, up_bias, down_bias;
 };
 
-/// down · (activation (gate · x) × (up · x))
+/// down · (activation (gate · x) × (up · x)); `up` is its own gate where no gate has a name: with kRelu that is squared ReLU.
 struct MlpSpec {
   int intermediate = 0;
   Activation activation = Activation::kSilu;

@@ -42,6 +42,8 @@ public:
   KvLayerId kv_layer (const KvLayer &layer);
   const KvLayer &kv_layer (KvLayerId id) const { return program_.kv_layers[static_cast<size_t> (id)]; }
 
+  StateLayerId state_layer (const StateLayer &layer);
+
   void emit (Op op) { program_.ops.push_back (std::move (op)); }
   void rms_norm (BufferId in, const std::string &tensor, int count, BufferId out);
 
@@ -69,6 +71,8 @@ public:
   /// `bias`: or empty. `paired`: WeightRef::paired.
   void add (const std::string &tensor, const std::string &bias, int outputs, BufferId out,
             bool accumulate = false, int paired = 0);
+  /// Rows of a tensor that several share come in `groups` groups, each with rows of all of them.
+  void group (int groups) { groups_ = groups; }
   void emit ();
 
 private:
@@ -83,6 +87,7 @@ private:
 
   ProgramWriter &writer_;
   int inputs_;
+  int groups_ = 1;
   LinearOp op_;
   std::vector<Row> rows_;
 };

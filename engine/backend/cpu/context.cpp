@@ -14,9 +14,10 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr const char *kOpNames[] = {"embed",  "norm",    "linear",   "kv append",   "attention", "gated",
-                                    "select", "hidden",  "head",     "add",         "scale",     "copy",
-                                    "route",  "experts", "row gate", "parts linear"};
+constexpr const char *kOpNames[] = {"embed",        "norm",        "linear",    "kv append", "attention",
+                                    "gated",        "select",      "hidden",    "head",      "add",
+                                    "scale",        "copy",        "route",     "experts",   "row gate",
+                                    "parts linear", "convolution", "recurrence"};
 static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
 
 int
@@ -50,6 +51,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
   rows_.reserve (static_cast<size_t> (max_tokens_));
   outputs_.reserve (static_cast<size_t> (max_tokens_));
   logits_rows_.reserve (static_cast<size_t> (max_tokens_));
+  first_rows_.reserve (static_cast<size_t> (max_tokens_));
 }
 
 void
@@ -234,12 +236,14 @@ Context::lay_out_rows (std::span<const Slice> slices)
   rows_.clear ();
   outputs_.clear ();
   logits_rows_.clear ();
+  first_rows_.clear ();
   const auto vocab = static_cast<size_t> (compiled_->program.vocab);
   const auto hidden = static_cast<size_t> (compiled_->program.hidden);
 
   for (const Slice &slice : slices) {
     const int first_row = static_cast<int> (rows_.size ());
     const int count = static_cast<int> (slice.tokens.size ());
+    first_rows_.push_back (first_row);
     for (int i = 0; i < count; ++i)
       rows_.push_back ({slice.tokens[i], slice.position + i, static_cast<int> (&slice - slices.data ())});
     for (int i = count - slice.scored; i < count; ++i) {

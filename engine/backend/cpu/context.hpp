@@ -97,6 +97,8 @@ private:
   void run (const ExpertsOp &op);
   void run (const RowGateOp &op);
   void run (const PartsLinearOp &op);
+  void run (const ConvolutionOp &op);
+  void run (const RecurrenceOp &op);
 
   void plan_groups ();
   int group_experts (const ExpertsOp &op);
@@ -111,6 +113,10 @@ private:
   void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
                  float **out, float *sinks) const;
   void attend_part (const AttentionOp &op, const AttentionTask &task, int first_head, int cut, int lane);
+  std::byte *state_of (const Slice &slice) const;
+  void convolve (const ConvolutionOp &op, const Slice &slice, int first_row, int block) const;
+  void prepare_recurrence (const RecurrenceOp &op, int row) const;
+  void recur (const RecurrenceOp &op, const Slice &slice, int first_row, int head) const;
   using ActivationKernel = decltype (KernelTable::silu);
   ActivationKernel activation_kernel (GatedOp::Activation activation) const;
   Product product_of (const LinearOp::Projection &projection) const;
@@ -166,6 +172,7 @@ private:
   std::span<const Slice> slices_;
   std::vector<TokenRow> rows_;
   std::vector<OutputRow> outputs_; ///< scored rows first
+  std::vector<int> first_rows_;    ///< of each slice
   std::vector<float *> logits_rows_;
   std::vector<AttentionTask> tasks_;
   int query_tile_ = kQueryTile; ///< of the present attention

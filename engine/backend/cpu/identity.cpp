@@ -17,7 +17,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kVersion = 2; ///< of kernels and KV layout: raised when either changes the bytes of KV
+constexpr int kVersion = 3; ///< of kernels and KV layout: raised when either changes the bytes of KV
 
 class Digest
 {
@@ -77,8 +77,9 @@ private:
 
   void add (const WeightRef &ref)
   {
-    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset, part] = ref;
-    add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset);
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset, part, run, stride,
+                 taps] = ref;
+    add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset, run, stride, taps);
     const auto &[shape, first, output_step, input_step] = part;
     add_all (shape, first, output_step, input_step);
   }
@@ -91,6 +92,11 @@ private:
   {
     const auto &[heads, head_dim, window, value_dim] = layer;
     add_all (heads, head_dim, window, value_dim);
+  }
+  void add (const StateLayer &layer)
+  {
+    const auto &[channels, taps, heads, keys, values] = layer;
+    add_all (channels, taps, heads, keys, values);
   }
   void add (const RopeTable &table)
   {
@@ -115,8 +121,8 @@ private:
   }
   void add (const RmsNormOp &op)
   {
-    const auto &[in, weight, out, epsilon, parts] = op;
-    add_all (in, weight, out, epsilon, parts);
+    const auto &[in, weight, out, epsilon, parts, groups] = op;
+    add_all (in, weight, out, epsilon, parts, groups);
   }
   void add (const LinearOp &op)
   {
@@ -197,6 +203,23 @@ private:
     const auto &[in, in_step, out, out_first, out_step, weights] = op;
     add_all (in, in_step, out, out_first, out_step, weights);
   }
+  void add (const ConvolutionOp::Part &part)
+  {
+    const auto &[buffer, channels, weight, bias] = part;
+    add_all (buffer, channels, weight, bias);
+  }
+  void add (const ConvolutionOp &op)
+  {
+    const auto &[layer, parts] = op;
+    add_all (layer, parts);
+  }
+  void add (const RecurrenceOp &op)
+  {
+    const auto &[kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
+                 most_step] = op;
+    add_all (kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
+             most_step);
+  }
 
   std::unique_ptr<XXH3_state_t, FreeState> state_;
 };
@@ -208,8 +231,9 @@ kv_identity (const CompiledProgram &compiled)
 {
   Digest digest;
   digest.add_all (kVersion, std::string (compiled.kernels.name));
-  const auto &[vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops] = compiled.program;
-  digest.add_all (vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops);
+  const auto &[vocab, hidden, max_positions, weights, buffers, kv_layers, state_layers, ropes, ops] =
+      compiled.program;
+  digest.add_all (vocab, hidden, max_positions, weights, buffers, kv_layers, state_layers, ropes, ops);
   for (size_t i = 0; i < weights.size (); ++i)
     digest.add_all (compiled.weights[static_cast<WeightId> (i)].format);
   digest.add_bytes (compiled.weights.data ());

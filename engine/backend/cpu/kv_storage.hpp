@@ -33,12 +33,22 @@ struct KvPlace {
   size_t value_bytes = 0;
 };
 
+/// Where the state of a StateLayer is: the convolution's inputs, oldest first, [taps - 1][channels]; then for each head its
+/// matrix, in parts of kStateLanes values, [parts][keys][kStateLanes], the last one padded.
+struct StatePlace {
+  size_t inputs_offset = 0;
+  size_t matrices_offset = 0;
+  size_t matrix_bytes = 0; ///< of a head
+};
+
 struct KvPlan {
   KvLayout groups;
   std::vector<KvPlace> places; ///< of each layer
+  std::vector<StatePlace> states;
+  int state_group = 0; ///< where there are states
 };
 
-/// Group 0 has the layers without a window; each other window is a group, in order of first appearance.
+/// Group 0 has the layers without a window; each other window is a group, in order of first appearance; then states are one.
 /// Throws std::invalid_argument when there are more than kMaxKvGroups.
 KvPlan plan_kv (const Program &program, KvType type);
 

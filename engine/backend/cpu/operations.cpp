@@ -98,8 +98,10 @@ Context::run (const RmsNormOp &op)
   const Buffer &in = buffer (op.in), &out = buffer (op.out);
   const PackedWeight &weight = compiled_->weights[op.weight];
   for_rows (*compiled_->pool, row_count (in), weight.outputs * op.parts, [&] (int row) {
-    for (int at = 0; at < weight.outputs * op.parts; at += weight.outputs)
-      kernels_.rms_norm (in.row (row) + at, weight.vector (), weight.outputs, op.epsilon, out.row (row) + at);
+    const int width = weight.outputs / op.groups;
+    for (int at = 0; at < weight.outputs * op.parts; at += width)
+      kernels_.rms_norm (in.row (row) + at, weight.vector () + at % weight.outputs, width, op.epsilon,
+                         out.row (row) + at);
   });
 }
 
@@ -119,6 +121,8 @@ Context::activation_kernel (GatedOp::Activation activation) const
     return kernels_.gelu_tanh;
   case GatedOp::Activation::kGelu:
     return kernels_.gelu;
+  case GatedOp::Activation::kSigmoid:
+    return kernels_.sigmoid;
   case GatedOp::Activation::kRelu:
     return relu_row;
   case GatedOp::Activation::kSilu:

@@ -24,14 +24,15 @@ constexpr size_t kPartBytes = size_t{1} << 20;
 /// The kernel maps pages around the one that is asked for: 64 KiB, or as many as it keeps in one piece.
 constexpr size_t kFaultAround = size_t{2} << 20;
 
-/// Which of the file's outputs is output `index`: see WeightRef::paired.
+/// Which of the file's outputs is output `index`: see WeightRef::paired and run.
 int
-file_row (int index, int paired)
+file_row (int index, const PackingJob &job)
 {
-  if (paired == 0)
-    return index;
-  const int half = paired / 2, in_head = index % paired;
-  return index - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+  if (job.paired > 0) {
+    const int half = job.paired / 2, in_head = index % job.paired;
+    index += (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1) - in_head;
+  }
+  return job.run > 0 ? index / job.run * job.stride + index % job.run : index;
 }
 
 size_t
@@ -103,14 +104,13 @@ private:
   static const std::byte *file_data (const PackingJob &job, int row)
   {
     if (job.affine)
-      return job.tensor->data.data () +
-             static_cast<size_t> (file_row (row, job.paired)) * job.affine->row_bytes ();
+      return job.tensor->data.data () + static_cast<size_t> (file_row (row, job)) * job.affine->row_bytes ();
     if (job.part)
       return job.tensor->data.data () +
              stored_bytes (job.tensor->dtype, static_cast<int64_t> (row) * job.part->output_step);
     const int width = job.weight->columns == 0 ? 1 : job.weight->inputs;
     return job.tensor->data.data () +
-           static_cast<size_t> (file_row (row, job.paired)) * stored_bytes (job.tensor->dtype, width);
+           static_cast<size_t> (file_row (row, job)) * stored_bytes (job.tensor->dtype, width);
   }
 
   /// Of the matrix, of which the job may have a part.

@@ -100,6 +100,8 @@ sensitive_weights (const Program &program)
       ids.insert (head->weight);
     if (const auto *append = std::get_if<KvAppendOp> (&op); append && append->v != kNone)
       values.insert (append->v);
+    if (const auto *recurrence = std::get_if<RecurrenceOp> (&op))
+      values.insert ({recurrence->v, recurrence->step});
   }
   for (const Op &op : program.ops) {
     if (const auto *copy = std::get_if<CopyOp> (&op); copy && values.contains (copy->out))
@@ -114,6 +116,17 @@ sensitive_weights (const Program &program)
     }
   }
   return ids;
+}
+
+/// A convolution's axes may be in another order.
+const TensorView &
+require_tensor (const WeightFiles &files, const WeightRef &ref)
+{
+  const Shape shape = ref.shape ();
+  if (const TensorView *tensor = ref.taps > 0 ? files.find (ref.name) : nullptr;
+      tensor && tensor->shape == Shape{shape[0], shape[2], 1})
+    return *tensor;
+  return files.require (ref.name, shape);
 }
 
 /// The part of a tensor that a weight is.
@@ -136,8 +149,9 @@ rows_of (const TensorView &tensor, const WeightRef &ref)
     return tensor;
   TensorView part = tensor;
   const size_t row_bytes = tensor.data.size () / static_cast<size_t> (ref.tensor_outputs);
+  const int rows = ref.run > 0 ? (ref.outputs / ref.run - 1) * ref.stride + ref.run : ref.outputs;
   part.data = tensor.data.subspan (row_bytes * static_cast<size_t> (ref.first_output),
-                                   row_bytes * static_cast<size_t> (ref.outputs));
+                                   row_bytes * static_cast<size_t> (rows));
   part.shape[0] = ref.outputs;
   return part;
 }
@@ -172,7 +186,7 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
   const std::set<WeightId> sensitive = sensitive_weights (program);
   std::vector<TensorView> tensors;
   for (const WeightRef &ref : program.weights) {
-    const TensorView &tensor = files.require (ref.name, ref.shape ());
+    const TensorView &tensor = require_tensor (files, ref);
     const AffineTensor *affine = files.affine (ref.name);
     const bool is_codes = is_block_type (tensor.dtype) || affine;
     if (!is_float (tensor.dtype) && !(is_codes && ref.is_matrix ()))
@@ -223,7 +237,8 @@ PackedWeights::pack (const Program &program, const WeightFiles &files, std::span
     jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
                      program.weights[i].paired, files.affine (program.weights[i].name),
                      program.weights[i].part.shape.empty () ? nullptr : &program.weights[i].part,
-                     memory_.data () + weights_[i].offset});
+                     memory_.data () + weights_[i].offset, program.weights[i].run,
+                     program.weights[i].stride});
   pack_weights (jobs, pool);
   for (size_t i = 0; i < weights_.size (); ++i) {
     auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);

@@ -146,18 +146,25 @@ mlp_of (LayerSpec &layer)
 }
 
 std::vector<bool>
-sliding_layers (const JsonFields &config, size_t layers, const std::function<bool (int)> &by_default)
+layers_of_kind (const JsonFields &config, size_t layers, std::string_view kind,
+                const std::function<bool (int)> &by_default)
 {
   const auto types = layer_types (config, layers);
-  std::vector<bool> sliding;
+  std::vector<bool> found;
   for (size_t i = 0; i < layers; ++i) {
-    if (!types.empty () && types[i] != "full_attention" && types[i] != "sliding_attention")
-      config.fail ("layer_types",
-                   "\"" + types[i].substr (0, 80) +
-                       "\" is not supported; supported are full_attention and sliding_attention");
-    sliding.push_back (types.empty () ? by_default (static_cast<int> (i)) : types[i] == "sliding_attention");
+    if (!types.empty () && types[i] != "full_attention" && types[i] != kind)
+      config.fail ("layer_types", "\"" + types[i].substr (0, 80) +
+                                      "\" is not supported; supported are full_attention and " +
+                                      std::string (kind));
+    found.push_back (types.empty () ? by_default (static_cast<int> (i)) : types[i] == kind);
   }
-  return sliding;
+  return found;
+}
+
+std::vector<bool>
+sliding_layers (const JsonFields &config, size_t layers, const std::function<bool (int)> &by_default)
+{
+  return layers_of_kind (config, layers, "sliding_attention", by_default);
 }
 
 void

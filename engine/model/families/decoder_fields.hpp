@@ -50,6 +50,10 @@ MlpSpec &mlp_of (LayerSpec &layer);
 std::vector<bool> sliding_layers (const JsonFields &config, size_t layers,
                                   const std::function<bool (int)> &by_default);
 
+/// The same for any kind beside full_attention.
+std::vector<bool> layers_of_kind (const JsonFields &config, size_t layers, std::string_view kind,
+                                  const std::function<bool (int)> &by_default);
+
 /// sliding_window of the layers that slide, which must be there then; windows that hold all positions are none.
 void set_windows (const JsonFields &config, const std::vector<bool> &sliding, ArchitectureSpec &spec);
 

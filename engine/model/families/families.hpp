@@ -49,6 +49,9 @@ ArchitectureSpec load_phi3 (const JsonFields &config);
 ArchitectureSpec load_qwen2 (const JsonFields &config);
 ArchitectureSpec load_qwen3 (const JsonFields &config);
 ArchitectureSpec load_qwen3_moe (const JsonFields &config);
+ArchitectureSpec load_qwen3_5 (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_wrapper (const JsonFields &config);
+ArchitectureSpec load_qwen3_next (const JsonFields &config);
 ArchitectureSpec load_smollm3 (const JsonFields &config);
 
 } // namespace millrace
