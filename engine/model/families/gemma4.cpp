@@ -102,7 +102,8 @@ share_kv (const JsonFields &config, const std::vector<bool> &sliding, Architectu
     AttentionTensors &tensors = attention.tensors;
     for (const std::string *unread :
          {&tensors.k, &tensors.v, &tensors.k_bias, &tensors.v_bias, &tensors.k_norm})
-      spec.unread_tensors.push_back (*unread);
+      if (!unread->empty ())
+        spec.unread_tensors.push_back (*unread);
     tensors.k = tensors.v = tensors.k_bias = tensors.v_bias = tensors.k_norm = "";
     if (wide)
       mlp_of (layer).intermediate *= 2;
