@@ -5,6 +5,7 @@
 // from disk around them, get the tokens and log-probabilities that they get alone.
 
 #include "tests/fake_model.hpp"
+#include "tests/random_checkpoint.hpp"
 #include "tests/request_loop.hpp"
 #include "tests/seed.hpp"
 #include "tests/synthetic_model.hpp"
@@ -242,4 +243,44 @@ TEST (Mixes, OneAnswerOfARealModel)
     ASSERT_FALSE (HasFatalFailure ());
   }
   print ("real model", totals);
+}
+
+// Over models with recurrent layers, whose state cannot take back rejected drafts and is cached as snapshots: beside
+// attention, and alone.
+TEST (Mixes, OneAnswerOfAHybridModel)
+{
+  const uint64_t seed = test_seed ();
+  const int rounds = std::max (1, test_rounds (2000) / 10);
+  Totals totals;
+  std::vector<std::shared_ptr<Model>> models;
+  for (const char *types : {R"(["linear_attention", "full_attention", "linear_attention"])",
+                            R"(["linear_attention", "linear_attention", "linear_attention"])"}) {
+    TemporaryFolder folder;
+    write_random_model (folder.path (),
+                        std::string (R"({"model_type": "qwen3_5_text", "vocab_size": 31, "hidden_size": 24,
+                          "num_hidden_layers": 3, "num_attention_heads": 2, "head_dim": 16, "intermediate_size": 32,
+                          "max_position_embeddings": 4096, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+                          "linear_key_head_dim": 6, "linear_value_head_dim": 9, "layer_types": )") +
+                            types + "}",
+                        11);
+    for (const int threads : {1, 2})
+      models.push_back (
+          std::make_shared<Model> (*Model::open (folder.path (), {.cpu = {.threads = threads}})));
+  }
+  for (int round = 0; round < rounds; round++) {
+    SCOPED_TRACE ("seed " + std::to_string (seed) + ", round " + std::to_string (round));
+    std::mt19937_64 random (seed + static_cast<uint64_t> (round));
+    auto model = models[random () % models.size ()];
+    const KvLayout layout = model->compiled->kv_layout (KvType::kF32);
+    ASSERT_EQ (layout.back ().kind, KvGroup::Kind::kRecurrent);
+    Mix mix (random (), model, layout[0].block_bytes, 20 * layout.back ().block_bytes);
+    mix.run (totals);
+    ASSERT_FALSE (HasFatalFailure ());
+  }
+  print ("hybrid model", totals);
+  if (rounds >= 200) {
+    EXPECT_GT (totals.cached, 1'000);
+    EXPECT_GT (totals.accepted, 10);
+    EXPECT_GT (totals.cancelled, 10);
+  }
 }

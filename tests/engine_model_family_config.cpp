@@ -101,6 +101,49 @@ TEST (family_config, a_wrapper_of_several_modalities_holds_the_text_model)
   EXPECT_EQ (untied.head_tensor, "lm_head.weight");
 }
 
+TEST (family_config, hybrid_layers_have_the_mixers_that_the_file_names)
+{
+  const auto kinds = [] (const Fields &changes) {
+    std::string found;
+    for (const LayerSpec &layer : load (changes).layers) {
+      found += std::holds_alternative<GatedDeltaSpec> (layer.mixer)  ? 'd'
+               : std::holds_alternative<Mamba2Spec> (layer.mixer)    ? 'M'
+               : std::holds_alternative<AttentionSpec> (layer.mixer) ? '*'
+                                                                     : ' ';
+      found += std::holds_alternative<MlpSpec> (layer.channel) ? '-' : ' ';
+    }
+    return found;
+  };
+  const Fields qwen = {{"model_type", "\"qwen3_5_text\""}, {"num_hidden_layers", "4"}};
+  EXPECT_EQ (kinds (qwen), "d-d-d-*-");
+  EXPECT_EQ (kinds (changed (qwen, {{"full_attention_interval", "2"}})), "d-*-d-*-");
+  EXPECT_EQ (kinds (changed (qwen, {{"num_hidden_layers", "2"},
+                                    {"layer_types", R"(["full_attention", "linear_attention"])"}})),
+             "*-d-");
+  const Fields nemotron = {
+      {"model_type", "\"nemotron_h\""}, {"num_hidden_layers", ""}, {"mamba_num_heads", "8"}};
+  EXPECT_EQ (kinds (changed (nemotron, {{"hybrid_override_pattern", "\"M-*M\""}})), "M  -* M ");
+  EXPECT_EQ (kinds (changed (nemotron, {{"layers_block_type", R"(["mlp", "full_attention", "mamba"])"}})),
+             " -* M ");
+}
+
+TEST (family_config, limits_may_be_infinite)
+{
+  const auto limits_of = [] (const std::string &limits) {
+    const ArchitectureSpec spec = load (Fields{{"model_type", "\"nemotron_h\""},
+                                               {"hybrid_override_pattern", R"("M\u002d")"},
+                                               {"architectures", R"(["\"Infinity"])"},
+                                               {"mamba_num_heads", "8"},
+                                               {"time_step_limit", limits}});
+    const auto &mamba = std::get<Mamba2Spec> (spec.layers[0].mixer);
+    EXPECT_EQ (mamba.least_step, 0.5);
+    return mamba.most_step;
+  };
+  EXPECT_EQ (limits_of ("[0.5, 7]"), 7);
+  EXPECT_GE (limits_of ("[0.5, Infinity]"), 1e38);
+  EXPECT_GE (limits_of (R"([0.5, {"__float__": "Infinity"}])"), 1e38);
+}
+
 TEST (family_config, longrope_has_a_list_for_short_and_one_for_long_sequences)
 {
   const std::string factors = R"("short_factor": [1, 1.5, 2, 3], "long_factor": [2, 3, 4, 5])";
@@ -125,6 +168,12 @@ damages ()
   };
   const auto gemma4 = [&] (const Fields &more) {
     return changed (of ("gemma4_text", {{"sliding_window", "8"}}), more);
+  };
+  const auto nemotron = [&] (const Fields &more) {
+    return changed (of ("nemotron_h", {{"layers_block_type", R"(["linear_attention", "mlp"])"},
+                                       {"mamba_num_heads", "8"},
+                                       {"n_groups", "2"}}),
+                    more);
   };
   return {
       {of ("qwen3", {{"layer_types", R"(["full_attention", "sliding_attention"])"}}), "sliding_window",
@@ -202,6 +251,25 @@ damages ()
        "sliding"},
       {of ("qwen3_5_text", {{"layer_types", R"(["linear_attention"])"}}), "layer_types", "1 entries"},
       {of ("qwen3_5_text", {{"head_dim", "12"}}), "partial_rotary_factor", "leaves 3 of 12"},
+      {nemotron ({{"layers_block_type", ""}}), "hybrid_override_pattern", "missing"},
+      {nemotron ({{"layers_block_type", "[]"}}), "layers_block_type", "0 entries"},
+      {nemotron ({{"layers_block_type", R"(["mlp"])"}}), "layers_block_type", "num_hidden_layers 2"},
+      {nemotron ({{"layers_block_type", ""}, {"hybrid_override_pattern", "\"Mx\""}}),
+       "hybrid_override_pattern", "\"x\" is not supported"},
+      {nemotron ({{"n_groups", "7"}}), "n_groups", "does not divide"},
+      {nemotron ({{"n_groups", "0"}}), "n_groups", "is 0"},
+      {nemotron ({{"mamba_num_heads", "65536"}, {"mamba_head_dim", "64"}}), "mamba_num_heads", "4194304"},
+      {nemotron ({{"n_groups", "4096"}, {"mamba_num_heads", "4096"}, {"ssm_state_size", "4096"}}), "n_groups",
+       "16777216"},
+      {nemotron ({{"ssm_state_size", "-1"}}), "ssm_state_size", "-1"},
+      {nemotron ({{"conv_kernel", "40"}}), "conv_kernel", "40"},
+      {nemotron ({{"time_step_limit", "[0]"}}), "time_step_limit", "two numbers"},
+      {nemotron ({{"time_step_limit", "[2, 1]"}}), "time_step_limit", "two numbers"},
+      {nemotron ({{"time_step_limit", "[-1, Infinity]"}}), "time_step_limit", "is -1"},
+      {nemotron ({{"time_step_limit", R"([0, {"__float__": "NaN"}])"}}), "time_step_limit", "an object"},
+      {nemotron ({{"mlp_hidden_act", "\"silu\""}}), "mlp_hidden_act", "only relu2"},
+      {nemotron ({{"mamba_hidden_act", "\"gelu\""}}), "mamba_hidden_act", "only silu"},
+      {nemotron ({{"sliding_window", "8"}}), "sliding_window", "not supported"},
       {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "0.1"}}), "partial_rotary_factor", "leaves 3 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "1.5"}}), "partial_rotary_factor", "1.5"},

@@ -1,6 +1,7 @@
 // Mixers whose state does not grow with the sequence: projections, a short convolution, a recurrence, norm and gate.
 #include "engine/model/decoder_mixers.hpp"
 
+#include <algorithm>
 #include <limits>
 #include <utility>
 
@@ -48,6 +49,12 @@ private:
   ConvolutionOp op_;
   int first_ = 0;
 };
+
+float
+within_float (double limit)
+{
+  return static_cast<float> (std::min<double> (limit, std::numeric_limits<float>::max ()));
+}
 
 WeightId
 vector (ProgramWriter &writer, const std::string &tensor, int count)
@@ -98,7 +105,7 @@ write_gated_delta (ProgramWriter &writer, const GatedDeltaSpec &delta, const Mix
                             .step_bias = vector (writer, tensors.step_bias, delta.value_heads),
                             .skip = kNone,
                             .least_step = 0,
-                            .most_step = std::numeric_limits<float>::infinity ()});
+                            .most_step = std::numeric_limits<float>::max ()});
   writer.emit (RmsNormOp{read, vector (writer, tensors.norm, delta.value_dim), read, writer.epsilon (),
                          delta.value_heads});
   writer.emit (GatedOp{GatedOp::Activation::kSilu, gate, read, read, values});
@@ -142,8 +149,8 @@ write_mamba2 (ProgramWriter &writer, const Mamba2Spec &mamba, const MixerPorts &
                             .a_log = vector (writer, tensors.a_log, mamba.heads),
                             .step_bias = vector (writer, tensors.step_bias, mamba.heads),
                             .skip = vector (writer, tensors.skip, mamba.heads),
-                            .least_step = static_cast<float> (mamba.least_step),
-                            .most_step = static_cast<float> (mamba.most_step)});
+                            .least_step = within_float (mamba.least_step),
+                            .most_step = within_float (mamba.most_step)});
   writer.emit (GatedOp{GatedOp::Activation::kSilu, gate, read, read, values});
   writer.emit (
       RmsNormOp{read, vector (writer, tensors.norm, values), read, writer.epsilon (), 1, mamba.groups});

@@ -218,7 +218,7 @@ decoder_spec (const JsonFields &config, const DecoderTraits &traits)
   spec.eos_token_ids = config.token_ids ("eos_token_id", spec.vocab);
   spec.bos_token_id = config.integer_or ("bos_token_id", 0, spec.vocab - 1, -1);
 
-  const int layers = config.integer ("num_hidden_layers", 1, kMaxLayers);
+  const int layers = traits.layers > 0 ? traits.layers : config.integer ("num_hidden_layers", 1, kMaxLayers);
   if (!traits.kinds_of_layers)
     require_full_attention (config, static_cast<size_t> (layers));
   AttentionSpec attention = attention_spec (config, traits, spec.hidden, spec.max_positions);

@@ -34,6 +34,7 @@ struct DecoderTraits {
   const char *activation_key = "hidden_act";
   const char *default_activation = "silu";
   std::string prefix = "model."; ///< of tensors' names
+  int layers = 0;                ///< 0: num_hidden_layers
   RopeKind rope = {};
 };
 

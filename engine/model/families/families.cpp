@@ -15,6 +15,7 @@ families ()
       Family{"gemma3_text", load_gemma3}, Family{"gemma4", load_gemma4_wrapper, true},
       Family{"gemma4_text", load_gemma4}, Family{"granite", load_granite},
       Family{"llama", load_llama},        Family{"mistral", load_mistral},
+      Family{"nemotron_h", load_nemotron_h},
       Family{"olmo2", load_olmo2},        Family{"olmo3", load_olmo3},
       Family{"phi3", load_phi3},          Family{"qwen2", load_qwen2},
       Family{"qwen3", load_qwen3},        Family{"qwen3_moe", load_qwen3_moe},

@@ -43,6 +43,7 @@ ArchitectureSpec load_gpt_oss (const JsonFields &config);
 ArchitectureSpec load_granite (const JsonFields &config);
 ArchitectureSpec load_llama (const JsonFields &config);
 ArchitectureSpec load_mistral (const JsonFields &config);
+ArchitectureSpec load_nemotron_h (const JsonFields &config);
 ArchitectureSpec load_olmo2 (const JsonFields &config);
 ArchitectureSpec load_olmo3 (const JsonFields &config);
 ArchitectureSpec load_phi3 (const JsonFields &config);
