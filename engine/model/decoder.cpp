@@ -2,6 +2,7 @@
 
 #include "engine/model/decoder_layer_inputs.hpp"
 #include "engine/model/decoder_mixers.hpp"
+#include "engine/model/norm_centres.hpp"
 #include "engine/weights/weight_files.hpp"
 
 namespace millrace
@@ -100,22 +101,39 @@ build_program (const ArchitectureSpec &spec)
   return Decoder (spec).build ();
 }
 
-Program
-build_program (const ArchitectureSpec &spec, const WeightFiles &files)
+namespace
 {
-  Program program = build_program (spec);
+
+/// Tensors named as the files have them.
+void
+settle_names (const ArchitectureSpec &spec, const WeightFiles &files, Program &program)
+{
   if (spec.tensor_prefixes.empty () || files.contains (spec.embedding_tensor))
-    return program;
+    return;
   const std::string &prefix = spec.tensor_prefixes.front ();
   for (const std::string &other : spec.tensor_prefixes) {
     if (!files.contains (other + spec.embedding_tensor.substr (prefix.size ())))
       continue;
+    // "language_model.model." stands beside "language_model.lm_head.weight".
+    const std::string head = other.substr (0, other.find ('.') + 1) + spec.head_tensor;
     for (WeightRef &weight : program.weights) {
       if (weight.name.starts_with (prefix))
         weight.name = other + weight.name.substr (prefix.size ());
+      else if (weight.name == spec.head_tensor && !files.contains (weight.name) && files.contains (head))
+        weight.name = head;
     }
     break;
   }
+}
+
+} // namespace
+
+Program
+build_program (const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  Program program = build_program (spec);
+  settle_names (spec, files, program);
+  settle_norms (program, files);
   return program;
 }
 

@@ -66,6 +66,8 @@ without_infinities (std::string_view text)
   return result;
 }
 
+} // namespace
+
 JsonFile::JsonFile (const std::filesystem::path &file)
     : file_ (file)
 {

@@ -176,8 +176,8 @@ load_nemotron_h (const JsonFields &config)
   for (size_t i = 0; i < kinds.size (); ++i) {
     const std::string prefix = "backbone.layers." + std::to_string (i) + ".";
     LayerSpec &layer = spec.layers[i];
-    layer.mixer_norms = {.pre = prefix + "norm.weight"};
-    layer.channel_norms = {.pre = prefix + "norm.weight"};
+    layer.mixer_norms.pre = prefix + "norm.weight";
+    layer.channel_norms.pre = prefix + "norm.weight";
     if (kinds[i] == Kind::kMlp) {
       layer.mixer = {};
       MlpSpec &mlp = mlp_of (layer);
