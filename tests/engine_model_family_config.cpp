@@ -269,7 +269,6 @@ damages ()
       {nemotron ({{"time_step_limit", R"([0, {"__float__": "NaN"}])"}}), "time_step_limit", "an object"},
       {nemotron ({{"mlp_hidden_act", "\"silu\""}}), "mlp_hidden_act", "only relu2"},
       {nemotron ({{"mamba_hidden_act", "\"gelu\""}}), "mamba_hidden_act", "only silu"},
-      {nemotron ({{"sliding_window", "8"}}), "sliding_window", "not supported"},
       {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "0.1"}}), "partial_rotary_factor", "leaves 3 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "1.5"}}), "partial_rotary_factor", "1.5"},

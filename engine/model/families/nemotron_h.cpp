@@ -165,8 +165,6 @@ load_nemotron_h (const JsonFields &config)
   spec.head_tensor = spec.tied_head ? spec.embedding_tensor : "lm_head.weight";
   const double epsilon = config.number_or ("rms_norm_eps", 1e-30, 0.5, 1e-5);
   spec.norm_epsilon = config.number_or ("layer_norm_epsilon", 1e-30, 0.5, epsilon);
-  if (config.has ("sliding_window"))
-    config.fail ("sliding_window", "is not supported for this family; use another model");
   require_text (config, "mlp_hidden_act", "relu2");
 
   Mamba2Spec mamba = mamba_spec (config);
