@@ -76,7 +76,7 @@ Context::plan_activations ()
       buffer.row_pointers.push_back (buffer.row (row));
   }
 
-  int widest_head = 0;
+  int widest_head = kStateLanes;
   for (const KvLayer &layer : compiled_->program.kv_layers)
     widest_head = std::max ({widest_head, layer.head_dim, layer.value_width ()});
   ones_.assign (static_cast<size_t> (widest_head), 1.0f);

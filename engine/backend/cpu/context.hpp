@@ -159,7 +159,7 @@ private:
   Memory scratch_; ///< per lane: of attention, its states of two splits, an expanded weight row
   Memory states_;  ///< of the splits of attention tasks that are cut
   std::vector<Buffer> buffers_;
-  std::vector<float> ones_;        ///< the weights of a norm without weights
+  std::vector<float> ones_; ///< the weights of a norm without weights, what a gate without an input gates
   std::vector<float *> rope_rows_; ///< first row of each table
   size_t lane_floats_ = 0;
   size_t states_at_ = 0, row_at_ = 0; ///< floats

@@ -156,7 +156,7 @@ struct AttentionArgs {
   float *scratch;        ///< attention_scratch () floats
 };
 
-/// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp, for the tokens of one slice.
+/// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp without its SiLU, for the tokens of one slice.
 struct ConvolutionArgs {
   int tokens;
   int channels;

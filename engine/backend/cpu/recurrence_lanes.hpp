@@ -7,7 +7,6 @@
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
-#include "engine/backend/cpu/vector_portable.hpp"
 
 #include <cstring>
 
@@ -54,8 +53,6 @@ convolve_lanes (const ConvolutionArgs &args)
         sum[i] += weight[tap][i] * inputs[at][i];
     }
     oldest = oldest + 1 == args.taps ? 0 : oldest + 1;
-    for (int i = 0; i < kStateLanes; ++i)
-      sum[i] = sum[i] / (1.0f + exp_poly (-sum[i]));
     std::memcpy (x, sum, static_cast<size_t> (args.channels) * sizeof (float));
   }
   for (int i = 0; i < past; ++i)

@@ -95,6 +95,10 @@ Context::convolve (const ConvolutionOp &op, const Slice &slice, int first_row, i
   args.weight = compiled_->weights[part->weight].vector () + first * state.taps;
   args.bias = part->bias == kNone ? nullptr : compiled_->weights[part->bias].vector () + first;
   kernels_.convolution (args);
+  for (int token = 0; token < args.tokens; ++token) {
+    float *row = args.x + static_cast<size_t> (token) * args.x_stride;
+    kernels_.silu (row, ones_.data (), args.channels, row);
+  }
 }
 
 void
