@@ -41,11 +41,15 @@ constexpr const char *kHybrid =
     R"("rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.3}, "linear_num_key_heads": 2,
 "linear_num_value_heads": 6, "linear_key_head_dim": 10, "linear_value_head_dim": 37)";
 
+constexpr const char *kExperts =
+    R"(, "num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 27,
+"shared_expert_intermediate_size": 21)";
+
 /// What each family's configuration says beside model_type and sizes; the key is model_type, or that and a variant.
 const std::map<std::string, std::string> &
 configurations ()
 {
-  static const std::string kinds = kKinds, gemma4 = kGemma4, hybrid = kHybrid;
+  static const std::string kinds = kKinds, gemma4 = kGemma4, hybrid = kHybrid, experts = kExperts;
   static const std::map<std::string, std::string> all = {
       {"gemma2", R"("query_pre_attn_scalar": 10)"},
       {"gemma3_text", kinds + R"(, "rope_scaling": {"rope_type": "linear", "factor": 4})"},
@@ -86,6 +90,12 @@ configurations ()
                                      "linear_attention", "linear_attention"], "linear_conv_kernel_dim": 1)"},
       {"qwen3_next", hybrid + R"(, "full_attention_interval": 2, "attn_output_gate": false,
                                     "linear_conv_kernel_dim": 5)"},
+      {"nemotron_h, experts",
+       R"("hybrid_override_pattern": "MEE*E", "mamba_num_heads": 4, "mamba_head_dim": 8, "n_groups": 4,
+          "ssm_state_size": 33, "n_routed_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 27,
+          "n_group": 3, "topk_group": 2, "routed_scaling_factor": 1.5, "moe_shared_expert_intermediate_size": 19)"},
+      {"qwen3_5_moe_text", hybrid + experts},
+      {"qwen3_next, experts", hybrid + experts + R"(, "mlp_only_layers": [2])"},
       {"smollm3", R"("no_rope_layer_interval": 2, "use_sliding_window": true)"},
   };
   return all;

@@ -223,7 +223,7 @@ decoder_spec (const JsonFields &config, const DecoderTraits &traits)
     require_full_attention (config, static_cast<size_t> (layers));
   AttentionSpec attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
   MlpSpec mlp;
-  mlp.intermediate = config.integer ("intermediate_size", 1, kMaxIntermediate);
+  mlp.intermediate = config.integer (traits.intermediate_key, 1, kMaxIntermediate);
   mlp.activation = activation (config, traits);
   for (int i = 0; i < layers; ++i) {
     const std::string prefix = traits.prefix + "layers." + std::to_string (i) + ".";

@@ -31,6 +31,7 @@ struct DecoderTraits {
   bool fused = false;           ///< q, k and v are one tensor, gate and up another (phi3)
   bool tied_by_default = false; ///< the head, where the file does not say
   bool kinds_of_layers = false; ///< the family reads layer_types; else all must be full attention
+  const char *intermediate_key = "intermediate_size";
   const char *activation_key = "hidden_act";
   const char *default_activation = "silu";
   std::string prefix = "model."; ///< of tensors' names

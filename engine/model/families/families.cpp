@@ -21,6 +21,7 @@ families ()
       Family{"qwen3", load_qwen3},        Family{"qwen3_moe", load_qwen3_moe},
       Family{"glm4_moe", load_glm4_moe},  Family{"gpt_oss", load_gpt_oss},
       Family{"qwen3_5", load_qwen3_5_wrapper, true}, Family{"qwen3_5_text", load_qwen3_5},
+      Family{"qwen3_5_moe", load_qwen3_5_moe_wrapper, true}, Family{"qwen3_5_moe_text", load_qwen3_5_moe},
       Family{"qwen3_next", load_qwen3_next},
       Family{"smollm3", load_smollm3},
   };

@@ -52,6 +52,8 @@ ArchitectureSpec load_qwen3 (const JsonFields &config);
 ArchitectureSpec load_qwen3_moe (const JsonFields &config);
 ArchitectureSpec load_qwen3_5 (const JsonFields &config);
 ArchitectureSpec load_qwen3_5_wrapper (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_moe (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_moe_wrapper (const JsonFields &config);
 ArchitectureSpec load_qwen3_next (const JsonFields &config);
 ArchitectureSpec load_smollm3 (const JsonFields &config);
 

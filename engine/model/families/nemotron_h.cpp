@@ -1,13 +1,15 @@
-// Nemotron-H: each layer is one sub-layer, Mamba-2, attention without positions, or a perceptron with squared ReLU, with a
-// norm before it.
+// Nemotron-H: each layer is one sub-layer with a norm before it: Mamba-2, attention without positions, a perceptron with
+// squared ReLU, or experts of that kind, chosen by corrected sigmoids, beside one that all tokens share.
 //
 // Source: Nemotron-H, arXiv 2504.03624; key names: transformers' NemotronHConfig, and those of the files that NVIDIA
-// published before it (hybrid_override_pattern: M, * and - for the kinds of layers).
+// published before it (hybrid_override_pattern: M, *, - and E for the kinds of layers).
 #include "engine/model/families/decoder_fields.hpp"
 #include "engine/model/families/families.hpp"
+#include "engine/model/families/moe_fields.hpp"
 
-#include <cmath>
+#include <algorithm>
 #include <limits>
+#include <optional>
 
 namespace millrace
 {
@@ -20,9 +22,10 @@ constexpr int64_t kMaxHeads = 1 << 16;
 constexpr int64_t kMaxHeadDim = 1 << 12;
 constexpr int64_t kMaxHeadsWidth = 1 << 20;
 constexpr int64_t kMostTaps = 16;
+constexpr int64_t kMaxIntermediate = 1 << 22;
 constexpr double kInfinity = std::numeric_limits<double>::infinity ();
 
-enum class Kind : uint8_t { kMamba, kAttention, kMlp };
+enum class Kind : uint8_t { kMamba, kAttention, kMlp, kExperts };
 
 Kind
 kind_of (const JsonFields &config, const char *key, const std::string &name)
@@ -33,9 +36,12 @@ kind_of (const JsonFields &config, const char *key, const std::string &name)
     return Kind::kAttention;
   if (name == "-" || name == "mlp")
     return Kind::kMlp;
-  config.fail (key,
-               "\"" + name.substr (0, 80) +
-                   "\" is not supported; supported are M (linear_attention), * (full_attention) and - (mlp)");
+  if (name == "E" || name == "moe")
+    return Kind::kExperts;
+  config.fail (
+      key,
+      "\"" + name.substr (0, 80) +
+          "\" is not supported; supported are M (linear_attention), * (full_attention), - (mlp) and E (moe)");
 }
 
 std::vector<Kind>
@@ -149,6 +155,32 @@ mlp_tensors (const std::string &prefix, bool bias)
   return names;
 }
 
+MoeSpec
+experts_spec (const JsonFields &config, const ArchitectureSpec &spec)
+{
+  MoeSpec moe = moe_spec (config, {.experts_keys = {"n_routed_experts"}}, spec);
+  moe.activation = Activation::kRelu;
+  moe.routing.scores = RoutingSpec::Scores::kSigmoid;
+  read_groups (config, moe);
+  if (config.has ("moe_latent_size"))
+    config.fail ("moe_latent_size", "is not supported; use a model without it");
+  if (config.integer_or ("n_shared_experts", 0, 1, 1) > 0) {
+    moe.shared.intermediate = config.integer ("moe_shared_expert_intermediate_size", 1, kMaxIntermediate);
+    moe.shared.activation = Activation::kRelu;
+  }
+  return moe;
+}
+
+void
+name_experts (const std::string &prefix, bool bias, MoeSpec &moe)
+{
+  moe.routing.router = prefix + "gate.weight";
+  moe.routing.correction = prefix + "gate.e_score_correction_bias";
+  moe.tensors = separate_experts (prefix + "experts.");
+  moe.tensors.gate = "";
+  moe.shared.tensors = mlp_tensors (prefix + "shared_experts.", bias);
+}
+
 } // namespace
 
 ArchitectureSpec
@@ -171,6 +203,9 @@ load_nemotron_h (const JsonFields &config)
   const bool mamba_bias = config.boolean_or ("use_bias", false),
              convolution_bias = config.boolean_or ("use_conv_bias", true),
              mlp_bias = config.boolean_or ("mlp_bias", false);
+  std::optional<MoeSpec> moe;
+  if (std::ranges::count (kinds, Kind::kExperts) > 0)
+    moe = experts_spec (config, spec);
   for (size_t i = 0; i < kinds.size (); ++i) {
     const std::string prefix = "backbone.layers." + std::to_string (i) + ".";
     LayerSpec &layer = spec.layers[i];
@@ -179,8 +214,14 @@ load_nemotron_h (const JsonFields &config)
     if (kinds[i] == Kind::kMlp) {
       layer.mixer = {};
       MlpSpec &mlp = mlp_of (layer);
-      mlp.activation = Activation::kRelu2;
+      mlp.activation = Activation::kRelu;
       mlp.tensors = mlp_tensors (prefix + "mixer.", mlp_bias);
+      continue;
+    }
+    if (kinds[i] == Kind::kExperts) {
+      layer.mixer = {};
+      name_experts (prefix + "mixer.", mlp_bias, *moe);
+      layer.channel = *moe;
       continue;
     }
     layer.channel = {};

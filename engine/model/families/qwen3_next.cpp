@@ -1,11 +1,14 @@
 // Qwen3-Next and Qwen3.5: three of four layers are Gated DeltaNet, the others attention with a gate on its result and RoPE of
-// a part of each head. Norms have their weights around 0, but for the one behind the recurrence. Qwen3.5 has the tensors of
+// a part of each head; behind them are MLPs, or experts beside a shared one that is gated. Norms have their weights around 0, but for the one behind the recurrence. Qwen3.5 has the tensors of
 // the recurrence apart that Qwen3-Next has as one, sorted by key head.
 //
 // Source: https://huggingface.co/docs/transformers/model_doc/qwen3_next; key names: transformers' Qwen3NextConfig,
 // Qwen3_5TextConfig.
 #include "engine/model/families/decoder_fields.hpp"
 #include "engine/model/families/families.hpp"
+#include "engine/model/families/moe_fields.hpp"
+
+#include <algorithm>
 
 namespace millrace
 {
@@ -17,6 +20,7 @@ constexpr int64_t kMaxHeads = 1 << 16;
 constexpr int64_t kMaxHeadDim = 1 << 12;
 constexpr int64_t kMaxHeadsWidth = 1 << 20;
 constexpr int64_t kMostTaps = 16;
+constexpr int64_t kMaxIntermediate = 1 << 22;
 
 GatedDeltaSpec
 delta_spec (const JsonFields &config)
@@ -59,6 +63,38 @@ delta_tensors (const std::string &prefix, bool by_key_head)
   return names;
 }
 
+/// Files of models that have experts in all layers need not say how wide a dense MLP is.
+const char *
+intermediate_key (const JsonFields &config)
+{
+  return config.has ("moe_intermediate_size") && !config.has ("intermediate_size") ? "moe_intermediate_size"
+                                                                                   : "intermediate_size";
+}
+
+/// Experts in every decoder_sparse_step-th layer that is not one of mlp_only_layers.
+void
+set_experts (const JsonFields &config, const std::string &prefix, ArchitectureSpec &spec)
+{
+  MoeSpec moe = moe_spec (config, {}, spec);
+  moe.routing.normalized = config.boolean_or ("norm_topk_prob", true);
+  moe.shared.intermediate = config.integer ("shared_expert_intermediate_size", 1, kMaxIntermediate);
+  moe.shared.activation = moe.activation;
+  const int step = config.integer_or ("decoder_sparse_step", 1, INT32_MAX, 1);
+  const auto dense = config.numbers ("mlp_only_layers", 0, INT32_MAX);
+  for (size_t i = 0; i < spec.layers.size (); ++i) {
+    if ((i + 1) % static_cast<size_t> (step) != 0 || std::ranges::count (dense, static_cast<double> (i)) > 0)
+      continue;
+    const std::string mlp = prefix + "layers." + std::to_string (i) + ".mlp.";
+    moe.routing.router = mlp + "gate.weight";
+    moe.tensors = separate_experts (mlp + "experts.");
+    moe.shared.tensors.gate = mlp + "shared_expert.gate_proj.weight";
+    moe.shared.tensors.up = mlp + "shared_expert.up_proj.weight";
+    moe.shared.tensors.down = mlp + "shared_expert.down_proj.weight";
+    moe.shared_gate = mlp + "shared_expert_gate.weight";
+    spec.layers[i].channel = moe;
+  }
+}
+
 ArchitectureSpec
 hybrid_spec (const JsonFields &config, const std::string &prefix, bool by_key_head)
 {
@@ -67,6 +103,7 @@ hybrid_spec (const JsonFields &config, const std::string &prefix, bool by_key_he
                                                  .qkv_bias = bias,
                                                  .output_bias = bias,
                                                  .kinds_of_layers = true,
+                                                 .intermediate_key = intermediate_key (config),
                                                  .prefix = prefix,
                                                  .rope = {.partial = true, .default_partial = 0.25}});
   spec.norm_offset = 1;
@@ -95,6 +132,14 @@ load_qwen3_5_text (const JsonFields &config, const std::string &prefix)
   return hybrid_spec (config, prefix, false);
 }
 
+ArchitectureSpec
+load_qwen3_5_moe_text (const JsonFields &config, const std::string &prefix)
+{
+  ArchitectureSpec spec = hybrid_spec (config, prefix, false);
+  set_experts (config, prefix, spec);
+  return spec;
+}
+
 } // namespace
 
 ArchitectureSpec
@@ -110,11 +155,24 @@ load_qwen3_5_wrapper (const JsonFields &config)
 }
 
 ArchitectureSpec
+load_qwen3_5_moe (const JsonFields &config)
+{
+  return load_qwen3_5_moe_text (config, "model.");
+}
+
+ArchitectureSpec
+load_qwen3_5_moe_wrapper (const JsonFields &config)
+{
+  return wrapped_spec (config, {"model.language_model.", "language_model.model."}, load_qwen3_5_moe_text);
+}
+
+ArchitectureSpec
 load_qwen3_next (const JsonFields &config)
 {
+  ArchitectureSpec spec = hybrid_spec (config, "model.", true);
   if (config.integer_or ("num_experts", 0, INT32_MAX, 0) > 0)
-    config.fail ("num_experts", "mixtures of experts of this family are not supported; use a dense model");
-  return hybrid_spec (config, "model.", true);
+    set_experts (config, "model.", spec);
+  return spec;
 }
 
 } // namespace millrace
