@@ -14,9 +14,9 @@ namespace millrace::cpu
 {
 
 constexpr int kVectors = kStateLanes / kLanes;
-/// Floats at any address.
-using Vector [[gnu::vector_size (kLanes * sizeof (float)), gnu::aligned (alignof (float)), gnu::may_alias]] =
-    float;
+/// Floats at any address, where it is named: `auto` drops the alignment.
+typedef float Vector
+    __attribute__ ((vector_size (kLanes * sizeof (float)), may_alias, aligned (alignof (float))));
 
 static inline void
 load_lanes (const float *x, int count, float *lanes)
@@ -79,7 +79,7 @@ recur_lanes (const RecurrenceArgs &args)
     if constexpr (kDelta) {
       Vector known[kVectors] = {};
       for (int key = 0; key < args.keys; ++key) {
-        const auto *row = reinterpret_cast<const Vector *> (args.state + key * kStateLanes);
+        const Vector *row = reinterpret_cast<const Vector *> (args.state + key * kStateLanes);
 #pragma GCC unroll 4
         for (int i = 0; i < kVectors; ++i)
           known[i] += row[i] * k[key];
@@ -90,7 +90,7 @@ recur_lanes (const RecurrenceArgs &args)
     for (int i = 0; i < kVectors; ++i)
       change[i] *= factor;
     for (int key = 0; key < args.keys; ++key) {
-      auto *row = reinterpret_cast<Vector *> (args.state + key * kStateLanes);
+      Vector *row = reinterpret_cast<Vector *> (args.state + key * kStateLanes);
 #pragma GCC unroll 4
       for (int i = 0; i < kVectors; ++i) {
         const Vector value = row[i] * decay + change[i] * k[key];
