@@ -175,6 +175,14 @@ damages ()
                                        {"n_groups", "2"}}),
                     more);
   };
+  const auto experts = [&] (const Fields &more) {
+    return changed (nemotron ({{"layers_block_type", R"(["mlp", "moe"])"},
+                               {"n_routed_experts", "8"},
+                               {"num_experts_per_tok", "2"},
+                               {"moe_intermediate_size", "16"},
+                               {"moe_shared_expert_intermediate_size", "16"}}),
+                    more);
+  };
   return {
       {of ("qwen3", {{"layer_types", R"(["full_attention", "sliding_attention"])"}}), "sliding_window",
        "missing"},
@@ -267,6 +275,17 @@ damages ()
       {nemotron ({{"time_step_limit", "[2, 1]"}}), "time_step_limit", "two numbers"},
       {nemotron ({{"time_step_limit", "[-1, Infinity]"}}), "time_step_limit", "is -1"},
       {nemotron ({{"time_step_limit", R"([0, {"__float__": "NaN"}])"}}), "time_step_limit", "an object"},
+      {nemotron ({{"layers_block_type", R"(["mlp", "moe"])"}}), "n_routed_experts", "missing"},
+      {experts ({{"moe_latent_size", "16"}}), "moe_latent_size", "not supported"},
+      {experts ({{"moe_shared_expert_intermediate_size", "0"}}), "moe_shared_expert_intermediate_size",
+       "is 0"},
+      {experts ({{"num_experts_per_tok", "9"}}), "num_experts_per_tok", "more than"},
+      {of ("qwen3_next",
+           {{"num_experts", "8"}, {"num_experts_per_tok", "2"}, {"moe_intermediate_size", "8"}}),
+       "shared_expert_intermediate_size", "missing"},
+      {of ("qwen3_5_moe_text",
+           {{"num_experts", "8"}, {"num_experts_per_tok", "9"}, {"moe_intermediate_size", "8"}}),
+       "num_experts_per_tok", "more than"},
       {nemotron ({{"mlp_hidden_act", "\"silu\""}}), "mlp_hidden_act", "only relu2"},
       {nemotron ({{"mamba_hidden_act", "\"gelu\""}}), "mamba_hidden_act", "only silu"},
       {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
