@@ -169,6 +169,8 @@ SpeedTest::weight_bytes () const
           double (spec.hidden) * (3.0 * mamba->heads * mamba->head_dim + 2.0 * mamba->groups * mamba->state);
     if (const auto *mlp = std::get_if<MlpSpec> (&layer.channel))
       elements += double (spec.hidden) * mlp->intermediate * (mlp->tensors.gate.empty () ? 2 : 3);
+    else if (const auto *moe = std::get_if<MoeSpec> (&layer.channel))
+      elements += 3.0 * spec.hidden * (double (moe->experts) * moe->intermediate + moe->shared.intermediate);
   }
   return bytes * (1 - embedding / elements);
 }
