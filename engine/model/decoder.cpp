@@ -74,6 +74,10 @@ private:
   {
     write_attention (writer_, attention, ports, kv_layers_);
   }
+  void write (const LatentAttentionSpec &attention, const MixerPorts &ports)
+  {
+    write_latent_attention (writer_, attention, ports, kv_layers_);
+  }
   void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
   void write (const MoeSpec &moe, const MixerPorts &ports) { write_moe (writer_, moe, ports); }
 
