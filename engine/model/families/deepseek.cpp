@@ -15,6 +15,7 @@ namespace
 {
 
 constexpr int64_t kMaxHeads = 1 << 12;
+constexpr int64_t kMaxAllHeads = 1 << 16; ///< of all layers: each has weights of its own
 constexpr int64_t kMaxHeadDim = 1 << 12;
 constexpr int64_t kMaxRank = 1 << 16;
 constexpr int64_t kMaxWidth = 1 << 24; ///< of all heads together
@@ -39,10 +40,14 @@ check_width (const JsonFields &config, const char *name, int64_t heads, int64_t 
 }
 
 LatentAttentionSpec
-latent_attention (const JsonFields &config, int max_positions)
+latent_attention (const JsonFields &config, const ArchitectureSpec &spec)
 {
   LatentAttentionSpec attention;
   attention.heads = config.integer ("num_attention_heads", 1, kMaxHeads);
+  if (const int64_t all = attention.heads * static_cast<int64_t> (spec.layers.size ()); all > kMaxAllHeads)
+    config.fail ("num_attention_heads", std::to_string (attention.heads) + " in each layer are " +
+                                            std::to_string (all) + " in all, above the limit of " +
+                                            std::to_string (kMaxAllHeads) + "; correct the file");
   attention.plain = config.integer ("qk_nope_head_dim", 1, kMaxHeadDim);
   attention.rotated = config.integer ("qk_rope_head_dim", 2, kMaxHeadDim);
   if (attention.rotated % 2 != 0)
@@ -54,7 +59,7 @@ latent_attention (const JsonFields &config, int max_positions)
   check_width (config, "kv_lora_rank", attention.heads, attention.kv_rank + attention.rotated);
   check_width (config, "qk_nope_head_dim", attention.heads, attention.plain + attention.rotated);
   check_width (config, "v_head_dim", attention.heads, attention.plain + attention.value_dim);
-  attention.rope = rope_spec (config, attention.rotated, max_positions, {});
+  attention.rope = rope_spec (config, attention.rotated, spec.max_positions, {});
   const double sharpness = yarn_sharpness (config, attention.rope);
   attention.scale =
       sharpness * sharpness / std::sqrt (static_cast<double> (attention.plain + attention.rotated));
@@ -112,7 +117,7 @@ load (const JsonFields &config, bool corrected)
 {
   ArchitectureSpec spec = decoder_spec (config, {.own_attention = true});
   const bool bias = config.boolean_or ("attention_bias", false);
-  LatentAttentionSpec attention = latent_attention (config, spec.max_positions);
+  LatentAttentionSpec attention = latent_attention (config, spec);
   MoeSpec moe = moe_spec (config, {.experts_keys = {"n_routed_experts"}}, spec);
   set_routing (config, corrected, moe);
   const auto sparse = sparse_layers (config, spec.layers.size ());
