@@ -37,6 +37,41 @@ describe (std::ostream &out, const RopeSpec &r)
 }
 
 /// Everything a spec says, as text: two specs are equal when their texts are.
+void
+describe (std::ostream &out, const AttentionSpec &a)
+{
+  out << "attention " << a.heads << ' ' << a.kv_heads << ' ' << a.head_dim << ' ' << a.scale << ' '
+      << a.softcap << ' ' << a.window << ' ' << static_cast<int> (a.qk_norm) << a.value_norm << ' '
+      << a.kv_of_layer;
+  describe (out, a.rope);
+}
+
+void
+describe (std::ostream &out, const LatentAttentionSpec &a)
+{
+  out << "latent attention " << a.heads << ' ' << a.plain << ' ' << a.rotated << ' ' << a.value_dim << ' '
+      << a.kv_rank << ' ' << a.q_rank << ' ' << a.scale << ' ' << a.norm_epsilon << ' ' << a.neighbours;
+  describe (out, a.rope);
+}
+
+void
+describe (std::ostream &out, const MlpSpec &mlp)
+{
+  out << " mlp " << mlp.intermediate << ' ' << static_cast<int> (mlp.activation) << "\n";
+}
+
+void
+describe (std::ostream &out, const MoeSpec &moe)
+{
+  const RoutingSpec &routing = moe.routing;
+  out << " experts " << moe.experts << ' ' << moe.chosen << ' ' << moe.intermediate << ' '
+      << static_cast<int> (moe.activation) << ' ' << moe.limit << ' ' << moe.slope << ' ' << moe.up_offset
+      << ' ' << static_cast<int> (routing.scores) << routing.normalized << ' ' << routing.scale << ' '
+      << routing.groups << ' ' << routing.chosen_groups << ' ' << static_cast<int> (routing.group_score)
+      << ' ' << routing.logit_scale;
+  describe (out, moe.shared);
+}
+
 std::string
 describe (const ArchitectureSpec &spec)
 {
@@ -51,16 +86,12 @@ describe (const ArchitectureSpec &spec)
   const LayerInputSpec &inputs = spec.layer_inputs;
   out << "\n" << inputs.width << ' ' << inputs.vocab << ' ' << static_cast<int> (inputs.activation) << "\n";
   for (size_t i = 0; i < spec.layers.size (); ++i) {
-    const AttentionSpec &a = attention_of (spec, i);
-    out << "attention " << a.heads << ' ' << a.kv_heads << ' ' << a.head_dim << ' ' << a.scale << ' '
-        << a.softcap << ' ' << a.window << ' ' << static_cast<int> (a.qk_norm) << a.value_norm << ' '
-        << a.kv_of_layer;
-    describe (out, a.rope);
-    out << " mlp " << mlp_of (spec, i).intermediate << ' ' << static_cast<int> (mlp_of (spec, i).activation)
-        << "\n";
+    std::visit ([&] (const auto &mixer) { describe (out, mixer); }, spec.layers[i].mixer);
+    std::visit ([&] (const auto &channel) { describe (out, channel); }, spec.layers[i].channel);
   }
   for (const WeightRef &weight : build_program (spec).weights)
-    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << "\n";
+    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << ' '
+        << weight.part.first << "\n";
   return out.str ();
 }
 
@@ -261,7 +292,7 @@ damages ()
   return {
       {{{"model_type", ""}}, "model_type", "missing"},
       {{{"model_type", "7"}}, "model_type", "string"},
-      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are gemma2, "},
+      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are deepseek_v2, "},
       {{{"vocab_size", ""}}, "vocab_size", "missing"},
       {{{"vocab_size", "0"}}, "vocab_size", "is 0"},
       {{{"vocab_size", "16777217"}}, "vocab_size", "16777217"},

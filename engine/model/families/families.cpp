@@ -13,12 +13,14 @@ families ()
   static constexpr std::array kFamilies{
       Family{"deepseek_v2", load_deepseek_v2},
       Family{"deepseek_v3", load_deepseek_v3},
-      Family{"glm4_moe_lite", load_deepseek_v3},
       Family{"gemma2", load_gemma2},
       Family{"gemma3", load_gemma3_wrapper, true},
       Family{"gemma3_text", load_gemma3},
       Family{"gemma4", load_gemma4_wrapper, true},
       Family{"gemma4_text", load_gemma4},
+      Family{"glm4_moe", load_glm4_moe},
+      Family{"glm4_moe_lite", load_deepseek_v3},
+      Family{"gpt_oss", load_gpt_oss},
       Family{"granite", load_granite},
       Family{"llama", load_llama},
       Family{"mistral", load_mistral},
@@ -28,8 +30,6 @@ families ()
       Family{"qwen2", load_qwen2},
       Family{"qwen3", load_qwen3},
       Family{"qwen3_moe", load_qwen3_moe},
-      Family{"glm4_moe", load_glm4_moe},
-      Family{"gpt_oss", load_gpt_oss},
       Family{"smollm3", load_smollm3},
   };
   // clang-format on
