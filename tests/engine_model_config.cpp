@@ -82,6 +82,14 @@ describe (std::ostream &out, const MoeSpec &moe)
   describe (out, moe.shared);
 }
 
+void
+describe (std::ostream &out, const LatentAttentionSpec &a)
+{
+  out << "latent attention " << a.heads << ' ' << a.plain << ' ' << a.rotated << ' ' << a.value_dim << ' '
+      << a.kv_rank << ' ' << a.q_rank << ' ' << a.scale << ' ' << a.norm_epsilon << ' ' << a.neighbours;
+  describe (out, a.rope);
+}
+
 /// Everything a spec says, as text: two specs are equal when their texts are.
 std::string
 describe (const ArchitectureSpec &spec)
@@ -102,7 +110,8 @@ describe (const ArchitectureSpec &spec)
     out << "\n";
   }
   for (const WeightRef &weight : build_program (spec).weights)
-    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << "\n";
+    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << ' '
+        << weight.part.first << "\n";
   return out.str ();
 }
 
@@ -304,7 +313,7 @@ damages ()
   return {
       {{{"model_type", ""}}, "model_type", "missing"},
       {{{"model_type", "7"}}, "model_type", "string"},
-      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are gemma2, "},
+      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are deepseek_v2, "},
       {{{"vocab_size", ""}}, "vocab_size", "missing"},
       {{{"vocab_size", "0"}}, "vocab_size", "is 0"},
       {{{"vocab_size", "16777217"}}, "vocab_size", "16777217"},

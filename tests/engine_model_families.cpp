@@ -45,18 +45,34 @@ constexpr const char *kExperts =
     R"(, "num_experts": 7, "num_experts_per_tok": 3, "moe_intermediate_size": 27,
 "shared_expert_intermediate_size": 21)";
 
+const std::string kLatent =
+    R"("qk_nope_head_dim": 11, "qk_rope_head_dim": 6, "v_head_dim": 9, "first_k_dense_replace": 1,
+"moe_intermediate_size": 23, "n_routed_experts": 9, "num_experts_per_tok": 4, "routed_scaling_factor": 1.3)";
+
 /// What each family's configuration says beside model_type and sizes; the key is model_type, or that and a variant.
 const std::map<std::string, std::string> &
 configurations ()
 {
   static const std::string kinds = kKinds, gemma4 = kGemma4, hybrid = kHybrid, experts = kExperts;
   static const std::map<std::string, std::string> all = {
+      {"deepseek_v2",
+       kLatent + R"(, "q_lora_rank": null, "kv_lora_rank": 30, "n_shared_experts": 2, "n_group": 3,
+                      "topk_group": 2, "topk_method": "group_limited_greedy", "norm_topk_prob": false)"},
+      {"deepseek_v3", kLatent + R"(, "q_lora_rank": 20, "kv_lora_rank": 41, "n_group": 3, "topk_group": 2,
+                      "rope_scaling": {"type": "yarn", "factor": 4, "mscale": 0.7, "mscale_all_dim": 0.9,
+                                       "original_max_position_embeddings": 50})"},
+      {"glm4_moe_lite", kLatent + R"(, "q_lora_rank": 33, "kv_lora_rank": 24, "rope_interleave": false,
+                      "mlp_layer_types": ["dense", "sparse", "dense", "sparse", "sparse"])"},
       {"gemma2", R"("query_pre_attn_scalar": 10)"},
       {"gemma3_text", kinds + R"(, "rope_scaling": {"rope_type": "linear", "factor": 4})"},
       {"gemma4_text",
        kinds + "," + gemma4 +
            R"(, "hidden_size_per_layer_input": 10, "vocab_size_per_layer_input": 90, "num_kv_shared_layers": 3,
               "use_double_wide_mlp": true)"},
+      {"gemma4_text, experts",
+       kinds + "," + gemma4 +
+           R"(, "hidden_size_per_layer_input": 10, "vocab_size_per_layer_input": 90, "enable_moe_block": true,
+              "num_experts": 6, "top_k_experts": 2, "moe_intermediate_size": 19)"},
       {"gemma4_text, keys as values",
        kinds + "," + gemma4 +
            R"(, "hidden_size_per_layer_input": 0, "attention_k_eq_v": true, "num_global_key_value_heads": 3)"},

@@ -160,6 +160,46 @@ TEST (family_config, longrope_has_a_list_for_short_and_one_for_long_sequences)
   EXPECT_DOUBLE_EQ (rope.attention_factor, std::sqrt (1 + std::log (8.0) / std::log (64.0)));
 }
 
+TEST (family_config, experts_are_where_the_file_says_and_chosen_as_the_family_does)
+{
+  const auto sparse = [] (const Fields &changes) {
+    std::string found;
+    for (const LayerSpec &layer : load (changes).layers)
+      found += std::holds_alternative<MoeSpec> (layer.channel) ? 'e' : 'd';
+    return found;
+  };
+  const Fields counts = {{"num_hidden_layers", "4"},
+                         {"num_experts", "8"},
+                         {"n_routed_experts", "8"},
+                         {"num_experts_per_tok", "2"},
+                         {"moe_intermediate_size", "48"}};
+  const Fields qwen = changed (counts, {{"model_type", "\"qwen3_moe\""}});
+  EXPECT_EQ (sparse (qwen), "eeee");
+  EXPECT_EQ (sparse (changed (qwen, {{"decoder_sparse_step", "2"}})), "dede");
+  EXPECT_EQ (sparse (changed (qwen, {{"mlp_only_layers", "[0, 2]"}})), "dede");
+  const Fields glm = changed (counts, {{"model_type", "\"glm4_moe\""}, {"first_k_dense_replace", "3"}});
+  EXPECT_EQ (sparse (glm), "ddde");
+  const auto moe = std::get<MoeSpec> (load (changed (glm, {{"n_shared_experts", "2"}})).layers[3].channel);
+  EXPECT_EQ (moe.routing.scores, RoutingSpec::Scores::kSigmoid);
+  EXPECT_EQ (moe.shared.intermediate, 96);
+  EXPECT_EQ (attention_of (load (glm), 0).rope.dimensions, 16); // half of 32
+
+  // The published YaRN of DeepSeek: the rotation's factor cancels, the scores' does not.
+  const ArchitectureSpec v3 = load (changed (
+      counts, {{"model_type", "\"deepseek_v3\""},
+               {"qk_nope_head_dim", "16"},
+               {"qk_rope_head_dim", "8"},
+               {"v_head_dim", "12"},
+               {"kv_lora_rank", "24"},
+               {"rope_scaling", R"({"type": "yarn", "factor": 40, "mscale": 1.0, "mscale_all_dim": 1.0})"}}));
+  const auto &attention = std::get<LatentAttentionSpec> (v3.layers[0].mixer);
+  const double mscale = 0.1 * std::log (40.0) + 1;
+  EXPECT_DOUBLE_EQ (attention.rope.attention_factor, 1);
+  EXPECT_DOUBLE_EQ (attention.scale, mscale * mscale / std::sqrt (24.0));
+  EXPECT_EQ (attention.q_rank, 0);
+  EXPECT_TRUE (attention.neighbours);
+}
+
 std::vector<Damage>
 damages ()
 {
@@ -181,6 +221,21 @@ damages ()
                                {"num_experts_per_tok", "2"},
                                {"moe_intermediate_size", "16"},
                                {"moe_shared_expert_intermediate_size", "16"}}),
+                    more);
+  };
+  const auto moe = [&] (const std::string &family, const Fields &more) {
+    return changed (of (family, {{"num_experts", "8"},
+                                 {"num_local_experts", "8"},
+                                 {"n_routed_experts", "8"},
+                                 {"num_experts_per_tok", "2"},
+                                 {"moe_intermediate_size", "48"}}),
+                    more);
+  };
+  const auto latent = [&] (const std::string &family, const Fields &more) {
+    return changed (moe (family, {{"qk_nope_head_dim", "16"},
+                                  {"qk_rope_head_dim", "8"},
+                                  {"v_head_dim", "12"},
+                                  {"kv_lora_rank", "24"}}),
                     more);
   };
   return {
@@ -238,7 +293,37 @@ damages ()
       {gemma4 ({{"hidden_size_per_layer_input", "8"}, {"vocab_size_per_layer_input", "999"}}),
        "vocab_size_per_layer_input", "less than vocab_size"},
       {gemma4 ({{"use_bidirectional_attention", "\"all\""}}), "use_bidirectional_attention", "generate"},
-      {gemma4 ({{"enable_moe_block", "true"}}), "enable_moe_block", "experts"},
+      {gemma4 ({{"enable_moe_block", "true"}}), "num_experts", "missing"},
+      {gemma4 ({{"enable_moe_block", "true"}, {"num_experts", "4"}, {"top_k_experts", "5"}}), "top_k_experts",
+       "more than num_experts"},
+      {moe ("qwen3_moe", {{"num_experts", "0"}}), "num_experts", "is 0"},
+      {moe ("qwen3_moe", {{"num_experts", "99999999"}}), "num_experts", "99999999"},
+      {moe ("qwen3_moe", {{"num_experts", "4096"}, {"num_hidden_layers", "1000"}}), "num_experts", "4096000"},
+      {moe ("qwen3_moe", {{"num_experts_per_tok", "9"}}), "num_experts_per_tok", "more than num_experts, 8"},
+      {moe ("qwen3_moe", {{"moe_intermediate_size", ""}}), "moe_intermediate_size", "missing"},
+      {moe ("qwen3_moe", {{"decoder_sparse_step", "0"}}), "decoder_sparse_step", "is 0"},
+      {moe ("qwen3_moe", {{"mlp_only_layers", "[-1]"}}), "mlp_only_layers", "-1"},
+      {moe ("gpt_oss", {{"swiglu_limit", "-7"}, {"sliding_window", "8"}}), "swiglu_limit", "-7"},
+      {moe ("gpt_oss", {{"sliding_window", "8"}, {"num_local_experts", "1"}}), "num_experts_per_tok",
+       "more than num_local_experts, 1"},
+      {moe ("glm4_moe", {{"n_group", "3"}}), "n_group", "does not divide"},
+      {moe ("glm4_moe", {{"n_group", "4"}, {"topk_group", "5"}}), "topk_group", "more than n_group"},
+      {moe ("glm4_moe", {{"n_group", "8"}, {"topk_group", "1"}}), "topk_group", "leaves 1 experts"},
+      {moe ("glm4_moe", {{"n_shared_experts", "4096"}, {"moe_intermediate_size", "4096"}}),
+       "n_shared_experts", "wide"},
+      {moe ("glm4_moe", {{"routed_scaling_factor", "0"}}), "routed_scaling_factor", "is 0"},
+      {moe ("glm4_moe", {{"first_k_dense_replace", "-1"}}), "first_k_dense_replace", "-1"},
+      {latent ("deepseek_v3", {{"num_attention_heads", "4096"}, {"num_hidden_layers", "1000"}}),
+       "num_attention_heads", "4096000"},
+      {latent ("deepseek_v3", {{"kv_lora_rank", "0"}}), "kv_lora_rank", "is 0"},
+      {latent ("deepseek_v3", {{"qk_rope_head_dim", "7"}}), "qk_rope_head_dim", "odd"},
+      {latent ("deepseek_v3", {{"v_head_dim", "\"8\""}}), "v_head_dim", "integer"},
+      {latent ("deepseek_v3", {{"q_lora_rank", "-2"}}), "q_lora_rank", "-2"},
+      {latent ("deepseek_v3", {{"num_attention_heads", "4096"}, {"kv_lora_rank", "65536"}}), "kv_lora_rank",
+       "above the limit"},
+      {latent ("deepseek_v2", {{"topk_method", "\"noaux_tc\""}}), "topk_method", "noaux_tc"},
+      {latent ("glm4_moe_lite", {{"mlp_layer_types", R"(["dense"])"}}), "mlp_layer_types", "1 entries"},
+      {latent ("glm4_moe_lite", {{"mlp_layer_types", R"(["dense", "odd"])"}}), "mlp_layer_types", "odd"},
       {gemma4 ({{"rope_parameters",
                  R"({"full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.001},
                      "sliding_attention": {"rope_type": "default"}})"}}),

@@ -9,8 +9,10 @@
 // the other in the order of their names here (phi3's qkv_proj), and so are their biases.
 #pragma once
 
+#include "engine/model/latent_attention_spec.hpp"
 #include "engine/model/mlp_spec.hpp"
 #include "engine/model/moe_spec.hpp"
+#include "engine/model/rope_spec.hpp"
 #include "engine/tensor/tensor_view.hpp"
 
 #include <cstdint>
@@ -20,36 +22,6 @@
 
 namespace millrace
 {
-
-/// Rotary position embedding; rotates the first `dimensions` of each head, halves paired (i, i + d/2).
-/// Source: RoFormer, arXiv 2104.09864; scalings as in transformers' modeling_rope_utils.
-struct RopeSpec {
-  enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLongRope, kProportional };
-
-  int dimensions = 0; ///< 0: positions are not embedded
-  double theta = 10000.0;
-  Scaling scaling = Scaling::kNone;
-  double factor = 1.0;
-  double low_freq_factor = 1.0;  ///< llama3
-  double high_freq_factor = 4.0; ///< llama3
-  double beta_fast = 32.0;       ///< yarn
-  double beta_slow = 1.0;        ///< yarn
-  bool truncate = true;          ///< yarn: correction range rounded to whole dimensions
-  double attention_factor = 1.0; ///< multiplies cos and sin (yarn, longrope)
-  int rotated = 0;               ///< proportional: of the dimensions, those whose frequency is not 0
-  int original_max_positions = 0;
-  /// Divide the inverse frequencies one by one, after any scaling; empty: none. So do GGUF files of Llama 3 say what
-  /// kLlama3 computes, and kLongRope what holds up to original_max_positions.
-  std::vector<float> frequency_factors = {};
-  /// longrope: instead of frequency_factors, in sequences that may become longer than original_max_positions
-  std::vector<float> long_frequency_factors = {};
-};
-
-/// Inverse frequencies, float32 as the reference computes them; size dimensions / 2.
-std::vector<float> rope_inverse_frequencies (const RopeSpec &rope);
-
-/// Those of kLongRope's long sequences; empty for the others.
-std::vector<float> rope_long_inverse_frequencies (const RopeSpec &rope);
 
 struct AttentionTensors {
   std::string q, k, v, o; ///< no v: values are keys before their norm and rotation (gemma4)
@@ -119,7 +91,7 @@ struct Mamba2Spec {
 };
 
 /// std::monostate: the layer has no such sub-layer.
-using TokenMixer = std::variant<std::monostate, AttentionSpec, GatedDeltaSpec, Mamba2Spec>;
+using TokenMixer = std::variant<std::monostate, AttentionSpec, LatentAttentionSpec, GatedDeltaSpec, Mamba2Spec>;
 using ChannelMixer = std::variant<std::monostate, MlpSpec, MoeSpec>;
 
 /// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).

@@ -84,6 +84,10 @@ private:
     write_gated_delta (writer_, delta, ports);
   }
   void write (const Mamba2Spec &mamba, const MixerPorts &ports) { write_mamba2 (writer_, mamba, ports); }
+  void write (const LatentAttentionSpec &attention, const MixerPorts &ports)
+  {
+    write_latent_attention (writer_, attention, ports, kv_layers_);
+  }
   void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
   void write (const MoeSpec &moe, const MixerPorts &ports) { write_moe (writer_, moe, ports); }
 

@@ -129,6 +129,27 @@ require_tensor (const WeightFiles &files, const WeightRef &ref)
   return files.require (ref.name, shape);
 }
 
+/// What chooses experts: a rounded score may choose another one. They stay as the file has them.
+std::set<WeightId>
+router_weights (const Program &program)
+{
+  std::set<WeightId> ids;
+  std::set<BufferId> logits;
+  for (const Op &op : program.ops) {
+    if (const auto *route = std::get_if<RouteOp> (&op))
+      logits.insert (route->logits);
+  }
+  for (const Op &op : program.ops) {
+    if (const auto *linear = std::get_if<LinearOp> (&op)) {
+      for (const LinearOp::Projection &projection : linear->projections) {
+        if (logits.contains (projection.out))
+          ids.insert (projection.weight);
+      }
+    }
+  }
+  return ids;
+}
+
 /// The part of a tensor that a weight is.
 TensorView
 rows_of (const TensorView &tensor, const WeightRef &ref)
@@ -183,7 +204,7 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
 std::vector<TensorView>
 PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFormat format)
 {
-  const std::set<WeightId> sensitive = sensitive_weights (program);
+  const std::set<WeightId> sensitive = sensitive_weights (program), routers = router_weights (program);
   std::vector<TensorView> tensors;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = require_tensor (files, ref);
@@ -208,8 +229,10 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     weight.offset = bytes_;
     size_t bytes = 0;
     if (ref.is_matrix ()) {
-      const bool is_sensitive = sensitive.contains (static_cast<WeightId> (weights_.size ()));
-      weight.format = chosen_format (format, tensor.dtype, affine, ref.inputs, is_sensitive);
+      const auto id = static_cast<WeightId> (weights_.size ());
+      const bool is_sensitive = sensitive.contains (id);
+      weight.format = chosen_format (routers.contains (id) ? WeightFormat::kAuto : format, tensor.dtype,
+                                     affine, ref.inputs, is_sensitive);
       weight.columns = padded_columns (weight.format, ref.inputs);
       weight.panel_bytes = panel_bytes (weight.format, weight.columns);
       const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;

@@ -221,7 +221,9 @@ decoder_spec (const JsonFields &config, const DecoderTraits &traits)
   const int layers = traits.layers > 0 ? traits.layers : config.integer ("num_hidden_layers", 1, kMaxLayers);
   if (!traits.kinds_of_layers)
     require_full_attention (config, static_cast<size_t> (layers));
-  AttentionSpec attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
+  AttentionSpec attention;
+  if (!traits.own_attention)
+    attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
   MlpSpec mlp;
   mlp.intermediate = config.integer (traits.intermediate_key, 1, kMaxIntermediate);
   mlp.activation = activation (config, traits);

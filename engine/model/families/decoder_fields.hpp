@@ -30,6 +30,7 @@ struct DecoderTraits {
   bool mlp_bias = false;
   bool fused = false;           ///< q, k and v are one tensor, gate and up another (phi3)
   bool tied_by_default = false; ///< the head, where the file does not say
+  bool own_attention = false;   ///< the family sets the layers' mixers itself
   bool kinds_of_layers = false; ///< the family reads layer_types; else all must be full attention
   const char *intermediate_key = "intermediate_size";
   const char *activation_key = "hidden_act";

@@ -33,6 +33,8 @@ std::string supported_families (); ///< "llama, qwen3"
 ArchitectureSpec wrapped_spec (const JsonFields &config, std::vector<std::string> prefixes,
                                ArchitectureSpec (*load) (const JsonFields &text, const std::string &prefix));
 
+ArchitectureSpec load_deepseek_v2 (const JsonFields &config);
+ArchitectureSpec load_deepseek_v3 (const JsonFields &config);
 ArchitectureSpec load_gemma2 (const JsonFields &config);
 ArchitectureSpec load_gemma3 (const JsonFields &config);
 ArchitectureSpec load_gemma3_wrapper (const JsonFields &config);

@@ -9,6 +9,7 @@ namespace
 {
 
 constexpr int64_t kMaxExperts = 1 << 12;
+constexpr int64_t kMaxAllExperts = 1 << 16; ///< of all layers: each is named before it is looked for
 constexpr int64_t kMaxChosen = 1 << 8;
 constexpr int64_t kMaxIntermediate = 1 << 22;
 constexpr double kMaxScale = 1e6;
@@ -27,6 +28,10 @@ moe_spec (const JsonFields &config, const MoeTraits &traits, const ArchitectureS
   }
   MoeSpec moe;
   moe.experts = config.integer (key, 1, kMaxExperts);
+  if (const int64_t all = moe.experts * static_cast<int64_t> (spec.layers.size ()); all > kMaxAllExperts)
+    config.fail (key, std::to_string (moe.experts) + " in each layer are " + std::to_string (all) +
+                          " in all, above the limit of " + std::to_string (kMaxAllExperts) +
+                          "; correct the file");
   moe.chosen = config.integer (traits.chosen_key, 1, kMaxChosen);
   if (moe.chosen > moe.experts)
     config.fail (traits.chosen_key, std::to_string (moe.chosen) + " is more than " + config.called (key) +
