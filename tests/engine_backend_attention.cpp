@@ -125,13 +125,13 @@ struct KvProblem {
     args.scratch = scratch.data ();
     const AttentionKernel kernel = table.attention[static_cast<int> (type)];
     if (cuts.empty ()) {
-      attend (kernel, args, rows, part.data ());
+      attend (kernel, args, args.head_dim, nullptr, rows, part.data ());
       return out;
     }
     for (size_t i = cuts.size (); i-- > 0;) // backwards: no part may need an earlier one
       attend_splits (kernel, args, std::min (splits, cuts[i]),
                      i + 1 < cuts.size () ? std::min (splits, cuts[i + 1]) : splits);
-    merge_splits (args, rows);
+    merge_splits (args, args.head_dim, nullptr, rows);
     return out;
   }
 

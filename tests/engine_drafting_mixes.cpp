@@ -5,6 +5,7 @@
 // from disk around them, get the tokens and log-probabilities that they get alone.
 
 #include "tests/fake_model.hpp"
+#include "tests/random_checkpoint.hpp"
 #include "tests/request_loop.hpp"
 #include "tests/seed.hpp"
 #include "tests/synthetic_model.hpp"
@@ -28,11 +29,14 @@ struct Totals {
 class Mix
 {
 public:
-  Mix (uint64_t seed, std::shared_ptr<Model> model, size_t bytes_per_block, size_t other_bytes)
+  Mix (uint64_t seed, std::shared_ptr<Model> model, size_t bytes_per_block, size_t other_bytes,
+       size_t state_bytes = 0, int longest_prefix = 100)
       : random_ (seed)
       , model_ (std::move (model))
       , bytes_per_block_ (bytes_per_block)
       , other_bytes_ (other_bytes)
+      , state_bytes_ (state_bytes)
+      , longest_prefix_ (longest_prefix)
   {
   }
 
@@ -54,7 +58,7 @@ private:
   {
     std::vector<std::vector<TokenId>> prefixes (1 + static_cast<size_t> (below (3)));
     for (auto &prefix : prefixes) {
-      for (int i = below (100); i > 0; i--)
+      for (int i = below (longest_prefix_); i > 0; i--)
         prefix.push_back (below (model_->spec.vocab));
     }
     const int count = 2 + below (9);
@@ -87,7 +91,8 @@ private:
     options.scheduler.max_step_ms = below (3) ? 0 : 0.001;
     // From just enough for the longest to plenty.
     const auto blocks = static_cast<size_t> (blocks_for (longest_) + below (below (2) ? 6 : 100));
-    options.scheduler.kv_bytes = blocks * bytes_per_block_ + other_bytes_;
+    const size_t states = std::min<size_t> (16, std::max<size_t> (2, blocks / 8)) + blocks / 32;
+    options.scheduler.kv_bytes = blocks * bytes_per_block_ + states * state_bytes_ + other_bytes_;
     options.prefill = below (2);
     options.draft = below (4) > 0;
     options.choose = below (2) > 0;
@@ -171,7 +176,8 @@ private:
 
   std::mt19937_64 random_;
   std::shared_ptr<Model> model_;
-  size_t bytes_per_block_, other_bytes_;
+  size_t bytes_per_block_, other_bytes_, state_bytes_;
+  int longest_prefix_;
   std::vector<std::shared_ptr<Request>> requests_;
   int longest_ = 0;
 };
@@ -242,4 +248,45 @@ TEST (Mixes, OneAnswerOfARealModel)
     ASSERT_FALSE (HasFatalFailure ());
   }
   print ("real model", totals);
+}
+
+// Over models with recurrent layers, whose state cannot take back rejected drafts and is cached as snapshots: beside
+// attention, and alone. Long sequences, as memory is divided so that short ones never run out of blocks.
+TEST (Mixes, OneAnswerOfAHybridModel)
+{
+  const uint64_t seed = test_seed ();
+  const int rounds = std::max (1, test_rounds (2000) / 20);
+  Totals totals;
+  std::vector<std::shared_ptr<Model>> models;
+  for (const char *types : {R"(["linear_attention", "full_attention", "linear_attention"])",
+                            R"(["linear_attention", "linear_attention", "linear_attention"])"}) {
+    TemporaryFolder folder;
+    write_random_model (folder.path (),
+                        std::string (R"({"model_type": "qwen3_5_text", "vocab_size": 31, "hidden_size": 24,
+                          "num_hidden_layers": 3, "num_attention_heads": 2, "head_dim": 16, "intermediate_size": 32,
+                          "max_position_embeddings": 4096, "linear_num_key_heads": 2, "linear_num_value_heads": 4,
+                          "linear_key_head_dim": 6, "linear_value_head_dim": 9, "layer_types": )") +
+                            types + "}",
+                        11);
+    for (const int threads : {1, 2})
+      models.push_back (
+          std::make_shared<Model> (*Model::open (folder.path (), {.cpu = {.threads = threads}})));
+  }
+  for (int round = 0; round < rounds; round++) {
+    SCOPED_TRACE ("seed " + std::to_string (seed) + ", round " + std::to_string (round));
+    std::mt19937_64 random (seed + static_cast<uint64_t> (round));
+    auto model = models[random () % models.size ()];
+    const KvLayout layout = model->compiled->kv_layout (KvType::kF32);
+    ASSERT_EQ (layout.back ().kind, KvGroup::Kind::kRecurrent);
+    Mix mix (random (), model, layout[0].block_bytes, 0, layout.back ().block_bytes, 900);
+    mix.run (totals);
+    ASSERT_FALSE (HasFatalFailure ());
+  }
+  print ("hybrid model", totals);
+  if (rounds >= 100) {
+    EXPECT_GT (totals.preemptions, 2);
+    EXPECT_GT (totals.cached, 1'000);
+    EXPECT_GT (totals.accepted, 10);
+    EXPECT_GT (totals.cancelled, 10);
+  }
 }

@@ -36,6 +36,60 @@ describe (std::ostream &out, const RopeSpec &r)
       out << ' ' << factor;
 }
 
+void
+describe (std::ostream &out, const std::monostate &)
+{
+  out << " none";
+}
+
+void
+describe (std::ostream &out, const AttentionSpec &a)
+{
+  out << "attention " << a.heads << ' ' << a.kv_heads << ' ' << a.head_dim << ' ' << a.scale << ' '
+      << a.softcap << ' ' << a.window << ' ' << static_cast<int> (a.qk_norm) << a.value_norm << ' '
+      << a.kv_of_layer << ' ' << a.output_gate;
+  describe (out, a.rope);
+}
+
+void
+describe (std::ostream &out, const GatedDeltaSpec &d)
+{
+  out << "delta " << d.key_heads << ' ' << d.value_heads << ' ' << d.key_dim << ' ' << d.value_dim << ' '
+      << d.taps << ' ' << d.by_key_head;
+}
+
+void
+describe (std::ostream &out, const Mamba2Spec &m)
+{
+  out << "mamba " << m.heads << ' ' << m.head_dim << ' ' << m.groups << ' ' << m.state << ' ' << m.taps << ' '
+      << m.least_step << ' ' << m.most_step;
+}
+
+void
+describe (std::ostream &out, const MlpSpec &mlp)
+{
+  out << " mlp " << mlp.intermediate << ' ' << static_cast<int> (mlp.activation);
+}
+
+void
+describe (std::ostream &out, const MoeSpec &moe)
+{
+  const RoutingSpec &r = moe.routing;
+  out << " experts " << moe.experts << ' ' << moe.chosen << ' ' << moe.intermediate << ' '
+      << static_cast<int> (moe.activation) << ' ' << moe.limit << ' ' << moe.slope << ' ' << moe.up_offset
+      << " routing " << static_cast<int> (r.scores) << r.normalized << ' ' << r.scale << ' ' << r.groups
+      << ' ' << r.chosen_groups << ' ' << static_cast<int> (r.group_score) << ' ' << r.logit_scale;
+  describe (out, moe.shared);
+}
+
+void
+describe (std::ostream &out, const LatentAttentionSpec &a)
+{
+  out << "latent attention " << a.heads << ' ' << a.plain << ' ' << a.rotated << ' ' << a.value_dim << ' '
+      << a.kv_rank << ' ' << a.q_rank << ' ' << a.scale << ' ' << a.norm_epsilon << ' ' << a.neighbours;
+  describe (out, a.rope);
+}
+
 /// Everything a spec says, as text: two specs are equal when their texts are.
 std::string
 describe (const ArchitectureSpec &spec)
@@ -51,16 +105,13 @@ describe (const ArchitectureSpec &spec)
   const LayerInputSpec &inputs = spec.layer_inputs;
   out << "\n" << inputs.width << ' ' << inputs.vocab << ' ' << static_cast<int> (inputs.activation) << "\n";
   for (size_t i = 0; i < spec.layers.size (); ++i) {
-    const AttentionSpec &a = attention_of (spec, i);
-    out << "attention " << a.heads << ' ' << a.kv_heads << ' ' << a.head_dim << ' ' << a.scale << ' '
-        << a.softcap << ' ' << a.window << ' ' << static_cast<int> (a.qk_norm) << a.value_norm << ' '
-        << a.kv_of_layer;
-    describe (out, a.rope);
-    out << " mlp " << mlp_of (spec, i).intermediate << ' ' << static_cast<int> (mlp_of (spec, i).activation)
-        << "\n";
+    std::visit ([&] (const auto &mixer) { describe (out, mixer); }, spec.layers[i].mixer);
+    std::visit ([&] (const auto &channel) { describe (out, channel); }, spec.layers[i].channel);
+    out << "\n";
   }
   for (const WeightRef &weight : build_program (spec).weights)
-    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << "\n";
+    out << weight.name << ' ' << weight.outputs << ' ' << weight.inputs << ' ' << weight.first_output << ' '
+        << weight.part.first << "\n";
   return out.str ();
 }
 
@@ -130,7 +181,8 @@ oracle_names ()
 bool
 is_of_another_modality (const std::string &tensor)
 {
-  for (const char *part : {"vision_tower.", "multi_modal_projector.", "embed_vision.", "audio_tower."})
+  for (const char *part :
+       {"vision_tower.", "multi_modal_projector.", "embed_vision.", "audio_tower.", "model.visual."})
     if (tensor.find (part) != std::string::npos)
       return true;
   return false;
@@ -261,7 +313,7 @@ damages ()
   return {
       {{{"model_type", ""}}, "model_type", "missing"},
       {{{"model_type", "7"}}, "model_type", "string"},
-      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are gemma2, "},
+      {{{"model_type", "\"rwkv\""}}, "model_type", "\"rwkv\" is not supported; supported are deepseek_v2, "},
       {{{"vocab_size", ""}}, "vocab_size", "missing"},
       {{{"vocab_size", "0"}}, "vocab_size", "is 0"},
       {{{"vocab_size", "16777217"}}, "vocab_size", "16777217"},

@@ -12,6 +12,7 @@
 #include "tests/synthetic_model.hpp"
 #include "tests/test_paths.hpp"
 
+#include <cmath>
 #include <iostream>
 #include <numeric>
 
@@ -87,7 +88,7 @@ TEST (GgufModel, oracle_models_have_the_logits_of_their_folders)
 {
   REQUIRE_ORACLES ("oracles");
   for (const char *name : {"qwen3", "qwen3_tied", "qwen3_yarn", "llama", "llama_tied_bias", "granite",
-                           "olmo2", "phi3", "phi3_longrope", "qwen2", "qwen2_tied", "smollm3"})
+                           "olmo2", "phi3", "phi3_longrope", "qwen2", "qwen2_tied", "qwen3_moe", "smollm3"})
     expect_same_model (oracle_path ("oracles") / name);
 }
 
@@ -125,6 +126,8 @@ TEST (GgufModel, every_architecture_has_the_logits_of_its_folder)
                        "original_max_position_embeddings": 250, )" +
                longrope,
            sizes + R"(, "model_type": "qwen2", "num_hidden_layers": 3)",
+           sizes + R"(, "model_type": "qwen3_moe", "num_hidden_layers": 3, "num_experts": 5,
+                       "num_experts_per_tok": 2, "moe_intermediate_size": 33, "norm_topk_prob": true)",
            sizes + R"(, "model_type": "smollm3", "num_hidden_layers": 5)",
        }) {
     SCOPED_TRACE (config);
@@ -163,6 +166,34 @@ TEST (GgufModel, quantized_files_have_the_logits_of_their_dequantized_values)
       EXPECT_LE (largest_difference (logits_of (*held, tokens), logits_of (*expected, tokens)), 0.3f)
           << held->compiled->description ();
     }
+  }
+}
+
+// Experts of one tensor are parts of it, whatever its type.
+TEST (GgufModel, quantized_experts_have_the_logits_of_their_dequantized_values)
+{
+  const TemporaryFolder folder;
+  write_random_model (folder.path (), R"({"model_type": "qwen3_moe", "vocab_size": 96, "hidden_size": 256,
+      "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 64,
+      "intermediate_size": 512, "max_position_embeddings": 128, "num_experts": 5, "num_experts_per_tok": 2,
+      "moe_intermediate_size": 256, "norm_topk_prob": true})",
+                      17);
+  for (const DType type : {DType::kF16, DType::kQ8_0, DType::kQ4K, DType::kQ6K, DType::kMXFP4}) {
+    SCOPED_TRACE (std::string (dtype_name (type)));
+    GgufConversion conversion;
+    conversion.type = [&] (const std::string &name, const auto &) {
+      return name.find ("ffn_gate_inp") == std::string::npos ? type : DType::kF32;
+    };
+    write_gguf_model (folder.path (), folder.path () / "quantized.gguf", conversion);
+    conversion.dequantized = true;
+    write_gguf_model (folder.path (), folder.path () / "plain.gguf", conversion);
+    const auto found = Model::open (folder.path () / "quantized.gguf", options (WeightFormat::kF32));
+    const auto expected = Model::open (folder.path () / "plain.gguf", options (WeightFormat::kF32));
+    const auto tokens = some_tokens (96);
+    EXPECT_TRUE (same_bits (logits_of (*found, tokens), logits_of (*expected, tokens)));
+    const auto held = Model::open (folder.path () / "quantized.gguf", options (WeightFormat::kAuto));
+    for (const float logit : logits_of (*held, tokens))
+      ASSERT_TRUE (std::isfinite (logit));
   }
 }
 

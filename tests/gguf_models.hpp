@@ -146,8 +146,15 @@ private:
     set_own ("block_count", static_cast<uint32_t> (spec_.layers.size ()));
     set_own ("context_length", static_cast<uint32_t> (spec_.max_positions));
     set_own ("embedding_length", static_cast<uint32_t> (spec_.hidden));
-    set_own ("feed_forward_length",
-             static_cast<uint32_t> (std::get<MlpSpec> (spec_.layers[0].channel).intermediate));
+    if (const auto *moe = std::get_if<MoeSpec> (&spec_.layers[0].channel)) {
+      set_own ("feed_forward_length", static_cast<uint32_t> (4 * moe->intermediate)); // of no layer
+      set_own ("expert_count", static_cast<uint32_t> (moe->experts));
+      set_own ("expert_used_count", static_cast<uint32_t> (moe->chosen));
+      set_own ("expert_feed_forward_length", static_cast<uint32_t> (moe->intermediate));
+    } else {
+      set_own ("feed_forward_length",
+               static_cast<uint32_t> (std::get<MlpSpec> (spec_.layers[0].channel).intermediate));
+    }
     set_own ("attention.head_count", static_cast<uint32_t> (attention.heads));
     set_own ("attention.head_count_kv", static_cast<uint32_t> (attention.kv_heads));
     set_own ("attention.key_length", static_cast<uint32_t> (attention.head_dim));
@@ -203,6 +210,23 @@ private:
         {name, DType::kF32, {static_cast<int64_t> (factors.size ())}, encoded (DType::kF32, factors)});
   }
 
+  /// One tensor of all experts' ones, whose numbers take the place of '*' in `pattern`.
+  void plan_experts (const MoeSpec &moe, const std::string &pattern, const std::string &name)
+  {
+    for (int i = 0; i < moe.experts; ++i) {
+      std::string from = pattern;
+      plan (from.replace (from.find ('*'), 1, std::to_string (i)), name);
+      if (i == 0) {
+        planned_.back ().shape.insert (planned_.back ().shape.begin (), moe.experts);
+        continue;
+      }
+      Planned expert = std::move (planned_.back ());
+      planned_.pop_back ();
+      std::vector<std::byte> &bytes = planned_.back ().bytes;
+      bytes.insert (bytes.end (), expert.bytes.begin (), expert.bytes.end ());
+    }
+  }
+
   void plan_tensors ()
   {
     plan (spec_.embedding_tensor, "token_embd.weight");
@@ -211,7 +235,6 @@ private:
       plan (spec_.head_tensor, "output.weight");
     for (size_t i = 0; i < spec_.layers.size (); ++i) {
       const AttentionTensors &names = attention_of (i).tensors;
-      const MlpTensors &mlp = std::get<MlpSpec> (spec_.layers[i].channel).tensors;
       const std::string prefix = "blk." + std::to_string (i) + ".";
       const int paired = is_paired () ? attention_of (i).head_dim : 0;
       const bool fused = names.q == names.k;
@@ -231,6 +254,14 @@ private:
       plan (names.o_bias, prefix + "attn_output.bias");
       plan (names.q_norm, prefix + "attn_q_norm.weight");
       plan (names.k_norm, prefix + "attn_k_norm.weight");
+      if (const auto *moe = std::get_if<MoeSpec> (&spec_.layers[i].channel)) {
+        plan (moe->routing.router, prefix + "ffn_gate_inp.weight");
+        plan_experts (*moe, moe->tensors.gate, prefix + "ffn_gate_exps.weight");
+        plan_experts (*moe, moe->tensors.up, prefix + "ffn_up_exps.weight");
+        plan_experts (*moe, moe->tensors.down, prefix + "ffn_down_exps.weight");
+        continue;
+      }
+      const MlpTensors &mlp = std::get<MlpSpec> (spec_.layers[i].channel).tensors;
       if (mlp.gate != mlp.up)
         plan (mlp.gate, prefix + "ffn_gate.weight");
       plan (mlp.up, prefix + "ffn_up.weight");
@@ -249,7 +280,10 @@ private:
     }
   }
 
-  std::string architecture () const { return spec_.family == "gemma3_text" ? "gemma3" : spec_.family; }
+  std::string architecture () const
+  {
+    return spec_.family == "gemma3_text" ? "gemma3" : spec_.family == "qwen3_moe" ? "qwen3moe" : spec_.family;
+  }
   bool is_paired () const
   {
     return spec_.family == "llama" || spec_.family == "granite" || spec_.family == "smollm3";

@@ -159,9 +159,18 @@ SpeedTest::weight_bytes () const
   const double embedding = double (spec.vocab) * spec.hidden;
   double elements = 2 * embedding;
   for (const LayerSpec &layer : spec.layers) {
-    const auto &attention = std::get<AttentionSpec> (layer.mixer);
-    elements += double (spec.hidden) * (2.0 * attention.head_dim * (attention.heads + attention.kv_heads) +
-                                        3.0 * std::get<MlpSpec> (layer.channel).intermediate);
+    if (const auto *attention = std::get_if<AttentionSpec> (&layer.mixer))
+      elements += 2.0 * spec.hidden * attention->head_dim * (attention->heads + attention->kv_heads);
+    else if (const auto *delta = std::get_if<GatedDeltaSpec> (&layer.mixer))
+      elements += double (spec.hidden) *
+                  (2.0 * delta->key_heads * delta->key_dim + 3.0 * delta->value_heads * delta->value_dim);
+    else if (const auto *mamba = std::get_if<Mamba2Spec> (&layer.mixer))
+      elements +=
+          double (spec.hidden) * (3.0 * mamba->heads * mamba->head_dim + 2.0 * mamba->groups * mamba->state);
+    if (const auto *mlp = std::get_if<MlpSpec> (&layer.channel))
+      elements += double (spec.hidden) * mlp->intermediate * (mlp->tensors.gate.empty () ? 2 : 3);
+    else if (const auto *moe = std::get_if<MoeSpec> (&layer.channel))
+      elements += 3.0 * spec.hidden * (double (moe->experts) * moe->intermediate + moe->shared.intermediate);
   }
   return bytes * (1 - embedding / elements);
 }

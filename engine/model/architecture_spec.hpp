@@ -9,6 +9,10 @@
 // the other in the order of their names here (phi3's qkv_proj), and so are their biases.
 #pragma once
 
+#include "engine/model/latent_attention_spec.hpp"
+#include "engine/model/mlp_spec.hpp"
+#include "engine/model/moe_spec.hpp"
+#include "engine/model/rope_spec.hpp"
 #include "engine/tensor/tensor_view.hpp"
 
 #include <cstdint>
@@ -19,42 +23,11 @@
 namespace millrace
 {
 
-enum class Activation : uint8_t { kSilu, kGeluTanh, kGelu };
-
-/// Rotary position embedding; rotates the first `dimensions` of each head, halves paired (i, i + d/2).
-/// Source: RoFormer, arXiv 2104.09864; scalings as in transformers' modeling_rope_utils.
-struct RopeSpec {
-  enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLongRope, kProportional };
-
-  int dimensions = 0; ///< 0: positions are not embedded
-  double theta = 10000.0;
-  Scaling scaling = Scaling::kNone;
-  double factor = 1.0;
-  double low_freq_factor = 1.0;  ///< llama3
-  double high_freq_factor = 4.0; ///< llama3
-  double beta_fast = 32.0;       ///< yarn
-  double beta_slow = 1.0;        ///< yarn
-  bool truncate = true;          ///< yarn: correction range rounded to whole dimensions
-  double attention_factor = 1.0; ///< multiplies cos and sin (yarn, longrope)
-  int rotated = 0;               ///< proportional: of the dimensions, those whose frequency is not 0
-  int original_max_positions = 0;
-  /// Divide the inverse frequencies one by one, after any scaling; empty: none. So do GGUF files of Llama 3 say what
-  /// kLlama3 computes, and kLongRope what holds up to original_max_positions.
-  std::vector<float> frequency_factors = {};
-  /// longrope: instead of frequency_factors, in sequences that may become longer than original_max_positions
-  std::vector<float> long_frequency_factors = {};
-};
-
-/// Inverse frequencies, float32 as the reference computes them; size dimensions / 2.
-std::vector<float> rope_inverse_frequencies (const RopeSpec &rope);
-
-/// Those of kLongRope's long sequences; empty for the others.
-std::vector<float> rope_long_inverse_frequencies (const RopeSpec &rope);
-
 struct AttentionTensors {
   std::string q, k, v, o; ///< no v: values are keys before their norm and rotation (gemma4)
   std::string q_bias, k_bias, v_bias, o_bias;
   std::string q_norm, k_norm;
+  std::string sinks; ///< a score for each head that is in the softmax and has no value (gpt_oss)
 };
 
 /// RMSNorm of q and k before RoPE, where the tensors have names for their weights.
@@ -72,6 +45,8 @@ struct AttentionSpec {
   double softcap = 0; ///< scores become softcap · tanh (score / softcap); 0: they stay
   int window = 0;     ///< positions a query sees, itself included; 0: all of them
   QkNorm qk_norm = QkNorm::kHead;
+  /// q's tensor has for each head the rows of q and then as many of a gate, whose sigmoid multiplies what is attended.
+  bool output_gate = false;
   bool value_norm = false;  ///< RMSNorm of each head of v, without a weight (gemma4)
   int kv_of_layer = -1;     ///< an earlier layer whose keys and values are used, no own k and v; -1: own ones
   bool paired_rows = false; ///< the file has the rows of q and k in the order that WeightRef::paired says
@@ -79,20 +54,45 @@ struct AttentionSpec {
   AttentionTensors tensors;
 };
 
-struct MlpTensors {
-  std::string gate, up, down;
-  std::string gate_bias, up_bias, down_bias;
+struct GatedDeltaTensors {
+  std::string q, k, v, gate; ///< one tensor, or q, k and v one and the gate another
+  std::string beta, step;    ///< one tensor, or two
+  std::string convolution, a_log, step_bias, norm, output;
 };
 
-/// down · (activation (gate · x) × (up · x))
-struct MlpSpec {
-  int intermediate = 0;
-  Activation activation = Activation::kSilu;
-  MlpTensors tensors;
+/// Gated DeltaNet (arXiv 2412.06464): projections of q, k and v go through a short causal convolution with SiLU; heads keep
+/// a matrix that the delta rule updates and that decays, and what q reads of it is normed and gated.
+struct GatedDeltaSpec {
+  int key_heads = 0;
+  int value_heads = 0; ///< a multiple of key_heads
+  int key_dim = 0;
+  int value_dim = 0;
+  int taps = 0; ///< of the convolution, the present position included
+  /// Rows of a tensor that several share are sorted by key head (qwen3_next), not by whose they are.
+  bool by_key_head = false;
+  GatedDeltaTensors tensors;
 };
 
-using TokenMixer = std::variant<AttentionSpec>;
-using ChannelMixer = std::variant<MlpSpec>;
+struct Mamba2Tensors {
+  std::string input, input_bias; ///< rows of gate, x, B, C and time steps
+  std::string convolution, convolution_bias, a_log, step_bias, skip, norm, output, output_bias;
+};
+
+/// Mamba-2 (arXiv 2405.21060): x, B and C go through a short causal convolution with SiLU; heads keep a matrix that decays,
+/// to which B · x is added and which C reads; the result is gated, and then normed in as many parts as there are groups.
+struct Mamba2Spec {
+  int heads = 0;
+  int head_dim = 0;
+  int groups = 0; ///< heads of B and C
+  int state = 0;  ///< elements of a head of B and C
+  int taps = 0;
+  double least_step = 0, most_step = 0;
+  Mamba2Tensors tensors;
+};
+
+/// std::monostate: the layer has no such sub-layer.
+using TokenMixer = std::variant<std::monostate, AttentionSpec, LatentAttentionSpec, GatedDeltaSpec, Mamba2Spec>;
+using ChannelMixer = std::variant<std::monostate, MlpSpec, MoeSpec>;
 
 /// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).
 struct SublayerNorms {

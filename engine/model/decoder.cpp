@@ -2,6 +2,7 @@
 
 #include "engine/model/decoder_layer_inputs.hpp"
 #include "engine/model/decoder_mixers.hpp"
+#include "engine/model/norm_centres.hpp"
 #include "engine/weights/weight_files.hpp"
 
 namespace millrace
@@ -41,6 +42,7 @@ private:
   void layer (const LayerSpec &layer, int index)
   {
     sublayer (layer.mixer_norms, layer.mixer);
+    kv_layers_.resize (static_cast<size_t> (index) + 1, kNone);
     sublayer (layer.channel_norms, layer.channel);
     write_layer_input (writer_, layer.input, index, residual_);
     if (!layer.scalar.empty ())
@@ -52,7 +54,9 @@ private:
   template <typename Mixer>
   void sublayer (const SublayerNorms &norms, const Mixer &mixer)
   {
-    MixerPorts ports{residual_, residual_, true};
+    if (std::holds_alternative<std::monostate> (mixer))
+      return;
+    MixerPorts ports{residual_, residual_, true, residual_};
     if (!norms.pre.empty ()) {
       ports.in = writer_.buffer ("normed", spec_.hidden);
       writer_.rms_norm (residual_, norms.pre, spec_.hidden, ports.in);
@@ -70,11 +74,22 @@ private:
     writer_.emit (AddOp{ports.out, residual_, spec_.hidden, static_cast<float> (spec_.residual_multiplier)});
   }
 
+  void write (std::monostate, const MixerPorts &) {}
   void write (const AttentionSpec &attention, const MixerPorts &ports)
   {
     write_attention (writer_, attention, ports, kv_layers_);
   }
+  void write (const GatedDeltaSpec &delta, const MixerPorts &ports)
+  {
+    write_gated_delta (writer_, delta, ports);
+  }
+  void write (const Mamba2Spec &mamba, const MixerPorts &ports) { write_mamba2 (writer_, mamba, ports); }
+  void write (const LatentAttentionSpec &attention, const MixerPorts &ports)
+  {
+    write_latent_attention (writer_, attention, ports, kv_layers_);
+  }
   void write (const MlpSpec &mlp, const MixerPorts &ports) { write_mlp (writer_, mlp, ports); }
+  void write (const MoeSpec &moe, const MixerPorts &ports) { write_moe (writer_, moe, ports); }
 
   const ArchitectureSpec &spec_;
   ProgramWriter writer_;
@@ -90,22 +105,39 @@ build_program (const ArchitectureSpec &spec)
   return Decoder (spec).build ();
 }
 
-Program
-build_program (const ArchitectureSpec &spec, const WeightFiles &files)
+namespace
 {
-  Program program = build_program (spec);
+
+/// Tensors named as the files have them.
+void
+settle_names (const ArchitectureSpec &spec, const WeightFiles &files, Program &program)
+{
   if (spec.tensor_prefixes.empty () || files.contains (spec.embedding_tensor))
-    return program;
+    return;
   const std::string &prefix = spec.tensor_prefixes.front ();
   for (const std::string &other : spec.tensor_prefixes) {
     if (!files.contains (other + spec.embedding_tensor.substr (prefix.size ())))
       continue;
+    // "language_model.model." stands beside "language_model.lm_head.weight".
+    const std::string head = other.substr (0, other.find ('.') + 1) + spec.head_tensor;
     for (WeightRef &weight : program.weights) {
       if (weight.name.starts_with (prefix))
         weight.name = other + weight.name.substr (prefix.size ());
+      else if (weight.name == spec.head_tensor && !files.contains (weight.name) && files.contains (head))
+        weight.name = head;
     }
     break;
   }
+}
+
+} // namespace
+
+Program
+build_program (const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  Program program = build_program (spec);
+  settle_names (spec, files, program);
+  settle_norms (program, files);
   return program;
 }
 

@@ -9,6 +9,7 @@ namespace
 
 struct Heads {
   BufferId q, k, v;
+  BufferId gate; ///< or kNone
 };
 
 // Where values are keys before their norm and rotation, they are copied before those are applied in place.
@@ -21,9 +22,14 @@ project_heads (ProgramWriter &writer, const AttentionSpec &attention, BufferId i
   const int paired = attention.paired_rows ? attention.head_dim : 0;
   const bool has_kv = attention.kv_of_layer < 0;
   const Heads heads{writer.buffer ("q", q_width), has_kv ? writer.buffer ("k", kv_width) : kNone,
-                    has_kv ? writer.buffer ("v", kv_width) : kNone};
+                    has_kv ? writer.buffer ("v", kv_width) : kNone,
+                    attention.output_gate ? writer.buffer ("gate", q_width) : kNone};
   Products products (writer, in, writer.spec ().hidden);
   products.add (tensors.q, tensors.q_bias, q_width, heads.q, false, paired);
+  if (attention.output_gate) {
+    products.add (tensors.q, tensors.q_bias, q_width, heads.gate);
+    products.group (attention.heads);
+  }
   if (has_kv) {
     products.add (tensors.k, tensors.k_bias, kv_width, heads.k, false, paired);
     if (!tensors.v.empty ())
@@ -69,8 +75,13 @@ write_attention (ProgramWriter &writer, const AttentionSpec &attention, const Mi
                           .rope = writer.rope (attention.rope),
                           .v_norm = attention.value_norm});
   const BufferId attended = writer.buffer ("attended", q_width);
-  writer.emit (AttentionOp{kv, heads.q, attended, attention.heads, static_cast<float> (attention.scale),
-                           static_cast<float> (attention.softcap)});
+  writer.emit (AttentionOp{
+      kv, heads.q, attended, attention.heads, static_cast<float> (attention.scale),
+      static_cast<float> (attention.softcap),
+      tensors.sinks.empty () ? kNone : writer.weight ({.name = tensors.sinks, .outputs = attention.heads})});
+
+  if (heads.gate != kNone)
+    writer.emit (GatedOp{GatedOp::Activation::kSigmoid, heads.gate, attended, attended, q_width});
 
   Products out (writer, attended, q_width);
   out.add (tensors.o, tensors.o_bias, writer.spec ().hidden, ports.out, ports.accumulate);

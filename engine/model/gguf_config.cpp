@@ -55,6 +55,7 @@ struct GgufFamily {
   bool paired = false;  ///< WeightRef::paired: converters write q and k for a rotation of neighbours
   bool windows = false; ///< may have attention.sliding_window
   bool partial = false; ///< may rotate a part of each head
+  bool experts = false; ///< has some, whose weights are divided by their sum: files do not say it
   int layers_of_other_scale =
       0; ///< gemma: a model of so many layers scales scores by hidden size over heads, not by head size
   std::array<Renamed, 4> renamed = {};
@@ -92,6 +93,12 @@ constexpr std::array kFamilies{
                .renamed = {{{"sliding_window", "attention.sliding_window"}}}},
     GgufFamily{.architecture = "qwen2", .model_type = "qwen2"},
     GgufFamily{.architecture = "qwen3", .model_type = "qwen3"},
+    GgufFamily{.architecture = "qwen3moe",
+               .model_type = "qwen3_moe",
+               .experts = true,
+               .renamed = {{{"num_experts", "expert_count"},
+                            {"num_experts_per_tok", "expert_used_count"},
+                            {"moe_intermediate_size", "expert_feed_forward_length"}}}},
     GgufFamily{.architecture = "smollm3", .model_type = "smollm3", .paired = true},
 };
 // clang-format on
@@ -118,6 +125,8 @@ public:
     for (const auto &[name, key] : family ().renamed)
       if (name)
         copy (name, key);
+    if (family ().experts)
+      json_ += ",\"norm_topk_prob\":true";
     score_scale ();
     rotated_part ();
     fields_.number (key ("attention.layer_norm_rms_epsilon"), 0,
@@ -186,7 +195,8 @@ private:
         fields_.fail (key (name), std::string ("is ") + GgufFields::shown (*fields_.find (key (name))) +
                                       ": " + what + " not supported; use a dense model with full attention");
     };
-    refuse ("expert_count", "mixtures of experts are");
+    if (!family ().experts)
+      refuse ("expert_count", "mixtures of experts are");
     if (!family ().windows)
       refuse ("attention.sliding_window", "sliding-window attention is");
     if (!fields_.boolean_or (key ("attention.causal"), true))
@@ -329,6 +339,14 @@ name_tensors (int layer, const WeightFiles &weights, LayerSpec &spec)
   attention.o_bias = bias ("attn_output");
   rename (attention.q_norm, "attn_q_norm.weight");
   rename (attention.k_norm, "attn_k_norm.weight");
+  if (auto *moe = std::get_if<MoeSpec> (&spec.channel)) {
+    moe->routing.router = prefix + "ffn_gate_inp.weight";
+    moe->tensors.layout = ExpertTensors::Layout::kStacked;
+    moe->tensors.gate = prefix + "ffn_gate_exps.weight";
+    moe->tensors.up = prefix + "ffn_up_exps.weight";
+    moe->tensors.down = prefix + "ffn_down_exps.weight";
+    return;
+  }
   MlpTensors &mlp = mlp_of (spec).tensors;
   mlp.gate = prefix + (mlp.gate == mlp.up ? "ffn_up.weight" : "ffn_gate.weight");
   mlp.up = prefix + "ffn_up.weight";

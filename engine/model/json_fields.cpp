@@ -5,6 +5,7 @@
 #include "engine/tensor/mapped_file.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 
 namespace dom = simdjson::dom;
@@ -46,6 +47,25 @@ shown (dom::element value)
   return text;
 }
 
+/// Python writes an infinite number as Infinity, which is not JSON: as the largest one, outside of strings.
+std::string
+without_infinities (std::string_view text)
+{
+  constexpr std::string_view kInfinity = "Infinity", kLargest = "1.0e+308";
+  static_assert (kInfinity.size () == kLargest.size ());
+  std::string result (text);
+  bool in_string = false;
+  for (size_t i = 0; i < result.size (); ++i) {
+    if (in_string && result[i] == '\\')
+      ++i;
+    else if (result[i] == '"')
+      in_string = !in_string;
+    else if (!in_string && result.compare (i, kInfinity.size (), kInfinity) == 0)
+      result.replace (i, kInfinity.size (), kLargest);
+  }
+  return result;
+}
+
 } // namespace
 
 JsonFile::JsonFile (const std::filesystem::path &file)
@@ -58,11 +78,14 @@ JsonFile::JsonFile (const std::filesystem::path &file)
   if (bytes.empty ())
     throw LoadError (file, "", std::string ("is empty, expected a JSON object") + kRemedy);
   dom::element root;
-  const auto error = parser_.parse (reinterpret_cast<const char *> (bytes.data ()), bytes.size ()).get (root);
+  const std::string_view text (reinterpret_cast<const char *> (bytes.data ()), bytes.size ());
+  auto error = parser_.parse (text.data (), text.size ()).get (root);
+  if (error && text.find ("Infinity") != std::string_view::npos)
+    error = parser_.parse (without_infinities (text)).get (root);
   if (error)
     throw LoadError (file, "",
                      std::string ("is not valid JSON (") + simdjson::error_message (error) +
-                         "; NaN and Infinity are not JSON either)" + kRemedy);
+                         "; NaN is not JSON either)" + kRemedy);
   if (root.get (root_))
     throw LoadError (file, "", std::string ("is not a JSON object") + kRemedy);
 }
@@ -261,8 +284,14 @@ JsonFields::numbers (std::string_view name, double least, double most) const
   if (value->get (array))
     fail (name, "is " + shown (*value) + ", expected an array of numbers" + kRemedy);
   std::vector<double> result;
-  for (const dom::element item : array)
-    result.push_back (checked_number (name, item, least, most));
+  for (dom::element item : array) {
+    // As transformers 5 writes an infinite one.
+    std::string_view infinity;
+    if (std::isinf (most) && !item["__float__"].get (infinity) && infinity == "Infinity")
+      result.push_back (most);
+    else
+      result.push_back (checked_number (name, item, least, most));
+  }
   return result;
 }
 

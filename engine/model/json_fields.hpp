@@ -43,7 +43,7 @@ public:
   std::string text_or (std::string_view name, std::string_view fallback) const;
   std::optional<JsonFields> object (std::string_view name) const; ///< none when absent
   std::vector<std::string> texts (std::string_view name) const;   ///< empty when absent
-  /// Each of them least ≤ value ≤ most; empty when absent.
+  /// Each of them least ≤ value ≤ most, which may be infinite; empty when absent.
   std::vector<double> numbers (std::string_view name, double least, double most) const;
   /// One id, an array of ids, or absent (empty); each in [0, limit).
   std::vector<int32_t> token_ids (std::string_view name, int64_t limit) const;

@@ -30,7 +30,7 @@ ProgramWriter::buffer (std::string_view purpose, int width, BufferRef::Rows rows
 WeightId
 ProgramWriter::weight (const WeightRef &ref)
 {
-  const auto [entry, added] = weights_.try_emplace (std::tuple (ref.name, ref.first_output),
+  const auto [entry, added] = weights_.try_emplace (std::tuple (ref.name, ref.first_output, ref.part.first),
                                                     static_cast<WeightId> (program_.weights.size ()));
   if (added)
     program_.weights.push_back (ref);
@@ -71,6 +71,13 @@ ProgramWriter::kv_layer (const KvLayer &layer)
   return static_cast<KvLayerId> (program_.kv_layers.size ()) - 1;
 }
 
+StateLayerId
+ProgramWriter::state_layer (const StateLayer &layer)
+{
+  program_.state_layers.push_back (layer);
+  return static_cast<StateLayerId> (program_.state_layers.size ()) - 1;
+}
+
 void
 ProgramWriter::rms_norm (BufferId in, const std::string &tensor, int count, BufferId out)
 {
@@ -98,6 +105,11 @@ Products::rows_of (size_t index, std::string Row::*tensor, int inputs) const
     total += rows_[i].outputs;
   }
   ref.tensor_outputs = total == row.outputs ? 0 : total;
+  if (ref.tensor_outputs > 0 && groups_ > 1) {
+    ref.first_output /= groups_;
+    ref.run = row.outputs / groups_;
+    ref.stride = total / groups_;
+  }
   return writer_.weight (ref);
 }
 
@@ -120,6 +132,8 @@ gated_activation (Activation activation)
     return GatedOp::Activation::kGeluTanh;
   case Activation::kGelu:
     return GatedOp::Activation::kGelu;
+  case Activation::kRelu: // of x · x where there is no gate
+    return GatedOp::Activation::kRelu;
   case Activation::kSilu:
     break;
   }

@@ -20,7 +20,8 @@ namespace millrace
 struct MixerPorts {
   BufferId in;
   BufferId out;
-  bool accumulate; ///< adds to what `out` holds
+  bool accumulate;   ///< adds to what `out` holds
+  BufferId residual; ///< what `in` is the norm of
 };
 
 class ProgramWriter
@@ -41,6 +42,8 @@ public:
   KvLayerId kv_layer (const KvLayer &layer);
   const KvLayer &kv_layer (KvLayerId id) const { return program_.kv_layers[static_cast<size_t> (id)]; }
 
+  StateLayerId state_layer (const StateLayer &layer);
+
   void emit (Op op) { program_.ops.push_back (std::move (op)); }
   void rms_norm (BufferId in, const std::string &tensor, int count, BufferId out);
 
@@ -49,7 +52,8 @@ public:
 private:
   const ArchitectureSpec &spec_;
   Program program_;
-  std::map<std::tuple<std::string, int>, WeightId> weights_; ///< by tensor and first output
+  /// By tensor, first output and first element.
+  std::map<std::tuple<std::string, int, int64_t>, WeightId> weights_;
   std::map<std::string, BufferId, std::less<>> buffers_;
 };
 
@@ -67,6 +71,8 @@ public:
   /// `bias`: or empty. `paired`: WeightRef::paired.
   void add (const std::string &tensor, const std::string &bias, int outputs, BufferId out,
             bool accumulate = false, int paired = 0);
+  /// Rows of a tensor that several share come in `groups` groups, each with rows of all of them.
+  void group (int groups) { groups_ = groups; }
   void emit ();
 
 private:
@@ -81,6 +87,7 @@ private:
 
   ProgramWriter &writer_;
   int inputs_;
+  int groups_ = 1;
   LinearOp op_;
   std::vector<Row> rows_;
 };

@@ -46,12 +46,17 @@ merge_split (const AttentionArgs &args, int begin, float *into, const float *fro
 }
 
 void
-finish (const AttentionArgs &args, const float *states, float *const *out)
+finish (const AttentionArgs &args, int value_dim, const float *sinks, const float *states, float *const *out)
 {
   for (int row = 0; row < args.heads * args.queries; ++row, states += state_stride (args.value_width)) {
-    const float inverse = 1.0f / states[args.value_width + 1];
-    for (int i = 0; i < args.head_dim; ++i)
-      out[row][i] = states[i] * inverse;
+    const float largest = states[args.value_width], sum = states[args.value_width + 1];
+    float factor = 1.0f / sum;
+    if (sinks) {
+      const float now = std::max (largest, sinks[row]), seen = exp_poly (largest - now);
+      factor = seen / (sum * seen + exp_poly (sinks[row] - now));
+    }
+    for (int i = 0; i < value_dim; ++i)
+      out[row][i] = states[i] * factor;
   }
 }
 
@@ -84,7 +89,8 @@ count_splits (int begin, int end)
 }
 
 void
-attend (AttentionKernel kernel, AttentionArgs &args, float *const *out, float *part)
+attend (AttentionKernel kernel, AttentionArgs &args, int value_dim, const float *sinks, float *const *out,
+        float *part)
 {
   float *const states = args.states;
   const int begin = first_split (args), end = args.end[args.queries - 1];
@@ -96,7 +102,7 @@ attend (AttentionKernel kernel, AttentionArgs &args, float *const *out, float *p
     if (position > begin)
       merge_split (args, position, states, part);
   }
-  finish (args, states, out);
+  finish (args, value_dim, sinks, states, out);
   args.states = states;
 }
 
@@ -115,7 +121,7 @@ attend_splits (AttentionKernel kernel, AttentionArgs &args, int first, int last)
 }
 
 void
-merge_splits (const AttentionArgs &args, float *const *out)
+merge_splits (const AttentionArgs &args, int value_dim, const float *sinks, float *const *out)
 {
   const int begin = first_split (args), end = args.end[args.queries - 1];
   const float *from = args.states;
@@ -123,7 +129,7 @@ merge_splits (const AttentionArgs &args, float *const *out)
     from += state_floats (args.heads * args.queries, args.value_width);
     merge_split (args, position, args.states, from);
   }
-  finish (args, args.states, out);
+  finish (args, value_dim, sinks, args.states, out);
 }
 
 } // namespace millrace::cpu

@@ -20,17 +20,19 @@ size_t attention_scratch (int queries, int head_dim, int value_width);
 /// Floats of as many states.
 size_t state_floats (int states, int value_width);
 
-/// All splits, one after the other: args but `first` and `last` → out[query][0 … head_dim). args.states and `part` hold
+/// All splits, one after the other: args but `first` and `last` → out[query][0 … value_dim). args.states and `part` hold
 /// a state for each query.
-void attend (AttentionKernel kernel, AttentionArgs &args, float *const *out, float *part);
+/// `sinks`: of each of args.heads · args.queries rows, a score beside those of the positions; or null.
+void attend (AttentionKernel kernel, AttentionArgs &args, int value_dim, const float *sinks,
+             float *const *out, float *part);
 
 /// Splits [first, last) of those that the queries see, counted from that of args.begin[0]: states of split i are
 /// those from i · heads · queries on.
 void attend_splits (AttentionKernel kernel, AttentionArgs &args, int first, int last);
 
-/// What attend () gives, of the states of all splits, which are overwritten. Of args only ranges, head_dim, value_width and
+/// What attend () gives, of the states of all splits, which are overwritten. Of args only ranges, value_width and
 /// states are looked at.
-void merge_splits (const AttentionArgs &args, float *const *out);
+void merge_splits (const AttentionArgs &args, int value_dim, const float *sinks, float *const *out);
 
 /// Splits that hold positions of [begin, end).
 int count_splits (int begin, int end);

@@ -42,8 +42,9 @@ Context::append_row (const KvAppendOp &op, int row)
   float *k = buffer (op.k).row (row);
   float *v = buffer (op.v).row (row);
   prepare (k, layer.heads, op.k_norm);
+  const int value_dim = layer.value_width ();
   for (int head = 0; op.v_norm && head < layer.heads; ++head)
-    kernels_.rms_norm (v + head * head_dim, ones_.data (), head_dim, op.epsilon, v + head * head_dim);
+    kernels_.rms_norm (v + head * value_dim, ones_.data (), value_dim, op.epsilon, v + head * value_dim);
 
   const TokenRow &token = rows_[static_cast<size_t> (row)];
   const KvPlace &at = place (op.layer);
@@ -55,7 +56,7 @@ Context::append_row (const KvAppendOp &op, int row)
     const auto index = static_cast<size_t> (head);
     store_key (kernels_, kv_type_, k + head * head_dim, head_dim, slot,
                block + at.key_offset + index * at.key_bytes);
-    store_value (kernels_, kv_type_, v + head * head_dim, head_dim, at.value_width, slot,
+    store_value (kernels_, kv_type_, v + head * value_dim, value_dim, at.value_width, slot,
                  block + at.value_offset + index * at.value_bytes);
   }
 }
@@ -174,9 +175,9 @@ Context::run (const AttentionOp &op)
   const auto run_merge = [&] (int part, int) {
     const AttentionTask &task = task_of (part, &AttentionTask::first_merge);
     AttentionArgs args;
-    float *out[kQueryTile];
-    describe (op, task, (part - task.first_merge) * task.heads, args, out);
-    merge_splits (args, out);
+    float *out[kQueryTile], sinks[kQueryTile];
+    describe (op, task, (part - task.first_merge) * task.heads, args, out, sinks);
+    merge_splits (args, layer.value_width (), op.sinks == kNone ? nullptr : sinks, out);
   };
   if (merges > 0)
     compiled_->pool->run (merges, run_merge);
@@ -185,7 +186,7 @@ Context::run (const AttentionOp &op)
 // The queries of a slice that share a KV head, in order of position: token 0's heads, token 1's, ...
 void
 Context::describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
-                   float **out) const
+                   float **out, float *sinks) const
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
   const KvPlace &at = place (op.layer);
@@ -203,7 +204,9 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
     for (int head = 0; head < args.heads; ++head) {
       const int at_head = (first_head + head) * group + (task.first_query + i) % group;
       args.q[head * task.queries + i] = q + at_head * layer.head_dim;
-      out[head * task.queries + i] = row + at_head * layer.head_dim;
+      out[head * task.queries + i] = row + at_head * layer.value_width ();
+      if (op.sinks != kNone)
+        sinks[head * task.queries + i] = compiled_->weights[op.sinks].vector ()[at_head];
     }
   }
   args.head_dim = layer.head_dim;
@@ -226,15 +229,17 @@ Context::attend_part (const AttentionOp &op, const AttentionTask &task, int firs
 {
   const AttentionKernel kernel = kernels_.attention[static_cast<int> (kv_type_)];
   AttentionArgs args;
-  float *out[kQueryTile];
-  describe (op, task, first_head, args, out);
+  float *out[kQueryTile], sinks[kQueryTile];
+  describe (op, task, first_head, args, out, sinks);
   args.scratch = lane_scratch (lane, 0);
   if (task.cuts > 1) {
     attend_splits (kernel, args, cut * task.splits / task.cuts, (cut + 1) * task.splits / task.cuts);
     return;
   }
   args.states = lane_scratch (lane, states_at_);
-  attend (kernel, args, out, args.states + state_floats (args.heads * args.queries, args.value_width));
+  const int value_dim = compiled_->program.kv_layers[static_cast<size_t> (op.layer)].value_width ();
+  attend (kernel, args, value_dim, op.sinks == kNone ? nullptr : sinks, out,
+          args.states + state_floats (args.heads * args.queries, args.value_width));
 }
 
 } // namespace millrace::cpu

@@ -14,8 +14,10 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr const char *kOpNames[] = {"embed",  "norm",   "linear", "kv append", "attention", "gated",
-                                    "select", "hidden", "head",   "add",       "scale",     "copy"};
+constexpr const char *kOpNames[] = {"embed",        "norm",        "linear",    "kv append", "attention",
+                                    "gated",        "select",      "hidden",    "head",      "add",
+                                    "scale",        "copy",        "route",     "experts",   "row gate",
+                                    "parts linear", "convolution", "recurrence"};
 static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
 
 int
@@ -40,6 +42,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
         Memory::Pages::kHuge);
   plan_activations ();
   plan_scratch (options);
+  plan_groups ();
   find_gated_products ();
   if (options.measure) {
     for (const char *name : kOpNames)
@@ -48,6 +51,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
   rows_.reserve (static_cast<size_t> (max_tokens_));
   outputs_.reserve (static_cast<size_t> (max_tokens_));
   logits_rows_.reserve (static_cast<size_t> (max_tokens_));
+  first_rows_.reserve (static_cast<size_t> (max_tokens_));
 }
 
 void
@@ -72,9 +76,9 @@ Context::plan_activations ()
       buffer.row_pointers.push_back (buffer.row (row));
   }
 
-  int widest_head = 0;
+  int widest_head = kStateLanes;
   for (const KvLayer &layer : compiled_->program.kv_layers)
-    widest_head = std::max (widest_head, layer.head_dim);
+    widest_head = std::max ({widest_head, layer.head_dim, layer.value_width ()});
   ones_.assign (static_cast<size_t> (widest_head), 1.0f);
 
   size_t rope_floats = 0;
@@ -120,10 +124,13 @@ Context::plan_scratch (const ContextOptions &options)
   // What a query sees is in different blocks of its layer's group.
   int widest_head = 0, most_blocks = 0;
   for (const KvPlace &place : kv_plan_.places) {
-    widest_head = std::max (widest_head, place.value_width); // not less than head_dim
+    widest_head = std::max (widest_head, place.value_width);
     most_blocks = std::max (most_blocks, options.kv_blocks[static_cast<size_t> (place.group)]);
   }
-  states_at_ = round_up (attention_scratch (kQueryTile, widest_head, widest_head), kBlockTokens);
+  int widest_key = widest_head;
+  for (const KvLayer &layer : program.kv_layers)
+    widest_key = std::max (widest_key, layer.head_dim);
+  states_at_ = round_up (attention_scratch (kQueryTile, widest_key, widest_head), kBlockTokens);
   row_at_ = states_at_ + 2 * state_floats (kQueryTile, widest_head);
   // A task is cut when it is more than one of kPartsPerThread shares of each thread.
   const auto splits = static_cast<size_t> (most_blocks / (kAttentionSplit / kBlockTokens) + 2);
@@ -229,12 +236,14 @@ Context::lay_out_rows (std::span<const Slice> slices)
   rows_.clear ();
   outputs_.clear ();
   logits_rows_.clear ();
+  first_rows_.clear ();
   const auto vocab = static_cast<size_t> (compiled_->program.vocab);
   const auto hidden = static_cast<size_t> (compiled_->program.hidden);
 
   for (const Slice &slice : slices) {
     const int first_row = static_cast<int> (rows_.size ());
     const int count = static_cast<int> (slice.tokens.size ());
+    first_rows_.push_back (first_row);
     for (int i = 0; i < count; ++i)
       rows_.push_back ({slice.tokens[i], slice.position + i, static_cast<int> (&slice - slices.data ())});
     for (int i = count - slice.scored; i < count; ++i) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "engine/backend/cpu/compiled_program.hpp"
+#include "engine/backend/cpu/grouped_rows.hpp"
 #include "engine/backend/cpu/units.hpp"
 
 #include <atomic>
@@ -92,13 +93,30 @@ private:
   void run (const AddOp &op);
   void run (const ScaleOp &op);
   void run (const CopyOp &op);
+  void run (const RouteOp &op);
+  void run (const ExpertsOp &op);
+  void run (const RowGateOp &op);
+  void run (const PartsLinearOp &op);
+  void run (const ConvolutionOp &op);
+  void run (const RecurrenceOp &op);
+
+  void plan_groups ();
+  int group_experts (const ExpertsOp &op);
+  void activate (const ExpertsOp &op, float *gate, float *up, int count) const;
+  void quantize_groups (float *x, size_t x_stride, int products);
+  void multiply_groups (float *x, size_t x_stride, int products,
+                        FunctionRef<void (const RowGroup &group, const Tile &tile)> then);
 
   void append_row (const KvAppendOp &op, int row);
   int query_tile (const KvLayer &layer, int group) const;
   void plan_attention (const KvLayer &layer, int group);
   void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,
-                 float **out) const;
+                 float **out, float *sinks) const;
   void attend_part (const AttentionOp &op, const AttentionTask &task, int first_head, int cut, int lane);
+  std::byte *state_of (const Slice &slice) const;
+  void convolve (const ConvolutionOp &op, const Slice &slice, int first_row, int block) const;
+  void prepare_recurrence (const RecurrenceOp &op, int row) const;
+  void recur (const RecurrenceOp &op, const Slice &slice, int first_row, int head) const;
   using ActivationKernel = decltype (KernelTable::silu);
   ActivationKernel activation_kernel (GatedOp::Activation activation) const;
   Product product_of (const LinearOp::Projection &projection) const;
@@ -107,8 +125,7 @@ private:
                       int lane) const;
   void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
   const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
-  template <typename F>
-  void run_units (int count, int64_t cost, F &&work);
+  void run_units (int count, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work);
 
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;
@@ -142,7 +159,7 @@ private:
   Memory scratch_; ///< per lane: of attention, its states of two splits, an expanded weight row
   Memory states_;  ///< of the splits of attention tasks that are cut
   std::vector<Buffer> buffers_;
-  std::vector<float> ones_;        ///< the weights of a norm without weights
+  std::vector<float> ones_; ///< the weights of a norm without weights, what a gate without an input gates
   std::vector<float *> rope_rows_; ///< first row of each table
   size_t lane_floats_ = 0;
   size_t states_at_ = 0, row_at_ = 0; ///< floats
@@ -155,10 +172,12 @@ private:
   std::span<const Slice> slices_;
   std::vector<TokenRow> rows_;
   std::vector<OutputRow> outputs_; ///< scored rows first
+  std::vector<int> first_rows_;    ///< of each slice
   std::vector<float *> logits_rows_;
   std::vector<AttentionTask> tasks_;
   int query_tile_ = kQueryTile; ///< of the present attention
   std::vector<Product> products_;
+  GroupedRows grouped_;
 };
 
 } // namespace millrace::cpu

@@ -17,7 +17,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kVersion = 2; ///< of kernels and KV layout: raised when either changes the bytes of KV
+constexpr int kVersion = 3; ///< of kernels and KV layout: raised when either changes the bytes of KV
 
 class Digest
 {
@@ -77,8 +77,11 @@ private:
 
   void add (const WeightRef &ref)
   {
-    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset] = ref;
-    add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset);
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset, part, run, stride,
+                 taps] = ref;
+    add_all (name, outputs, inputs, paired, first_output, tensor_outputs, offset, run, stride, taps);
+    const auto &[shape, first, output_step, input_step] = part;
+    add_all (shape, first, output_step, input_step);
   }
   void add (const BufferRef &ref)
   {
@@ -87,8 +90,13 @@ private:
   }
   void add (const KvLayer &layer)
   {
-    const auto &[heads, head_dim, window] = layer;
-    add_all (heads, head_dim, window);
+    const auto &[heads, head_dim, window, value_dim] = layer;
+    add_all (heads, head_dim, window, value_dim);
+  }
+  void add (const StateLayer &layer)
+  {
+    const auto &[channels, taps, heads, keys, values] = layer;
+    add_all (channels, taps, heads, keys, values);
   }
   void add (const RopeTable &table)
   {
@@ -113,8 +121,8 @@ private:
   }
   void add (const RmsNormOp &op)
   {
-    const auto &[in, weight, out, epsilon, parts] = op;
-    add_all (in, weight, out, epsilon, parts);
+    const auto &[in, weight, out, epsilon, parts, groups] = op;
+    add_all (in, weight, out, epsilon, parts, groups);
   }
   void add (const LinearOp &op)
   {
@@ -128,8 +136,8 @@ private:
   }
   void add (const AttentionOp &op)
   {
-    const auto &[layer, q, out, heads, scale, softcap] = op;
-    add_all (layer, q, out, heads, scale, softcap);
+    const auto &[layer, q, out, heads, scale, softcap, sinks] = op;
+    add_all (layer, q, out, heads, scale, softcap, sinks);
   }
   void add (const GatedOp &op)
   {
@@ -163,8 +171,54 @@ private:
   }
   void add (const CopyOp &op)
   {
-    const auto &[in, out, width] = op;
-    add_all (in, out, width);
+    const auto &[in, out, width, parts, in_first, in_step, out_first, out_step, paired] = op;
+    add_all (in, out, width, parts, in_first, in_step, out_first, out_step, paired);
+  }
+  void add (const RouteOp &op)
+  {
+    const auto &[logits, out, experts, chosen, scores, normalized, scale, groups, chosen_groups, group_score,
+                 correction, expert_scale] = op;
+    add_all (logits, out, experts, chosen, scores, normalized, scale, groups, chosen_groups, group_score,
+             correction, expert_scale);
+  }
+  void add (const ExpertsOp::Expert &expert)
+  {
+    const auto &[gate, up, down, gate_bias, up_bias, down_bias] = expert;
+    add_all (gate, up, down, gate_bias, up_bias, down_bias);
+  }
+  void add (const ExpertsOp &op)
+  {
+    const auto &[in, weights, out, accumulate, intermediate, chosen, activation, limit, slope, up_offset,
+                 experts] = op;
+    add_all (in, weights, out, accumulate, intermediate, chosen, activation, limit, slope, up_offset,
+             experts);
+  }
+  void add (const RowGateOp &op)
+  {
+    const auto &[gate, buffer, width] = op;
+    add_all (gate, buffer, width);
+  }
+  void add (const PartsLinearOp &op)
+  {
+    const auto &[in, in_step, out, out_first, out_step, weights] = op;
+    add_all (in, in_step, out, out_first, out_step, weights);
+  }
+  void add (const ConvolutionOp::Part &part)
+  {
+    const auto &[buffer, channels, weight, bias] = part;
+    add_all (buffer, channels, weight, bias);
+  }
+  void add (const ConvolutionOp &op)
+  {
+    const auto &[layer, parts] = op;
+    add_all (layer, parts);
+  }
+  void add (const RecurrenceOp &op)
+  {
+    const auto &[kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
+                 most_step] = op;
+    add_all (kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
+             most_step);
   }
 
   std::unique_ptr<XXH3_state_t, FreeState> state_;
@@ -177,8 +231,9 @@ kv_identity (const CompiledProgram &compiled)
 {
   Digest digest;
   digest.add_all (kVersion, std::string (compiled.kernels.name));
-  const auto &[vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops] = compiled.program;
-  digest.add_all (vocab, hidden, max_positions, weights, buffers, kv_layers, ropes, ops);
+  const auto &[vocab, hidden, max_positions, weights, buffers, kv_layers, state_layers, ropes, ops] =
+      compiled.program;
+  digest.add_all (vocab, hidden, max_positions, weights, buffers, kv_layers, state_layers, ropes, ops);
   for (size_t i = 0; i < weights.size (); ++i)
     digest.add_all (compiled.weights[static_cast<WeightId> (i)].format);
   digest.add_bytes (compiled.weights.data ());

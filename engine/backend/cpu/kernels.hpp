@@ -27,6 +27,8 @@ constexpr int kAttentionSplit = 1024; ///< positions [i · kAttentionSplit, …)
 constexpr int kStatePad = 16;         ///< floats beside the values of a state: attention.hpp
 constexpr int kKvTokens = 16;         ///< positions in a KV block
 constexpr int kValuePad = 16;         ///< a position's values are padded to a multiple of this
+constexpr int kStateLanes = 32;       ///< values of a recurrence that are computed at once
+constexpr int kMostTaps = 16;         ///< of a convolution
 constexpr int kKvFormats = 5;         ///< ways to store keys and values: KvType, see kv_storage.hpp
 
 /// How a matrix is stored: in panels of kPanelRows rows, which are one stretch of memory, read once from its beginning to
@@ -154,6 +156,35 @@ struct AttentionArgs {
   float *scratch;        ///< attention_scratch () floats
 };
 
+/// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp without its SiLU, for the tokens of one slice.
+struct ConvolutionArgs {
+  int tokens;
+  int channels;
+  int taps; ///< at most kMostTaps
+  float *x; ///< in place
+  size_t x_stride;
+  float
+      *inputs; ///< before the first token, then before the one after the last; [taps - 1], input_stride apart
+  size_t input_stride;
+  const float *weight; ///< [channels][taps]
+  const float *bias;   ///< or null
+};
+
+/// At most kStateLanes neighbouring values of one head: RecurrenceOp, for the tokens of one slice, each in turn:
+/// S ← decay · S + k · change, with change = factor · (v - decay · Sᵀ k), or factor · v unless `delta`; out = Sᵀ q + skip · v.
+/// Sums over keys are in ascending order.
+struct RecurrenceArgs {
+  bool delta;
+  int tokens;
+  int keys;
+  int values;
+  float *state;                            ///< [keys][kStateLanes]
+  const float *q, *k, *v, *decay, *factor; ///< of the first token
+  float *out;
+  size_t q_stride, k_stride, v_stride, decay_stride, factor_stride, out_stride; ///< from a token to the next
+  float skip;
+};
+
 using LinearKernel = void (*) (const LinearArgs &);
 using ExpandKernel = void (*) (const void *panel, int row, int columns, float *out);
 
@@ -178,9 +209,12 @@ struct KernelTable {
   void (*silu) (const float *gate, const float *up, int count, float *out);
   void (*gelu_tanh) (const float *gate, const float *up, int count, float *out);
   void (*gelu) (const float *gate, const float *up, int count, float *out);
+  void (*sigmoid) (const float *gate, const float *up, int count, float *out);
   /// x[i], x[i + half] rotated by the angle with cosine cos[i] and sine sin[i]
   void (*rotate) (float *x, const float *cos, const float *sin, int half);
   void (*attention[kKvFormats]) (const AttentionArgs &); ///< by KvType
+  void (*convolution) (const ConvolutionArgs &);
+  void (*recurrence) (const RecurrenceArgs &);
 };
 
 extern const KernelTable kPortableKernels;

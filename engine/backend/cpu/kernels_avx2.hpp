@@ -35,5 +35,7 @@ void attention_f16 (const AttentionArgs &);
 void attention_bf16 (const AttentionArgs &);
 void attention_q8 (const AttentionArgs &);
 void attention_k8v4 (const AttentionArgs &);
+void convolution (const ConvolutionArgs &);
+void recurrence (const RecurrenceArgs &);
 
 } // namespace millrace::cpu::avx2

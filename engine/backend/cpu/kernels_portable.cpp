@@ -182,6 +182,13 @@ gelu (const float *gate, const float *up, int count, float *out)
 }
 
 void
+sigmoid (const float *gate, const float *up, int count, float *out)
+{
+  for (int i = 0; i < count; ++i)
+    out[i] = up[i] / (1.0f + exp_poly (-gate[i]));
+}
+
+void
 rotate (float *x, const float *cos, const float *sin, int half)
 {
   for (int i = 0; i < half; ++i) {
@@ -242,9 +249,12 @@ constinit const KernelTable kPortableKernels = with_panels (
         .silu = silu,
         .gelu_tanh = gelu_tanh,
         .gelu = gelu,
+        .sigmoid = sigmoid,
         .rotate = rotate,
         .attention = {portable::attention_f32, portable::attention_f16, portable::attention_bf16,
                       portable::attention_q8, portable::attention_k8v4},
+        .convolution = portable::convolution,
+        .recurrence = portable::recurrence,
     },
     {
         {Format::kQ8, portable::linear_q8, portable::expand_q8, Activations::kWide32},
@@ -276,9 +286,12 @@ constinit const KernelTable kAvx2Kernels = with_panels (
         .silu = avx2::silu,
         .gelu_tanh = gelu_tanh,
         .gelu = gelu,
+        .sigmoid = sigmoid,
         .rotate = avx2::rotate,
         .attention = {avx2::attention_f32, avx2::attention_f16, avx2::attention_bf16, avx2::attention_q8,
                       avx2::attention_k8v4},
+        .convolution = avx2::convolution,
+        .recurrence = avx2::recurrence,
     },
     {
         {Format::kQ8, avx2::linear_q8, portable::expand_q8, Activations::kWide32},

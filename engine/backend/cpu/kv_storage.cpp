@@ -235,10 +235,11 @@ plan_kv (const Program &program, KvType type)
   KvPlan plan;
   plan.groups.emplace_back ();
   for (const KvLayer &layer : program.kv_layers) {
-    const auto heads = static_cast<size_t> (layer.heads), head_dim = static_cast<size_t> (layer.head_dim);
+    const auto heads = static_cast<size_t> (layer.heads),
+               value_dim = static_cast<size_t> (layer.value_width ());
     KvPlace place;
     place.group = group_of (layer.window, plan.groups);
-    place.value_width = static_cast<int> (round_up (head_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
+    place.value_width = static_cast<int> (round_up (value_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
     place.key_bytes = key_bytes (type, layer.head_dim);
     place.value_bytes = value_bytes (type, place.value_width);
     size_t &block_bytes = plan.groups[static_cast<size_t> (place.group)].block_bytes;
@@ -247,6 +248,26 @@ plan_kv (const Program &program, KvType type)
     block_bytes = place.value_offset + heads * place.value_bytes;
     plan.places.push_back (place);
   }
+  if (program.state_layers.empty ())
+    return plan;
+  plan.state_group = static_cast<int> (plan.groups.size ());
+  if (plan.state_group == kMaxKvGroups)
+    throw std::invalid_argument ("the model's layers have more than " + std::to_string (kMaxKvGroups - 2) +
+                                 " different attention windows beside recurrent state");
+  size_t bytes = 0;
+  for (const StateLayer &layer : program.state_layers) {
+    StatePlace place;
+    place.inputs_offset = bytes;
+    bytes = round_up (bytes + checked_product (static_cast<size_t> (layer.taps - 1) * sizeof (float),
+                                               static_cast<size_t> (layer.channels)),
+                      kStateLanes * sizeof (float));
+    place.matrices_offset = bytes;
+    place.matrix_bytes = checked_product (static_cast<size_t> (layer.keys) * sizeof (float),
+                                          round_up (static_cast<size_t> (layer.values), kStateLanes));
+    bytes += checked_product (place.matrix_bytes, static_cast<size_t> (layer.heads));
+    plan.states.push_back (place);
+  }
+  plan.groups.push_back ({.kind = KvGroup::Kind::kRecurrent, .block_bytes = bytes});
   return plan;
 }
 

@@ -26,19 +26,29 @@ constexpr int kKvGroup = 32; ///< kK8V4: values that share a scale and a minimum
 /// One layer's part of a block.
 struct KvPlace {
   int group = 0;
-  int value_width = 0;   ///< head_dim, padded to kValuePad or kKvGroup
+  int value_width = 0;   ///< of a head, padded to kValuePad or kKvGroup
   size_t key_offset = 0; ///< of head 0
   size_t key_bytes = 0;  ///< of one head
   size_t value_offset = 0;
   size_t value_bytes = 0;
 };
 
+/// Where the state of a StateLayer is: the convolution's inputs, oldest first, [taps - 1][channels]; then for each head its
+/// matrix, in parts of kStateLanes values, [parts][keys][kStateLanes], the last one padded.
+struct StatePlace {
+  size_t inputs_offset = 0;
+  size_t matrices_offset = 0;
+  size_t matrix_bytes = 0; ///< of a head
+};
+
 struct KvPlan {
   KvLayout groups;
   std::vector<KvPlace> places; ///< of each layer
+  std::vector<StatePlace> states;
+  int state_group = 0; ///< where there are states
 };
 
-/// Group 0 has the layers without a window; each other window is a group, in order of first appearance.
+/// Group 0 has the layers without a window; each other window is a group, in order of first appearance; then states are one.
 /// Throws std::invalid_argument when there are more than kMaxKvGroups.
 KvPlan plan_kv (const Program &program, KvType type);
 

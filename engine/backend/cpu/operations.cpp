@@ -24,6 +24,13 @@ scale_row (float *x, int count, float factor)
 }
 
 void
+relu_row (const float *gate, const float *up, int count, float *out)
+{
+  for (int i = 0; i < count; ++i)
+    out[i] = (gate[i] < 0 ? 0.0f : gate[i]) * up[i];
+}
+
+void
 cap_row (float *x, int count, float cap)
 {
   for (int i = 0; i < count; ++i)
@@ -91,8 +98,10 @@ Context::run (const RmsNormOp &op)
   const Buffer &in = buffer (op.in), &out = buffer (op.out);
   const PackedWeight &weight = compiled_->weights[op.weight];
   for_rows (*compiled_->pool, row_count (in), weight.outputs * op.parts, [&] (int row) {
-    for (int at = 0; at < weight.outputs * op.parts; at += weight.outputs)
-      kernels_.rms_norm (in.row (row) + at, weight.vector (), weight.outputs, op.epsilon, out.row (row) + at);
+    const int width = weight.outputs / op.groups;
+    for (int at = 0; at < weight.outputs * op.parts; at += width)
+      kernels_.rms_norm (in.row (row) + at, weight.vector () + at % weight.outputs, width, op.epsilon,
+                         out.row (row) + at);
   });
 }
 
@@ -112,6 +121,10 @@ Context::activation_kernel (GatedOp::Activation activation) const
     return kernels_.gelu_tanh;
   case GatedOp::Activation::kGelu:
     return kernels_.gelu;
+  case GatedOp::Activation::kSigmoid:
+    return kernels_.sigmoid;
+  case GatedOp::Activation::kRelu:
+    return relu_row;
   case GatedOp::Activation::kSilu:
     break;
   }
@@ -181,9 +194,8 @@ Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product>
 /// Units [0, count) as work (begin, end, lane); by several threads when that is worth it. Each thread has a stretch of its own,
 /// which it takes in small steps from the front: memory is fastest when a thread reads on where it was, and beginning elsewhere
 /// costs about a microsecond. A thread that is done helps where something is left.
-template <typename F>
 void
-Context::run_units (int count, int64_t cost, F &&work)
+Context::run_units (int count, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work)
 {
   if (cost < kInlineCost) {
     work (0, count, 0);
@@ -296,8 +308,14 @@ void
 Context::run (const CopyOp &op)
 {
   const Buffer &in = buffer (op.in), &out = buffer (op.out);
-  for_rows (*compiled_->pool, row_count (out), op.width,
-            [&] (int row) { std::copy_n (in.row (row), op.width, out.row (row)); });
+  for_rows (*compiled_->pool, row_count (out), op.width * op.parts, [&] (int row) {
+    const float *from = in.row (row) + op.in_first;
+    float *to = out.row (row) + op.out_first;
+    for (int part = 0; part < op.parts; ++part, from += op.in_step, to += op.out_step) {
+      for (int i = 0; i < op.width; ++i)
+        to[op.paired ? i / 2 + i % 2 * (op.width / 2) : i] = from[i];
+    }
+  });
 }
 
 // Units of both matrices at once.

@@ -24,18 +24,19 @@ constexpr size_t kPartBytes = size_t{1} << 20;
 /// The kernel maps pages around the one that is asked for: 64 KiB, or as many as it keeps in one piece.
 constexpr size_t kFaultAround = size_t{2} << 20;
 
-/// Which of the file's outputs is output `index`: see WeightRef::paired.
+/// Which of the file's outputs is output `index`: see WeightRef::paired and run.
 int
-file_row (int index, int paired)
+file_row (int index, const PackingJob &job)
 {
-  if (paired == 0)
-    return index;
-  const int half = paired / 2, in_head = index % paired;
-  return index - in_head + (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1);
+  if (job.paired > 0) {
+    const int half = job.paired / 2, in_head = index % job.paired;
+    index += (in_head < half ? 2 * in_head : 2 * (in_head - half) + 1) - in_head;
+  }
+  return job.run > 0 ? index / job.run * job.stride + index % job.run : index;
 }
 
 size_t
-stored_bytes (DType dtype, int count)
+stored_bytes (DType dtype, int64_t count)
 {
   const DTypeBlock block = dtype_block (dtype);
   return static_cast<size_t> (count) / block.elements * block.bytes;
@@ -56,6 +57,15 @@ read_floats (DType dtype, const std::byte *data, int count, float *out)
       out[i] = wide ? bf16_to_f32 (half) : f16_to_f32 (half);
     }
   }
+}
+
+/// Floats that are `step` elements apart.
+void
+read_apart (DType dtype, const std::byte *data, int64_t step, int count, float *out)
+{
+  const size_t bytes = stored_bytes (dtype, step);
+  for (int i = 0; i < count; ++i, data += bytes)
+    read_floats (dtype, data, 1, out + i);
 }
 
 /// Each thread has its own; packing allocates nothing.
@@ -94,11 +104,13 @@ private:
   static const std::byte *file_data (const PackingJob &job, int row)
   {
     if (job.affine)
+      return job.tensor->data.data () + static_cast<size_t> (file_row (row, job)) * job.affine->row_bytes ();
+    if (job.part)
       return job.tensor->data.data () +
-             static_cast<size_t> (file_row (row, job.paired)) * job.affine->row_bytes ();
+             stored_bytes (job.tensor->dtype, static_cast<int64_t> (row) * job.part->output_step);
     const int width = job.weight->columns == 0 ? 1 : job.weight->inputs;
     return job.tensor->data.data () +
-           static_cast<size_t> (file_row (row, job.paired)) * stored_bytes (job.tensor->dtype, width);
+           static_cast<size_t> (file_row (row, job)) * stored_bytes (job.tensor->dtype, width);
   }
 
   /// Of the matrix, of which the job may have a part.
@@ -125,7 +137,9 @@ private:
       return pack_affine_rows (job, row, count, panel);
     const DType dtype = job.tensor->dtype;
     const bool quantized = is_quantized (weight.format);
-    const bool direct = quantized ? dtype == block_type (weight.format) : same_floats (weight.format, dtype);
+    const bool apart = job.part && job.part->input_step != 1;
+    const bool direct =
+        !apart && (quantized ? dtype == block_type (weight.format) : same_floats (weight.format, dtype));
     const std::byte *rows[kPanelRows];
     for (int i = 0; i < count; ++i) {
       rows[i] = file_data (job, row + i);
@@ -133,6 +147,8 @@ private:
         continue;
       if (job.affine)
         dequantize_affine_row (*job.affine, affine_row (job, row + i), values_.data ());
+      else if (apart)
+        read_apart (dtype, rows[i], job.part->input_step, weight.inputs, values_.data ());
       else
         read_floats (dtype, rows[i], weight.inputs, values_.data ());
       if (!quantized) {

@@ -17,7 +17,9 @@ struct PackingJob {
   std::span<const std::byte> file; ///< the mapping that the tensor is in
   int paired;                      ///< WeightRef::paired
   const AffineTensor *affine;      ///< of `tensor`, or null
+  const TensorPart *part;          ///< WeightRef::part, or null: steps between outputs and inputs of `tensor`
   std::byte *out;
+  int run = 0, stride = 0; ///< WeightRef::run, stride
 };
 
 /// Does all jobs in one go. The memory of `out` is touched first by the threads that fill it; pages of files that have

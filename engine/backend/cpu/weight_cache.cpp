@@ -173,13 +173,15 @@ WeightCache::WeightCache (const fs::path &folder, const Program &program, const 
     permissions_ &= file.permissions ();
   }
   for (size_t i = 0; i < weights.size (); ++i) {
-    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset] = program.weights[i];
+    const auto &[name, outputs, inputs, paired, first_output, tensor_outputs, offset, part, run, stride,
+                 taps] = program.weights[i];
     const TensorView &tensor = *files.find (name);
     const size_t sample = std::min (kSampleBytes, tensor.data.size ());
     identity.add_text (name);
     identity.add (outputs, inputs, paired, first_output, tensor_outputs, std::bit_cast<uint32_t> (offset),
-                  tensor.dtype, weights[i].format, weights[i].columns, weights[i].offset,
+                  run, stride, taps, tensor.dtype, weights[i].format, weights[i].columns, weights[i].offset,
                   tensor.data.size ());
+    identity.add (part.first, part.output_step, part.input_step);
     identity.append (tensor.data.data () + (tensor.data.size () - sample) / 2, sample);
     if (const AffineTensor *affine = files.affine (name)) {
       identity.add (affine->codes.bits, affine->codes.group, affine->scale_type);

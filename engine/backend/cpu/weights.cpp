@@ -100,6 +100,8 @@ sensitive_weights (const Program &program)
       ids.insert (head->weight);
     if (const auto *append = std::get_if<KvAppendOp> (&op); append && append->v != kNone)
       values.insert (append->v);
+    if (const auto *recurrence = std::get_if<RecurrenceOp> (&op))
+      values.insert ({recurrence->v, recurrence->step});
   }
   for (const Op &op : program.ops) {
     if (const auto *copy = std::get_if<CopyOp> (&op); copy && values.contains (copy->out))
@@ -116,16 +118,61 @@ sensitive_weights (const Program &program)
   return ids;
 }
 
+/// A convolution's axes may be in another order.
+const TensorView &
+require_tensor (const WeightFiles &files, const WeightRef &ref)
+{
+  const Shape shape = ref.shape ();
+  if (const TensorView *tensor = ref.taps > 0 ? files.find (ref.name) : nullptr;
+      tensor && tensor->shape == Shape{shape[0], shape[2], 1})
+    return *tensor;
+  return files.require (ref.name, shape);
+}
+
+/// What chooses experts: a rounded score may choose another one. They stay as the file has them.
+std::set<WeightId>
+router_weights (const Program &program)
+{
+  std::set<WeightId> ids;
+  std::set<BufferId> logits;
+  for (const Op &op : program.ops) {
+    if (const auto *route = std::get_if<RouteOp> (&op))
+      logits.insert (route->logits);
+  }
+  for (const Op &op : program.ops) {
+    if (const auto *linear = std::get_if<LinearOp> (&op)) {
+      for (const LinearOp::Projection &projection : linear->projections) {
+        if (logits.contains (projection.out))
+          ids.insert (projection.weight);
+      }
+    }
+  }
+  return ids;
+}
+
 /// The part of a tensor that a weight is.
 TensorView
 rows_of (const TensorView &tensor, const WeightRef &ref)
 {
+  if (const TensorPart &steps = ref.part; !steps.shape.empty ()) {
+    const DTypeBlock block = dtype_block (tensor.dtype);
+    const auto bytes = [&] (int64_t elements) {
+      return static_cast<size_t> (elements) / block.elements * block.bytes;
+    };
+    const int64_t inputs = ref.is_matrix () ? ref.inputs : 1;
+    const int64_t count = (ref.outputs - 1) * steps.output_step +
+                          (steps.input_step == 1 ? inputs : (inputs - 1) * steps.input_step + 1);
+    TensorView part = tensor;
+    part.data = tensor.data.subspan (bytes (steps.first), bytes (count));
+    return part;
+  }
   if (ref.tensor_outputs == 0)
     return tensor;
   TensorView part = tensor;
   const size_t row_bytes = tensor.data.size () / static_cast<size_t> (ref.tensor_outputs);
+  const int rows = ref.run > 0 ? (ref.outputs / ref.run - 1) * ref.stride + ref.run : ref.outputs;
   part.data = tensor.data.subspan (row_bytes * static_cast<size_t> (ref.first_output),
-                                   row_bytes * static_cast<size_t> (ref.outputs));
+                                   row_bytes * static_cast<size_t> (rows));
   part.shape[0] = ref.outputs;
   return part;
 }
@@ -157,10 +204,10 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
 std::vector<TensorView>
 PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFormat format)
 {
-  const std::set<WeightId> sensitive = sensitive_weights (program);
+  const std::set<WeightId> sensitive = sensitive_weights (program), routers = router_weights (program);
   std::vector<TensorView> tensors;
   for (const WeightRef &ref : program.weights) {
-    const TensorView &tensor = files.require (ref.name, ref.shape ());
+    const TensorView &tensor = require_tensor (files, ref);
     const AffineTensor *affine = files.affine (ref.name);
     const bool is_codes = is_block_type (tensor.dtype) || affine;
     if (!is_float (tensor.dtype) && !(is_codes && ref.is_matrix ()))
@@ -171,14 +218,21 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
                                   "`quantization` of config.json"
                                 : "; norms and biases must be F32, F16 or BF16"));
 
+    if (!ref.part.shape.empty () && (affine || (is_codes && ref.part.input_step != 1)))
+      throw LoadError (files.file_of (ref.name), ref.name,
+                       "is quantized, and is needed in parts or transposed, which is not supported; use the "
+                       "BF16, F16 or F32 checkpoint");
+
     PackedWeight weight;
     weight.outputs = ref.outputs;
     weight.inputs = ref.inputs;
     weight.offset = bytes_;
     size_t bytes = 0;
     if (ref.is_matrix ()) {
-      const bool is_sensitive = sensitive.contains (static_cast<WeightId> (weights_.size ()));
-      weight.format = chosen_format (format, tensor.dtype, affine, ref.inputs, is_sensitive);
+      const auto id = static_cast<WeightId> (weights_.size ());
+      const bool is_sensitive = sensitive.contains (id);
+      weight.format = chosen_format (routers.contains (id) ? WeightFormat::kAuto : format, tensor.dtype,
+                                     affine, ref.inputs, is_sensitive);
       weight.columns = padded_columns (weight.format, ref.inputs);
       weight.panel_bytes = panel_bytes (weight.format, weight.columns);
       const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;
@@ -205,7 +259,9 @@ PackedWeights::pack (const Program &program, const WeightFiles &files, std::span
   for (size_t i = 0; i < weights_.size (); ++i)
     jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
                      program.weights[i].paired, files.affine (program.weights[i].name),
-                     memory_.data () + weights_[i].offset});
+                     program.weights[i].part.shape.empty () ? nullptr : &program.weights[i].part,
+                     memory_.data () + weights_[i].offset, program.weights[i].run,
+                     program.weights[i].stride});
   pack_weights (jobs, pool);
   for (size_t i = 0; i < weights_.size (); ++i) {
     auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);

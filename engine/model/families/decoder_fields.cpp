@@ -146,18 +146,25 @@ mlp_of (LayerSpec &layer)
 }
 
 std::vector<bool>
-sliding_layers (const JsonFields &config, size_t layers, const std::function<bool (int)> &by_default)
+layers_of_kind (const JsonFields &config, size_t layers, std::string_view kind,
+                const std::function<bool (int)> &by_default)
 {
   const auto types = layer_types (config, layers);
-  std::vector<bool> sliding;
+  std::vector<bool> found;
   for (size_t i = 0; i < layers; ++i) {
-    if (!types.empty () && types[i] != "full_attention" && types[i] != "sliding_attention")
-      config.fail ("layer_types",
-                   "\"" + types[i].substr (0, 80) +
-                       "\" is not supported; supported are full_attention and sliding_attention");
-    sliding.push_back (types.empty () ? by_default (static_cast<int> (i)) : types[i] == "sliding_attention");
+    if (!types.empty () && types[i] != "full_attention" && types[i] != kind)
+      config.fail ("layer_types", "\"" + types[i].substr (0, 80) +
+                                      "\" is not supported; supported are full_attention and " +
+                                      std::string (kind));
+    found.push_back (types.empty () ? by_default (static_cast<int> (i)) : types[i] == kind);
   }
-  return sliding;
+  return found;
+}
+
+std::vector<bool>
+sliding_layers (const JsonFields &config, size_t layers, const std::function<bool (int)> &by_default)
+{
+  return layers_of_kind (config, layers, "sliding_attention", by_default);
 }
 
 void
@@ -211,12 +218,14 @@ decoder_spec (const JsonFields &config, const DecoderTraits &traits)
   spec.eos_token_ids = config.token_ids ("eos_token_id", spec.vocab);
   spec.bos_token_id = config.integer_or ("bos_token_id", 0, spec.vocab - 1, -1);
 
-  const int layers = config.integer ("num_hidden_layers", 1, kMaxLayers);
+  const int layers = traits.layers > 0 ? traits.layers : config.integer ("num_hidden_layers", 1, kMaxLayers);
   if (!traits.kinds_of_layers)
     require_full_attention (config, static_cast<size_t> (layers));
-  AttentionSpec attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
+  AttentionSpec attention;
+  if (!traits.own_attention)
+    attention = attention_spec (config, traits, spec.hidden, spec.max_positions);
   MlpSpec mlp;
-  mlp.intermediate = config.integer ("intermediate_size", 1, kMaxIntermediate);
+  mlp.intermediate = config.integer (traits.intermediate_key, 1, kMaxIntermediate);
   mlp.activation = activation (config, traits);
   for (int i = 0; i < layers; ++i) {
     const std::string prefix = traits.prefix + "layers." + std::to_string (i) + ".";

@@ -30,10 +30,13 @@ struct DecoderTraits {
   bool mlp_bias = false;
   bool fused = false;           ///< q, k and v are one tensor, gate and up another (phi3)
   bool tied_by_default = false; ///< the head, where the file does not say
+  bool own_attention = false;   ///< the family sets the layers' mixers itself
   bool kinds_of_layers = false; ///< the family reads layer_types; else all must be full attention
+  const char *intermediate_key = "intermediate_size";
   const char *activation_key = "hidden_act";
   const char *default_activation = "silu";
   std::string prefix = "model."; ///< of tensors' names
+  int layers = 0;                ///< 0: num_hidden_layers
   RopeKind rope = {};
 };
 
@@ -48,6 +51,10 @@ MlpSpec &mlp_of (LayerSpec &layer);
 /// Throws LoadError when layer_types has another length than the model or names a kind that is neither full_attention
 /// nor sliding_attention.
 std::vector<bool> sliding_layers (const JsonFields &config, size_t layers,
+                                  const std::function<bool (int)> &by_default);
+
+/// The same for any kind beside full_attention.
+std::vector<bool> layers_of_kind (const JsonFields &config, size_t layers, std::string_view kind,
                                   const std::function<bool (int)> &by_default);
 
 /// sliding_window of the layers that slide, which must be there then; windows that hold all positions are none.

@@ -33,19 +33,30 @@ std::string supported_families (); ///< "llama, qwen3"
 ArchitectureSpec wrapped_spec (const JsonFields &config, std::vector<std::string> prefixes,
                                ArchitectureSpec (*load) (const JsonFields &text, const std::string &prefix));
 
+ArchitectureSpec load_deepseek_v2 (const JsonFields &config);
+ArchitectureSpec load_deepseek_v3 (const JsonFields &config);
 ArchitectureSpec load_gemma2 (const JsonFields &config);
 ArchitectureSpec load_gemma3 (const JsonFields &config);
 ArchitectureSpec load_gemma3_wrapper (const JsonFields &config);
 ArchitectureSpec load_gemma4 (const JsonFields &config);
 ArchitectureSpec load_gemma4_wrapper (const JsonFields &config);
+ArchitectureSpec load_glm4_moe (const JsonFields &config);
+ArchitectureSpec load_gpt_oss (const JsonFields &config);
 ArchitectureSpec load_granite (const JsonFields &config);
 ArchitectureSpec load_llama (const JsonFields &config);
 ArchitectureSpec load_mistral (const JsonFields &config);
+ArchitectureSpec load_nemotron_h (const JsonFields &config);
 ArchitectureSpec load_olmo2 (const JsonFields &config);
 ArchitectureSpec load_olmo3 (const JsonFields &config);
 ArchitectureSpec load_phi3 (const JsonFields &config);
 ArchitectureSpec load_qwen2 (const JsonFields &config);
 ArchitectureSpec load_qwen3 (const JsonFields &config);
+ArchitectureSpec load_qwen3_moe (const JsonFields &config);
+ArchitectureSpec load_qwen3_5 (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_wrapper (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_moe (const JsonFields &config);
+ArchitectureSpec load_qwen3_5_moe_wrapper (const JsonFields &config);
+ArchitectureSpec load_qwen3_next (const JsonFields &config);
 ArchitectureSpec load_smollm3 (const JsonFields &config);
 
 } // namespace millrace

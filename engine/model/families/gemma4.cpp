@@ -1,10 +1,12 @@
-// Gemma 4 (text, dense): gemma3's layer with norms of values too and plain scores. Layers of full attention have heads of
+// Gemma 4 (text): gemma3's layer with norms of values too and plain scores. Layers of full attention have heads of
 // another size, of which a quarter turns, and in larger models values that are the keys. Smaller models give each layer an input
-// of its own, and their last layers use the keys and values of earlier ones.
+// of its own, and their last layers use the keys and values of earlier ones. One has experts beside the MLP, each with norms of
+// its own, and a router that reads the residual.
 //
 // Source: https://huggingface.co/docs/transformers/model_doc/gemma4; key names: transformers' Gemma4TextConfig.
 #include "engine/model/families/decoder_fields.hpp"
 #include "engine/model/families/families.hpp"
+#include "engine/model/families/moe_fields.hpp"
 
 #include <cmath>
 
@@ -132,6 +134,29 @@ set_layer_inputs (const JsonFields &config, const std::string &prefix, Architect
   }
 }
 
+void
+set_experts (const JsonFields &config, const std::string &prefix, ArchitectureSpec &spec)
+{
+  if (!config.boolean_or ("enable_moe_block", false))
+    return;
+  MoeSpec moe = moe_spec (config, {.experts_keys = {"num_experts"}, .chosen_key = "top_k_experts"}, spec);
+  moe.tensors.layout = ExpertTensors::Layout::kStacked;
+  moe.routing.logit_scale = 1 / std::sqrt (static_cast<double> (spec.hidden));
+  for (size_t i = 0; i < spec.layers.size (); ++i) {
+    const std::string layer = prefix + "layers." + std::to_string (i) + ".";
+    moe.shared = mlp_of (spec.layers[i]);
+    moe.shared_norm = layer + "post_feedforward_layernorm_1.weight";
+    moe.experts_pre = layer + "pre_feedforward_layernorm_2.weight";
+    moe.experts_post = layer + "post_feedforward_layernorm_2.weight";
+    moe.routing.norm = layer + "router.scale";
+    moe.routing.router = layer + "router.proj.weight";
+    moe.routing.expert_scale = layer + "router.per_expert_scale";
+    moe.tensors.gate = moe.tensors.up = layer + "experts.gate_up_proj";
+    moe.tensors.down = layer + "experts.down_proj";
+    spec.layers[i].channel = moe;
+  }
+}
+
 } // namespace
 
 ArchitectureSpec
@@ -140,9 +165,6 @@ load_gemma4_text (const JsonFields &config, const std::string &prefix)
   if (config.text_or ("use_bidirectional_attention", "vision") != "vision")
     config.fail ("use_bidirectional_attention",
                  "is not vision: models that do not generate are not supported; use another model");
-  if (config.boolean_or ("enable_moe_block", false))
-    config.fail ("enable_moe_block", "is true: mixtures of experts of this family are not supported; use a "
-                                     "dense model");
   const bool bias = config.boolean_or ("attention_bias", false);
   ArchitectureSpec spec = decoder_spec (config, {.norms = DecoderTraits::Norms::kBoth,
                                                  .qk_norm = QkNorm::kHead,
@@ -161,6 +183,7 @@ load_gemma4_text (const JsonFields &config, const std::string &prefix)
   set_attention (config, sliding, spec);
   share_kv (config, sliding, spec);
   set_layer_inputs (config, prefix, spec);
+  set_experts (config, prefix, spec);
   for (size_t i = 0; i < spec.layers.size (); ++i)
     spec.layers[i].scalar = prefix + "layers." + std::to_string (i) + ".layer_scalar";
   return spec;

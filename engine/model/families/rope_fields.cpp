@@ -103,7 +103,7 @@ read_dimensions (const JsonFields &config, const JsonFields &fields, int head_di
                  const RopeKind &kind, RopeSpec &rope)
 {
   const JsonFields &at = fields.has ("partial_rotary_factor") ? fields : config;
-  const double partial = at.number_or ("partial_rotary_factor", 0, 1, 1);
+  const double partial = at.number_or ("partial_rotary_factor", 0, 1, kind.default_partial);
   if (partial != 1 && !kind.partial)
     at.fail ("partial_rotary_factor", "is not supported for this family; remove it or set it to 1");
   rope.dimensions = proportional ? head_dim : static_cast<int> (head_dim * partial);

@@ -16,6 +16,7 @@ struct RopeKind {
   double default_theta = 10000;
   bool scaled = true;   ///< rope_scaling is of these layers
   bool partial = false; ///< partial_rotary_factor may be below 1
+  double default_partial = 1;
 };
 
 RopeSpec rope_spec (const JsonFields &config, int head_dim, int max_positions, const RopeKind &kind);
