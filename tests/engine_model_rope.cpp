@@ -72,7 +72,7 @@ TEST (rope, sequences_that_stay_short_are_a_variant_of_longrope_only)
   millrace::ArchitectureSpec spec;
   spec.layers.resize (2);
   EXPECT_EQ (kv_variant (spec, 10), 0);
-  auto &rope = std::get<millrace::AttentionSpec> (spec.layers[1].mixer).rope;
+  RopeSpec &rope = spec.layers[1].mixer.emplace<millrace::AttentionSpec> ().rope;
   rope.original_max_positions = 64;
   EXPECT_EQ (kv_variant (spec, 10), 0);
   rope.scaling = RopeSpec::Scaling::kLongRope;

@@ -95,7 +95,8 @@ measure (benchmark::State &state, const KernelTable &kernels, KvType type, int q
     const KvPlace &place = kv.plan.places[head / kHeads];
     args.key_offset = place.key_offset + head % kHeads * place.key_bytes;
     args.value_offset = place.value_offset + head % kHeads * place.value_bytes;
-    attend (kernels.attention[static_cast<size_t> (type)], args, out_rows.data (), part.floats ());
+    attend (kernels.attention[static_cast<size_t> (type)], args, args.head_dim, nullptr, out_rows.data (),
+            part.floats ());
     benchmark::ClobberMemory ();
     head += static_cast<size_t> (heads);
     if (head >= kv.plan.places.size () * kHeads)

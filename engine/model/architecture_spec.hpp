@@ -91,7 +91,8 @@ struct Mamba2Spec {
 };
 
 /// std::monostate: the layer has no such sub-layer.
-using TokenMixer = std::variant<std::monostate, AttentionSpec, LatentAttentionSpec, GatedDeltaSpec, Mamba2Spec>;
+using TokenMixer =
+    std::variant<std::monostate, AttentionSpec, LatentAttentionSpec, GatedDeltaSpec, Mamba2Spec>;
 using ChannelMixer = std::variant<std::monostate, MlpSpec, MoeSpec>;
 
 /// RMSNorm before and after a sub-layer's mixer: residual += post (mixer (pre (residual))).
