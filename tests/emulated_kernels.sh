@@ -1,6 +1,6 @@
 #!/bin/bash
 # labels: unit
-# timeout: 300
+# timeout: 900
 # The kernels for ARM, compiled for it and run by an emulator: with the dot-product instructions and without them.
 set -u -o pipefail
 
