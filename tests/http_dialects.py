@@ -174,6 +174,23 @@ def chat_whole():
     usage_of(body["usage"], count_tokens(prompt_of(QUESTION)), 6)
 
 
+def chat_prediction():
+    """What a client expects is drafted: the answer stays the same, and usage says how much of it was right."""
+    fields = {"messages": QUESTION, "max_tokens": 40, "temperature": 0, "ignore_eos": True}
+    plain = server.ask("/v1/chat/completions", **fields)
+    text = plain["choices"][0]["message"]["content"]
+    parts = [{"type": "text", "text": text[:20]}, {"type": "text", "text": text[20:]}]
+    for content in (text, parts, "something else altogether", "", []):
+        reply = server.ask("/v1/chat/completions", **fields, prediction={"type": "content", "content": content})
+        equal(reply["choices"], plain["choices"], f"the answer to a prediction of {content!r}")
+        details = reply["usage"]["completion_tokens_details"]
+        # How much of it is verified is a matter of what the machine is doing.
+        true(min(details.values()) >= 0 and details["accepted_prediction_tokens"] < 40, f"{details}")
+    seeded = dict(fields, temperature=1.2, seed=7)
+    equal(server.ask("/v1/chat/completions", **seeded, prediction={"type": "content", "content": text})["choices"],
+          server.ask("/v1/chat/completions", **seeded)["choices"], "a sampled answer")
+
+
 def chat_stream_equals_whole():
     fields = {"messages": QUESTION, "max_tokens": 24, "seed": 11, "temperature": 0.9}
     whole = server.ask("/v1/chat/completions", **fields)
@@ -1121,8 +1138,8 @@ def wrong_options():
         true(words in result.stderr, f"{options}: {result.stderr}")
 
 
-SHARED = [models_and_tags, health_and_runtime, metrics_have_vllm_names, chat_whole, chat_stream_equals_whole,
-          chat_logprobs, chat_n_equals_seeds, seeds, chat_content_parts, chat_equals_its_prompt, completion_whole,
+SHARED = [models_and_tags, health_and_runtime, metrics_have_vllm_names, chat_whole, chat_prediction,
+          chat_stream_equals_whole, chat_logprobs, chat_n_equals_seeds, seeds, chat_content_parts, chat_equals_its_prompt, completion_whole,
           completion_equals_millrace_run, completion_stream_and_echo, completion_logprobs, stop_strings,
           sampling_fields_change_text, embeddings, tokens_and_back, templates, messages_whole_and_stream,
           messages_stop_sequence, messages_errors, responses_whole_and_stream, ollama, errors_say_what_is_wrong,
