@@ -318,19 +318,6 @@ TEST (DraftController, the_chain_with_more_expected_tokens_stays)
   EXPECT_EQ (row.draft.source[0], DraftSource::kSuffix);
 }
 
-TEST (DraftController, expensive_guesses_are_asked_for_only_where_they_pay)
-{
-  DraftController controller;
-  const std::vector<double> good (8, 0.9), bad (8, 0.2);
-  EXPECT_EQ (controller.worth_drafting (good, 1, 1), 0); // nothing is known yet
-  for (int tokens = 1; tokens <= 16; ++tokens)
-    controller.learn (tokens, 0, 0, memory_bound (0.05) (tokens));
-  EXPECT_EQ (controller.worth_drafting (good, 1, 0.5), 8);
-  EXPECT_EQ (controller.worth_drafting (bad, 1, 5), 0);
-  EXPECT_EQ (controller.worth_drafting (good, 1, 20), 0); // drafting takes longer than decoding
-  EXPECT_EQ (controller.worth_drafting ({}, 1, 0.5), 0);
-}
-
 TEST (DraftController, the_same_decisions_every_time)
 {
   Totals first;

@@ -160,26 +160,6 @@ DraftController::chance (const Row &row, DraftSource source, double belief, int 
   return slot_of (*row.sequence).track.correct (table_.chance (source, kind, belief), depth);
 }
 
-int
-DraftController::worth_drafting (std::span<const double> chances, int rows, double ms_per_token) const
-{
-  if (!cost_.knows (rows))
-    return 0;
-  const double without = rows / cost_.milliseconds (rows);
-  double best = without * kMargin, tokens = rows, chance = rows;
-  int depth = 0;
-  for (size_t k = 0; k < chances.size (); ++k) {
-    tokens += chance *= chances[k];
-    const int drafts = static_cast<int> (k + 1);
-    const double time = cost_.milliseconds (rows * (1 + drafts)) + ms_per_token * drafts;
-    if (tokens / time > best) {
-      best = tokens / time;
-      depth = drafts;
-    }
-  }
-  return depth;
-}
-
 // --- verify () ------------------------------------------------------------------------------------
 
 /// Gathers the chances of all guesses that may be cut, best first; equal ones in the order of rows and depths, so that what is

@@ -13,8 +13,7 @@
 // A request of which nothing is known yet begins with short chains, and doubles them while they are all right.
 // Source: the utility of speculation as goodput, Liu et al., arXiv 2406.14066; the rest is this file's.
 //
-// Drafters that cost time themselves ask worth_drafting () before they work, and rest longer and longer while the
-// answer stays 0.
+// Drafters whose guesses cost time weigh that themselves, by the same costs and chances (draft_market.hpp).
 //
 // Everything from the decode thread. No clock of its own, no allocation after the largest batch was seen.
 #pragma once
@@ -49,10 +48,6 @@ public:
   void extend (Row &row, const Draft &draft);
   /// That a guess of `source` for the row is right at `depth` (0: the first), when the drafter itself believes `belief`.
   double chance (const Row &row, DraftSource source, double belief, int depth);
-  /// How many tokens a drafter should guess for each of `rows` rows of a step, when token i of a row is right with chances[i]
-  /// (given those before are), and a guess for all rows together takes `ms_per_token`: the depth that brings the most
-  /// tokens per time, 0 when none beats not drafting, or while the cost of a step without drafts is not known.
-  int worth_drafting (std::span<const double> chances, int rows, double ms_per_token) const;
 
   // --- verify () ---
 
