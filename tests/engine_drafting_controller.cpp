@@ -270,6 +270,20 @@ TEST (DraftController, the_ema_gate_pauses_for_eight_steps)
   EXPECT_GT (run (controller, {&stream}, memory_bound (0.1), 200, DraftGate::kEma).drafted, 400);
 }
 
+TEST (DraftController, a_pause_lasts_as_long_however_many_drafters_ask)
+{
+  DraftController controller;
+  Stream stream (0, 0, 18);
+  run (controller, {&stream}, memory_bound (0.1), 7, DraftGate::kEma);
+  Row row;
+  row.sequence = &stream.sequence;
+  for (int i = 0; i < 20; ++i)
+    EXPECT_FALSE (controller.may_try (row, DraftGate::kEma));
+  EXPECT_TRUE (controller.may_try (row, DraftGate::kCost));
+  EXPECT_EQ (run (controller, {&stream}, memory_bound (0.1), 8, DraftGate::kEma).drafted, 0);
+  EXPECT_TRUE (controller.may_try (row, DraftGate::kEma));
+}
+
 TEST (DraftController, no_gate_verifies_all)
 {
   DraftController controller;
@@ -309,6 +323,14 @@ TEST (DraftController, the_chain_with_more_expected_tokens_stays)
   EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{1, 2}));
   controller.offer (row, chain ({3, 4, 5}, 0.9F, DraftSource::kModel), DraftGate::kCost);
   EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{3, 4, 5}));
+  EXPECT_FALSE (row.ungated);
+  // The gate is that of the chain that stays.
+  Row other;
+  other.sequence = &stream.sequence;
+  other.scored = true;
+  controller.offer (other, chain ({1}, 0.2F, DraftSource::kNgram), DraftGate::kCost);
+  controller.offer (other, chain ({2}, 0.9F, DraftSource::kModel), DraftGate::kNone);
+  EXPECT_TRUE (other.ungated);
   // One that agrees and knows more is appended, and lends its confidence.
   controller.offer (row, chain ({3, 4, 5, 6}, 0.95F, DraftSource::kSuffix), DraftGate::kCost);
   EXPECT_EQ (tokens_of (row), (std::vector<TokenId>{3, 4, 5, 6}));

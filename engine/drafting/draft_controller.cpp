@@ -80,13 +80,7 @@ DraftController::expected (const Slot &slot, const Draft &draft, SamplingKind ki
 bool
 DraftController::may_try (const Row &row, DraftGate gate)
 {
-  if (gate != DraftGate::kEma)
-    return true;
-  Slot &slot = slot_of (*row.sequence);
-  if (slot.ema_pause == 0)
-    return true;
-  --slot.ema_pause;
-  return false;
+  return gate != DraftGate::kEma || slot_of (*row.sequence).ema_pause == 0;
 }
 
 void
@@ -130,8 +124,10 @@ DraftController::offer (Row &row, const Draft &draft, DraftGate gate)
                                          draft.span ().first (static_cast<size_t> (shorter)));
   const SamplingKind kind = sampling_kind (row.sequence->request->sampling);
   if (!agree) {
-    if (expected (slot, draft, kind) > expected (slot, row.draft, kind))
+    if (expected (slot, draft, kind) > expected (slot, row.draft, kind)) {
       row.draft = draft;
+      row.ungated = gate != DraftGate::kCost;
+    }
     return;
   }
   // Two that say the same: each token has the word of the more confident, the longer tail stays.
@@ -315,6 +311,7 @@ DraftController::settle (const Row &row)
   compare (slot, *row.sequence);
   if (row.draft.count == slot.reach && row.right_drafts () == row.draft.count)
     slot.reach = std::min (2 * slot.reach, kMaxDraft);
+  slot.ema_pause -= slot.ema_pause > 0;
   if (row.ungated && row.draft.count > 0) {
     const double share = static_cast<double> (row.accepted_count - 1) / row.draft.count;
     slot.ema += (share - slot.ema) * kEmaNewest;

@@ -39,7 +39,7 @@ public:
 
   // --- drafters ---
 
-  /// Whether a drafter's gate lets it try now; asked once for each step and row.
+  /// Whether a drafter's gate lets it try in this step.
   bool may_try (const Row &row, DraftGate gate);
   /// A drafter's guesses for a row, made from its pending token on. They take the place of what is there, extend it, or are
   /// only remembered for the comparison.
