@@ -33,15 +33,6 @@ embedding_request (std::vector<TokenId> prompt, const EmbeddingParams &embed)
   return request;
 }
 
-std::vector<TokenId>
-random_tokens (std::mt19937_64 &random, int count, int vocab)
-{
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < count; i++)
-    tokens.push_back (static_cast<TokenId> (random () % static_cast<uint64_t> (vocab)));
-  return tokens;
-}
-
 /// Plain code for what a vector is. `hidden`: [tokens × width].
 std::vector<float>
 pooled (std::span<const float> hidden, size_t width, const EmbeddingParams &params)

@@ -32,24 +32,6 @@ request_of (std::vector<TokenId> prompt, int max_tokens)
   return request;
 }
 
-std::vector<TokenId>
-random_tokens (std::mt19937_64 &random, int count, int vocab)
-{
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < count; i++)
-    tokens.push_back (static_cast<TokenId> (random () % static_cast<uint64_t> (vocab)));
-  return tokens;
-}
-
-void
-expect_same (const std::map<uint64_t, Result> &actual, const std::map<uint64_t, Result> &expected)
-{
-  for (const auto &[serial, result] : expected) {
-    ASSERT_TRUE (actual.contains (serial));
-    EXPECT_EQ (actual.at (serial), result);
-  }
-}
-
 /// Everything goes back when all is forgotten.
 void
 expect_all_free (ModelDrafter &drafter)

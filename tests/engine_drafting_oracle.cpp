@@ -3,6 +3,7 @@
 //
 // The greedy text of every oracle through the whole loop (scheduler, prefix cache, drafts, chunks, other requests beside it)
 // is that of transformers, cold and with a warm cache.
+#include "engine/drafting/model_drafter.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/oracle_models.hpp"
 #include "tests/random_checkpoint.hpp"
@@ -101,6 +102,23 @@ TEST (LoopOracle, long_and_short_sequences_share_no_kv)
     EXPECT_EQ (scheduler.kv ().statistics ().hit_tokens, 0u);
     EXPECT_EQ (texts_of (scheduler, order), cold);
     EXPECT_GE (scheduler.kv ().statistics ().hit_tokens, 2u * 48);
+  }
+
+  // A draft model that is the model itself guesses right in both, or it rotates by another list.
+  for (const std::vector<int> &order : {std::vector{14, 15}, {15, 14}}) {
+    ModelDrafter drafter (model, {.gate = DraftGate::kNone});
+    LoopOptions options;
+    options.drafters = {&drafter};
+    Scheduler scheduler (model, {});
+    std::vector<std::shared_ptr<Request>> requests;
+    for (const int length : order)
+      requests.push_back (greedy_request (prompt, length, requests.size () + 1));
+    for (const auto &[serial, result] : run (scheduler, options, requests)) {
+      EXPECT_EQ (result.tokens, cold[order[serial - 1]]);
+      const DraftStatistics &drafting = requests[serial - 1]->statistics.drafting;
+      EXPECT_GT (drafting.drafted, 0);
+      EXPECT_EQ (drafting.accepted, drafting.drafted) << order[serial - 1];
+    }
   }
 }
 

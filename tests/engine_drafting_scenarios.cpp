@@ -43,26 +43,6 @@ simple_request (std::vector<TokenId> prompt, int max_tokens, uint64_t seed = 0)
   return request;
 }
 
-std::vector<TokenId>
-random_tokens (std::mt19937_64 &random, int count, int vocab)
-{
-  std::vector<TokenId> tokens;
-  for (int i = 0; i < count; i++)
-    tokens.push_back (static_cast<TokenId> (random () % static_cast<uint64_t> (vocab)));
-  return tokens;
-}
-
-void
-expect_same (const std::map<uint64_t, Result> &actual, const std::map<uint64_t, Result> &expected)
-{
-  for (const auto &[serial, result] : expected) {
-    ASSERT_TRUE (actual.contains (serial));
-    ASSERT_EQ (actual.at (serial).tokens, result.tokens);
-    ASSERT_EQ (actual.at (serial).logprobs, result.logprobs);
-    ASSERT_EQ (actual.at (serial).finish, result.finish);
-  }
-}
-
 } // namespace
 
 // Each turn's prompt is the last one, its answer and something new: only the new part is computed.

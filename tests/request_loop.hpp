@@ -24,6 +24,25 @@ struct Result {
   bool operator== (const Result &) const = default;
 };
 
+inline std::vector<TokenId>
+random_tokens (std::mt19937_64 &random, int count, int vocab)
+{
+  std::vector<TokenId> tokens;
+  for (int i = 0; i < count; i++)
+    tokens.push_back (static_cast<TokenId> (random () % static_cast<uint64_t> (vocab)));
+  return tokens;
+}
+
+/// `actual` may have others too.
+inline void
+expect_same (const std::map<uint64_t, Result> &actual, const std::map<uint64_t, Result> &expected)
+{
+  for (const auto &[serial, result] : expected) {
+    ASSERT_TRUE (actual.contains (serial));
+    EXPECT_EQ (actual.at (serial), result);
+  }
+}
+
 struct LoopOptions {
   SchedulerSettings scheduler;
   bool prefill = true, draft = true, choose = true; ///< choose: drafts are cut as llmverifier has it

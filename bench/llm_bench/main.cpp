@@ -5,6 +5,7 @@
 //
 // `--help` says what the flags mean. Drives ExecutionContext itself: what scheduling, sampling and pipelines cost is
 // measured by step_overhead and decode. One row for each combination; medians of repetitions.
+#include "bench/arguments.hpp"
 #include "bench/llm_bench/options.hpp"
 #include "bench/llm_bench/peer.hpp"
 #include "bench/llm_bench/report.hpp"
@@ -220,17 +221,6 @@ run (const Options &options)
 int
 main (int argc, char **argv)
 {
-  const auto arguments = std::span<char *const> (argv, static_cast<size_t> (argc)).subspan (1);
-  for (const std::string_view argument : arguments) {
-    if (argument == "-h" || argument == "--help") {
-      print_help ();
-      return 0;
-    }
-  }
-  try {
-    return run (parse_options (arguments));
-  } catch (const std::exception &error) {
-    std::fprintf (stderr, "llm-bench: %s\n", error.what ());
-    return 2;
-  }
+  return run_program ("llm-bench", argc, argv, print_help,
+                      [] (std::span<char *const> arguments) { return run (parse_options (arguments)); });
 }

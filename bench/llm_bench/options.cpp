@@ -1,10 +1,9 @@
 #include "bench/llm_bench/options.hpp"
 
+#include "bench/arguments.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
 #include <algorithm>
-#include <array>
-#include <charconv>
 #include <cstdio>
 #include <stdexcept>
 #include <string_view>
@@ -20,84 +19,13 @@ constexpr int kMostTokens = 1 << 20;
 constexpr int kMostThreads = 1024;
 constexpr int kMostRepetitions = 10'000;
 
-constexpr std::array<std::pair<std::string_view, WeightFormat>, 6> kWeightFormats{
-    {{"auto", WeightFormat::kAuto},
-     {"f32", WeightFormat::kF32},
-     {"f16", WeightFormat::kF16},
-     {"bf16", WeightFormat::kBF16},
-     {"int8", WeightFormat::kInt8},
-     {"int4", WeightFormat::kInt4}}};
-
-/// Calls `visit` with each part of "a,b,c".
-void
-for_each_part (std::string_view list, FunctionRef<void (std::string_view)> visit)
-{
-  while (true) {
-    const size_t comma = list.find (',');
-    visit (list.substr (0, comma));
-    if (comma == list.npos)
-      return;
-    list.remove_prefix (comma + 1);
-  }
-}
-
-std::vector<int>
-parse_numbers (std::string_view flag, std::string_view list, int least, int most)
-{
-  std::vector<int> numbers;
-  for_each_part (list, [&] (std::string_view part) {
-    int number = 0;
-    const auto [end, error] = std::from_chars (part.data (), part.data () + part.size (), number);
-    if (error != std::errc () || end != part.data () + part.size () || number < least || number > most)
-      throw std::invalid_argument (std::string (flag) + ": \"" + std::string (part) +
-                                   "\" is not a number from " + std::to_string (least) + " to " +
-                                   std::to_string (most));
-    numbers.push_back (number);
-  });
-  return numbers;
-}
-
-int
-parse_number (std::string_view flag, std::string_view text, int least, int most)
-{
-  const auto numbers = parse_numbers (flag, text, least, most);
-  if (numbers.size () > 1)
-    throw std::invalid_argument (std::string (flag) + " takes one number");
-  return numbers[0];
-}
-
 std::vector<KvType>
 parse_kv_types (std::string_view list)
 {
   std::vector<KvType> types;
-  for_each_part (list, [&] (std::string_view part) {
-    for (int type = 0; type < kKvTypes; type++)
-      if (part == kv_type_name (static_cast<KvType> (type))) {
-        types.push_back (static_cast<KvType> (type));
-        return;
-      }
-    throw std::invalid_argument ("unknown KV type \"" + std::string (part) +
-                                 "\"; known are f32, f16, bf16, q8, k8v4");
-  });
+  for (const std::string &part : parts (list))
+    types.push_back (parse_kv_type (part));
   return types;
-}
-
-WeightFormat
-parse_weights (std::string_view text)
-{
-  for (const auto &[name, format] : kWeightFormats)
-    if (name == text)
-      return format;
-  throw std::invalid_argument ("unknown weight format \"" + std::string (text) +
-                               "\"; known are auto, f32, f16, bf16, int8, int4");
-}
-
-bool
-parse_output (std::string_view text)
-{
-  if (text != "table" && text != "json")
-    throw std::invalid_argument ("-o is table or json");
-  return text == "json";
 }
 
 /// A flag with a value.

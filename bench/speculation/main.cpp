@@ -5,6 +5,7 @@
 //
 // `--help` says what the flags mean. Exit code 0, 1 when answers with drafts differ from those without, 2 when something is
 // wrong with the command line, the model or the prompts. Targets that are missed are told about and do not change it.
+#include "bench/arguments.hpp"
 #include "bench/speculation/report.hpp"
 
 #include <cstdio>
@@ -81,17 +82,6 @@ run (const SpecOptions &options)
 int
 main (int argc, char **argv)
 {
-  const auto arguments = std::span<char *const> (argv, static_cast<size_t> (argc)).subspan (1);
-  for (const std::string_view argument : arguments) {
-    if (argument == "-h" || argument == "--help") {
-      print_spec_help ();
-      return 0;
-    }
-  }
-  try {
-    return run (parse_spec_options (arguments));
-  } catch (const std::exception &error) {
-    std::fprintf (stderr, "llm-spec-bench: %s\n", error.what ());
-    return 2;
-  }
+  return run_program ("llm-spec-bench", argc, argv, print_spec_help,
+                      [] (std::span<char *const> arguments) { return run (parse_spec_options (arguments)); });
 }

@@ -1,9 +1,8 @@
 #include "bench/speculation/options.hpp"
 
+#include "bench/arguments.hpp"
 #include "bench/speculation/prompts.hpp"
 
-#include <array>
-#include <charconv>
 #include <cstdio>
 #include <stdexcept>
 #include <utility>
@@ -15,66 +14,6 @@ namespace
 {
 
 constexpr int kMostThreads = 1024, kMostStreams = 16, kMostTokens = 4096, kMostRepetitions = 1000;
-
-constexpr std::array<std::pair<std::string_view, WeightFormat>, 6> kWeightFormats{
-    {{"auto", WeightFormat::kAuto},
-     {"f32", WeightFormat::kF32},
-     {"f16", WeightFormat::kF16},
-     {"bf16", WeightFormat::kBF16},
-     {"int8", WeightFormat::kInt8},
-     {"int4", WeightFormat::kInt4}}};
-
-std::vector<std::string>
-parts (std::string_view list)
-{
-  std::vector<std::string> parts;
-  for (size_t at = 0; at <= list.size ();) {
-    const size_t comma = std::min (list.find (',', at), list.size ());
-    parts.emplace_back (list.substr (at, comma - at));
-    at = comma + 1;
-  }
-  return parts;
-}
-
-int
-parse_number (std::string_view flag, std::string_view text, int least, int most)
-{
-  int number = 0;
-  const auto [end, error] = std::from_chars (text.data (), text.data () + text.size (), number);
-  if (error != std::errc () || end != text.data () + text.size () || number < least || number > most)
-    throw std::invalid_argument (std::string (flag) + ": \"" + std::string (text) +
-                                 "\" is not a number from " + std::to_string (least) + " to " +
-                                 std::to_string (most));
-  return number;
-}
-
-WeightFormat
-parse_weights (std::string_view text)
-{
-  for (const auto &[name, format] : kWeightFormats)
-    if (name == text)
-      return format;
-  throw std::invalid_argument ("unknown weight format \"" + std::string (text) +
-                               "\"; known are auto, f32, f16, bf16, int8, int4");
-}
-
-KvType
-parse_kv_type (std::string_view text)
-{
-  for (int type = 0; type < kKvTypes; type++)
-    if (text == kv_type_name (static_cast<KvType> (type)))
-      return static_cast<KvType> (type);
-  throw std::invalid_argument ("unknown KV type \"" + std::string (text) +
-                               "\"; known are f32, f16, bf16, q8, k8v4");
-}
-
-bool
-parse_output (std::string_view text)
-{
-  if (text != "table" && text != "json")
-    throw std::invalid_argument ("-o is table or json");
-  return text == "json";
-}
 
 /// A flag with a value.
 void
@@ -91,9 +30,7 @@ set_option (SpecOptions &options, std::string_view flag, std::string_view value)
   else if (flag == "-c" || flag == "--categories")
     options.filters = parts (value);
   else if (flag == "-s" || flag == "--streams") {
-    options.streams.clear ();
-    for (const std::string &part : parts (value))
-      options.streams.push_back (parse_number (flag, part, 1, kMostStreams));
+    options.streams = parse_numbers (flag, value, 1, kMostStreams);
   } else if (flag == "--modes") {
     options.modes.clear ();
     for (const std::string &part : parts (value))

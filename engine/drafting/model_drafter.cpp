@@ -19,7 +19,7 @@ constexpr int kAutoSequences = 32;  ///< that automatic KV memory is for at most
 constexpr uint64_t kAutoShare = 16; ///< of the memory available: 1 in …
 constexpr int kPassRows = 64;       ///< tokens of a pass besides those that catch up
 // Chances of guesses: how many those that they begin with count as, and how many they remember.
-constexpr double kUsualWeight = 8, kUsualMemory = 128;
+constexpr double kUsualMemory = 128;
 constexpr double kSlotWeight = 8, kSlotMemory = 24;
 constexpr double kJoin = 0.5; ///< chance that others' guesses are all right, from which on they are continued
 constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
@@ -58,44 +58,6 @@ probability (std::span<float> logits, TokenId token, const SamplingParams &param
 
 } // namespace
 
-ModelDrafter::Spread::Spread ()
-{
-  // Sure of what it says, or not: half and half.
-  shares[1] = shares[3] = shares[6] = shares[7] = kUsualWeight / 4;
-}
-
-void
-ModelDrafter::Spread::scale (double weight)
-{
-  const double sum = std::accumulate (shares.begin (), shares.end (), 0.0);
-  for (double &share : shares)
-    share *= weight / sum;
-}
-
-void
-ModelDrafter::Spread::add (double chance, double memory)
-{
-  shares[static_cast<size_t> (std::clamp (static_cast<int> (chance * kBands), 0, kBands - 1))] += 1;
-  if (std::accumulate (shares.begin (), shares.end (), 0.0) > memory)
-    scale (memory);
-}
-
-double
-ModelDrafter::Spread::mean_above (double floor, double &share) const
-{
-  double sum = 0, above = 0, all = 0;
-  for (int band = 0; band < kBands; ++band) {
-    const double chance = (band + 0.5) / kBands, weight = shares[static_cast<size_t> (band)];
-    all += weight;
-    if (chance > floor) {
-      above += weight;
-      sum += weight * chance;
-    }
-  }
-  share = above / all;
-  return above > 0 ? sum / above : 0;
-}
-
 /// What is kept of the sequence in one of the scheduler's slots.
 struct ModelDrafter::Slot {
   uint64_t serial = 0; ///< of its request; 0: none yet
@@ -106,8 +68,8 @@ struct ModelDrafter::Slot {
   size_t checked = 0;      ///< tokens of the sequence that the model knows
   bool foreign = false;    ///< it has tokens that the model does not know
   SamplingParams sampling; ///< the request's, without log-probabilities
-  std::array<Spread, 2> chance; ///< of its guesses, at the first place and later
-  int64_t used = 0;             ///< step of the drafter
+  std::array<ChanceSpread, 2> chance; ///< of its guesses, at the first place and later
+  int64_t used = 0;                   ///< step of the drafter
 
   int rest = 0; ///< steps of the last rest; 0: its drafts are worth it
   int rest_left = 0;
@@ -123,14 +85,13 @@ struct ModelDrafter::Slot {
     streak = 0;
   }
   /// What others do by now has a say again.
-  void come_back (const std::array<Spread, 2> &usual)
+  void come_back (const std::array<ChanceSpread, 2> &usual)
   {
     for (size_t place = 0; place < chance.size (); ++place) {
-      Spread others = usual[place];
+      ChanceSpread others = usual[place];
       others.scale (kSlotWeight / 2);
       chance[place].scale (kSlotWeight / 2);
-      for (size_t band = 0; band < others.shares.size (); ++band)
-        chance[place].shares[band] += others.shares[band];
+      chance[place].merge (others);
     }
   }
 };
@@ -224,7 +185,7 @@ ModelDrafter::slot_of (const Sequence &sequence)
   if (++requests_ % kRetryRequests == 0)
     trials_[kind] = std::max<int64_t> (0, std::min (trials_[kind], kTrials) - kRetryGuesses);
   slot.chance = usual_[kind];
-  for (Spread &chance : slot.chance)
+  for (ChanceSpread &chance : slot.chance)
     chance.scale (kSlotWeight);
   slot.rest = 0;
   slot.rested_ms = 0;

@@ -23,6 +23,7 @@
 #pragma once
 
 #include "engine/drafting/acceptance.hpp"
+#include "engine/drafting/chance_spread.hpp"
 #include "engine/drafting/draft_market.hpp"
 #include "engine/drafting/drafter.hpp"
 #include "engine/kv/kv_cache.hpp"
@@ -71,23 +72,6 @@ public:
 private:
   struct Slot;
   struct Work;
-  /// How likely guesses are, as far as is remembered. What the next one is worth depends on the spread and not on the mean
-  /// alone: one that is unlikely is not verified.
-  struct Spread {
-    static constexpr int kBands = 8; ///< even in chance
-    std::array<double, kBands> shares{};
-
-    Spread ();
-    void add (double chance, double memory); ///< which is the most that those before count as
-    void scale (double weight);              ///< as much as so many guesses
-    double mean_above (double floor, double &share) const;
-    double mean () const
-    {
-      double share;
-      return mean_above (-1, share);
-    }
-  };
-
   Slot &slot_of (const Sequence &sequence);
   bool follow (Slot &slot, const Sequence &sequence);
   void release (Slot &slot);
@@ -117,7 +101,7 @@ private:
   VerifyCost pass_cost_;
   ModelDrafterStatistics statistics_;
   /// Chances of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
-  std::array<std::array<Spread, 2>, kSamplingKinds> usual_;
+  std::array<std::array<ChanceSpread, 2>, kSamplingKinds> usual_;
   std::vector<Slot> slots_;                      ///< by Sequence::slot
   std::array<int64_t, kSamplingKinds> trials_{}; ///< guesses so far
   int64_t requests_ = 0;
