@@ -2,10 +2,7 @@
 
 #include "library/model.hpp"
 #include "library/error.hpp"
-
-#include <cstdlib>
-#include <dlfcn.h>
-#include <sstream>
+#include "library/model_path.hpp"
 
 struct _MillraceModel {
   GObject parent;
@@ -139,32 +136,6 @@ wrap_model (std::shared_ptr<const Model> model)
   return self;
 }
 
-// Where libmillrace lies; MILLRACE_MODEL_DIRECTORY is relative to it.
-static std::filesystem::path
-library_folder ()
-{
-  Dl_info info = {};
-  if (!dladdr (reinterpret_cast<const void *> (&millrace_find_model), &info) || !info.dli_fname)
-    return {};
-  return std::filesystem::path (info.dli_fname).parent_path ();
-}
-
-static std::filesystem::path
-find_model (const std::string &name)
-{
-  const std::filesystem::path given (name);
-  if (name.find ('/') != std::string::npos || std::filesystem::exists (given))
-    return given;
-  const char *search = std::getenv ("MILLRACE_MODEL_PATH");
-  std::istringstream folders (search && *search ? search
-                                                : (library_folder () / MILLRACE_MODEL_DIRECTORY).string ());
-  for (std::string folder; std::getline (folders, folder, ':');) {
-    if (auto candidate = std::filesystem::path (folder) / name; std::filesystem::exists (candidate))
-      return candidate;
-  }
-  return given;
-}
-
 MillraceModel *
 open_model (const std::string &name, const ModelOptions &options, GError **error)
 {
@@ -180,10 +151,11 @@ open_model (const std::string &name, const ModelOptions &options, GError **error
 
 /**
  * millrace_find_model:
- * @name: a path, or the bare name of a folder or file in the model path
+ * @name: a path, or the name of a folder or file in the model path
  *
- * Finds a model's folder or file. A bare name that is no file here is looked for in the folders of
- * `$MILLRACE_MODEL_PATH` (colon-separated; default: where Millrace's own models are installed).
+ * Finds a model's folder or file. A name that is no file here is looked for in the folders of `$MILLRACE_MODEL_PATH`
+ * (colon-separated; default: where Millrace's own models are installed), then among the models that `millrace download`
+ * has fetched, which are named OWNER/NAME.
  *
  * Returns: (transfer full): the path; @name itself when nothing was found
  */

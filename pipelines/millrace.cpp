@@ -3,6 +3,8 @@
 //   millrace run "PROMPT"      completes a prompt; --print-pipeline prints the string that it runs
 //   millrace run -             the prompt (or, with --jsonl, requests) from standard input
 //   millrace serve             an OpenAI-compatible HTTP endpoint; --print-pipeline as well
+// and commands about models' files, which run no pipeline:
+//   millrace download OWNER/NAME
 
 #include "pipelines/commands.hpp"
 
@@ -18,6 +20,7 @@ usage (FILE *to)
   std::fprintf (to, "Usage: millrace COMMAND\n\n"
                     "  run PROMPT|-   complete a prompt (see millrace run --help)\n"
                     "  serve          serve an OpenAI-compatible HTTP endpoint (see millrace serve --help)\n"
+                    "  download NAME  fetch a model from a hub (see millrace download --help)\n"
                     "  version        print the version\n");
   return to == stderr ? 2 : 0;
 }
@@ -32,6 +35,8 @@ main (int argc, char **argv)
     return millrace::command_run (argc - 1, argv + 1);
   if (command == "serve")
     return millrace::command_serve (argc - 1, argv + 1);
+  if (command == "download")
+    return millrace::command_download (argc - 1, argv + 1);
   if (command == "version" || command == "--version") {
     std::printf ("millrace %s\n", MILLRACE_VERSION);
     return 0;

@@ -21,6 +21,7 @@ REASONS = {
     "minutes on an idle machine",
     "builds everything again",
     "run by tests/pipeline_demo.sh",
+    "run by tests/pipeline_download.py",
 }
 FENCE = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```", re.M | re.S)
 
