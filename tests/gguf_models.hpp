@@ -1,16 +1,18 @@
-// Checkpoint folders written as GGUF files, as converters do it.
+// Checkpoint folders written as GGUF files, as converters do it: keys of metadata, names, and what becomes of the values. Source:
+// llama.cpp's convert_hf_to_gguf.py and gguf-py, MIT.
 #pragma once
 
 #include "engine/model/config.hpp"
+#include "engine/model/decoder.hpp"
 #include "engine/weights/gguf_writer.hpp"
-#include "engine/weights/quantized_blocks.hpp"
 #include "engine/weights/weight_files.hpp"
+#include "tests/gguf_values.hpp"
 
-#include <algorithm>
-#include <cmath>
-#include <cstring>
+#include <simdjson.h>
+
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <set>
 #include <stdexcept>
 #include <string>
@@ -21,61 +23,15 @@ namespace millrace::testing
 {
 
 struct GgufConversion {
-  /// The type of a matrix; vectors are F32.
+  /// The type of a matrix; vectors and what converters never quantize are F32.
   std::function<DType (const std::string &name, const Shape &shape)> type = [] (const auto &, const auto &) {
     return DType::kF32;
   };
   std::function<void (GgufWriter &writer)> more = {}; ///< more metadata
   std::set<std::string> without;                      ///< keys and tensors that are left out
   bool dequantized = false;                           ///< as F32 the values that a file of type () would have
+  bool older = false;                                 ///< as the first converters of an architecture did it
 };
-
-/// float values of a tensor, rows of each `paired` in the order of GGUF's llama.
-inline std::vector<float>
-float_values (const TensorView &tensor, int paired)
-{
-  const auto count = static_cast<size_t> (tensor.element_count ());
-  std::vector<float> values (count), ordered (count);
-  for (size_t i = 0; i < count; ++i) {
-    uint16_t half = 0;
-    if (tensor.dtype == DType::kF32)
-      std::memcpy (&values[i], tensor.data.data () + i * 4, 4);
-    else
-      std::memcpy (&half, tensor.data.data () + i * 2, 2);
-    if (tensor.dtype != DType::kF32)
-      values[i] = tensor.dtype == DType::kF16 ? f16_to_f32 (half) : bf16_to_f32 (half);
-  }
-  if (paired == 0)
-    return values;
-  const auto rows = static_cast<size_t> (tensor.shape[0]), width = count / rows;
-  const auto head = static_cast<size_t> (paired);
-  for (size_t row = 0; row < rows; ++row) { // 0, half, 1, half + 1, …
-    const size_t in_head = row % head;
-    const size_t from = row - in_head + in_head / 2 + in_head % 2 * (head / 2);
-    std::copy_n (values.begin () + static_cast<ptrdiff_t> (from * width), width,
-                 ordered.begin () + static_cast<ptrdiff_t> (row * width));
-  }
-  return ordered;
-}
-
-inline std::vector<std::byte>
-encoded (DType type, const std::vector<float> &values)
-{
-  const DTypeBlock block = dtype_block (type);
-  std::vector<std::byte> bytes (values.size () / block.elements * block.bytes);
-  if (is_block_type (type)) {
-    quantize_row (type, values.data (), static_cast<int64_t> (values.size ()), bytes.data ());
-    return bytes;
-  }
-  for (size_t i = 0; i < values.size (); ++i) {
-    const uint16_t half = type == DType::kF16 ? f32_to_f16 (values[i]) : f32_to_bf16 (values[i]);
-    if (type == DType::kF32)
-      std::memcpy (bytes.data () + i * 4, &values[i], 4);
-    else
-      std::memcpy (bytes.data () + i * 2, &half, 2);
-  }
-  return bytes;
-}
 
 /// Factors that turn the plain inverse frequencies into those of `rope`; where no float does so exactly, the nearest.
 inline std::vector<float>
@@ -105,6 +61,10 @@ public:
       , conversion_ (conversion)
       , writer_ (file)
   {
+    if (parser_.load ((folder / "config.json").string ()).get (config_))
+      throw std::runtime_error ("no config.json");
+    if (simdjson::dom::element text; !config_["text_config"].get (text))
+      config_ = text;
   }
 
   void run ()
@@ -127,6 +87,8 @@ private:
     std::vector<std::byte> bytes;
   };
 
+  // Metadata
+
   template <typename T>
   void set (const std::string &key, T value)
   {
@@ -134,205 +96,620 @@ private:
       writer_.set (key, value);
   }
   template <typename T>
-  void set_own (const std::string &key, T value)
+  void own (const std::string &key, T value)
   {
     set (architecture () + "." + key, value);
+  }
+  template <typename T>
+  void number (const std::string &key, T value)
+  {
+    if constexpr (std::is_floating_point_v<T>)
+      own (key, static_cast<float> (value));
+    else
+      own (key, static_cast<uint32_t> (value));
+  }
+
+  std::string architecture () const
+  {
+    static const std::map<std::string, std::string> kNames = {
+        {"deepseek_v2", "deepseek2"}, {"deepseek_v3", "deepseek2"}, {"glm4_moe_lite", "deepseek2"},
+        {"gemma3_text", "gemma3"},    {"gemma4_text", "gemma4"},    {"glm4_moe", "glm4moe"},
+        {"gpt_oss", "gpt-oss"},       {"mistral", "llama"},         {"olmo3", "olmo2"},
+        {"qwen3_5_text", "qwen35"},   {"qwen3_5", "qwen35"},        {"qwen3_5_moe_text", "qwen35moe"},
+        {"qwen3_5_moe", "qwen35moe"}, {"qwen3_moe", "qwen3moe"},    {"qwen3_next", "qwen3next"},
+    };
+    if (spec_.family == "nemotron_h")
+      return moe () ? "nemotron_h_moe" : "nemotron_h";
+    const auto found = kNames.find (spec_.family);
+    return found == kNames.end () ? spec_.family : found->second;
+  }
+  bool is_paired () const
+  {
+    return architecture () == "llama" || architecture () == "granite" || architecture () == "smollm3";
   }
 
   void write_metadata ()
   {
-    const AttentionSpec &attention = common_attention ();
     set ("general.architecture", architecture ());
-    set_own ("block_count", static_cast<uint32_t> (spec_.layers.size ()));
-    set_own ("context_length", static_cast<uint32_t> (spec_.max_positions));
-    set_own ("embedding_length", static_cast<uint32_t> (spec_.hidden));
-    if (const auto *moe = std::get_if<MoeSpec> (&spec_.layers[0].channel)) {
-      set_own ("feed_forward_length", static_cast<uint32_t> (4 * moe->intermediate)); // of no layer
-      set_own ("expert_count", static_cast<uint32_t> (moe->experts));
-      set_own ("expert_used_count", static_cast<uint32_t> (moe->chosen));
-      set_own ("expert_feed_forward_length", static_cast<uint32_t> (moe->intermediate));
-    } else {
-      set_own ("feed_forward_length",
-               static_cast<uint32_t> (std::get<MlpSpec> (spec_.layers[0].channel).intermediate));
-    }
-    set_own ("attention.head_count", static_cast<uint32_t> (attention.heads));
-    set_own ("attention.head_count_kv", static_cast<uint32_t> (attention.kv_heads));
-    set_own ("attention.key_length", static_cast<uint32_t> (attention.head_dim));
-    set_own ("attention.value_length", static_cast<uint32_t> (attention.head_dim));
-    set_own ("attention.layer_norm_rms_epsilon", static_cast<float> (spec_.norm_epsilon));
-    set_own ("rope.freq_base", static_cast<float> (attention.rope.theta));
-    set_own ("rope.dimension_count", static_cast<uint32_t> (attention.rope.dimensions));
-    if (attention.rope.theta != attention_of (0).rope.theta)
-      set_own ("rope.freq_base_swa", static_cast<float> (attention_of (0).rope.theta));
-    if (attention.rope.scaling == RopeSpec::Scaling::kLinear) {
-      set_own ("rope.scaling.type", std::string ("linear"));
-      set_own ("rope.scaling.factor", static_cast<float> (attention.rope.factor));
-    }
-    if (attention.rope.scaling == RopeSpec::Scaling::kYarn) {
-      set_own ("rope.scaling.type", std::string ("yarn"));
-      set_own ("rope.scaling.factor", static_cast<float> (attention.rope.factor));
-      set_own ("rope.scaling.original_context_length",
-               static_cast<uint32_t> (attention.rope.original_max_positions));
-    }
-    write_own_metadata ();
-    if (attention.rope.scaling == RopeSpec::Scaling::kLongRope) {
-      set_own ("rope.scaling.attn_factor", static_cast<float> (attention.rope.attention_factor));
-      set_own ("rope.scaling.original_context_length",
-               static_cast<uint32_t> (attention.rope.original_max_positions));
+    number ("block_count", spec_.layers.size ());
+    number ("context_length", spec_.max_positions);
+    number ("embedding_length", spec_.hidden);
+    if (spec_.family == "nemotron_h")
+      number ("attention.layer_norm_epsilon", spec_.norm_epsilon);
+    else
+      number ("attention.layer_norm_rms_epsilon", spec_.norm_epsilon);
+    write_widths ();
+    if (const MoeSpec *experts = moe ())
+      write_experts (*experts);
+    if (first<AttentionSpec> ())
+      write_attention (common_attention ());
+    if (const auto *latent = first<LatentAttentionSpec> ())
+      write_latent_attention (*latent);
+    if (const auto *delta = first<GatedDeltaSpec> ())
+      write_delta (*delta);
+    if (const auto *mamba = first<Mamba2Spec> ())
+      write_mamba (*mamba);
+    if (spec_.logit_softcap > 0)
+      number ("final_logit_softcapping", spec_.logit_softcap);
+    if (spec_.family == "granite") {
+      number ("embedding_scale", spec_.embedding_scale);
+      number ("residual_scale", spec_.residual_multiplier);
+      number ("attention.scale", common_attention ().scale);
+      number ("logit_scale", 1 / spec_.logit_scale);
     }
     if (conversion_.more)
       conversion_.more (writer_);
   }
 
-  void plan (const std::string &from, const std::string &name, int paired = 0)
+  /// Of MLPs; some architectures have an array.
+  void write_widths ()
   {
-    if (from.empty () || conversion_.without.contains (name))
+    std::vector<int32_t> widths;
+    bool differ = false;
+    for (const LayerSpec &layer : spec_.layers) {
+      const auto *mlp = std::get_if<MlpSpec> (&layer.channel);
+      const auto *experts = std::get_if<MoeSpec> (&layer.channel);
+      const bool gemma = experts && !experts->shared_norm.empty ();
+      widths.push_back (mlp       ? mlp->intermediate
+                        : gemma   ? experts->shared.intermediate
+                        : experts ? experts->intermediate
+                                  : 0);
+      differ = differ || widths.back () != widths.front ();
+    }
+    if (spec_.family == "nemotron_h" || (spec_.family == "gemma4_text" && differ))
+      own ("feed_forward_length", widths);
+    else if (moe () && !first<MlpSpec> () && moe ()->shared_norm.empty ())
+      number ("feed_forward_length", 4 * moe ()->intermediate); // of no layer
+    else
+      number ("feed_forward_length", widths.front ());
+  }
+
+  void write_experts (const MoeSpec &experts)
+  {
+    number ("expert_count", experts.experts);
+    number ("expert_used_count", experts.chosen);
+    number ("expert_feed_forward_length", experts.intermediate);
+    if (!experts.shared_gate.empty ())
+      number ("expert_shared_feed_forward_length", experts.shared.intermediate);
+    const std::string name = architecture ();
+    if (name != "deepseek2" && name != "glm4moe" && name != "nemotron_h_moe")
       return;
-    const TensorView *tensor = weights_.find (from);
-    if (!tensor)
-      throw std::runtime_error ("no tensor " + from);
-    std::vector<float> values = float_values (*tensor, paired);
-    for (float &value : values)
-      value += name.find ("norm.weight") == std::string::npos ? 0.0f : static_cast<float> (spec_.norm_offset);
-    DType type = tensor->shape.size () < 2 ? DType::kF32 : conversion_.type (name, tensor->shape);
-    std::vector<std::byte> bytes = encoded (type, values);
-    if (conversion_.dequantized && is_block_type (type)) {
-      dequantize_row (type, bytes.data (), static_cast<int64_t> (values.size ()), values.data ());
-      type = DType::kF32;
-      bytes = encoded (type, values);
+    const RoutingSpec &routing = experts.routing;
+    number ("expert_group_count", routing.groups);
+    number ("expert_group_used_count", routing.chosen_groups);
+    number ("expert_weights_scale", routing.scale);
+    if (routing.normalized)
+      own ("expert_weights_norm", true);
+    if (name != "nemotron_h_moe")
+      number ("expert_gating_func", routing.scores == RoutingSpec::Scores::kSigmoid ? 2 : 1);
+    if (name == "nemotron_h_moe") {
+      number ("expert_shared_count", experts.shared.intermediate > 0 ? 1 : 0);
+      number ("expert_shared_feed_forward_length", experts.shared.intermediate);
+      return;
     }
-    planned_.push_back ({name, type, tensor->shape, std::move (bytes)});
+    number ("expert_shared_count", experts.shared.intermediate / experts.intermediate);
+    int dense = 0;
+    while (std::holds_alternative<MlpSpec> (spec_.layers[static_cast<size_t> (dense)].channel))
+      ++dense;
+    number ("leading_dense_block_count", dense);
   }
 
-  void plan_factors (const std::string &name, const std::vector<float> &factors)
+  void write_attention (const AttentionSpec &attention)
   {
-    planned_.push_back (
-        {name, DType::kF32, {static_cast<int64_t> (factors.size ())}, encoded (DType::kF32, factors)});
-  }
-
-  /// One tensor of all experts' ones, whose numbers take the place of '*' in `pattern`.
-  void plan_experts (const MoeSpec &moe, const std::string &pattern, const std::string &name)
-  {
-    for (int i = 0; i < moe.experts; ++i) {
-      std::string from = pattern;
-      plan (from.replace (from.find ('*'), 1, std::to_string (i)), name);
-      if (i == 0) {
-        planned_.back ().shape.insert (planned_.back ().shape.begin (), moe.experts);
-        continue;
+    number ("attention.head_count", attention.heads);
+    number ("attention.key_length", attention.head_dim);
+    number ("attention.value_length", attention.head_dim);
+    std::vector<int32_t> kv_heads;
+    std::vector<bool> sliding;
+    int window = 0;
+    const AttentionSpec *windowed = nullptr;
+    for (const LayerSpec &layer : spec_.layers) {
+      const auto *own_attention = std::get_if<AttentionSpec> (&layer.mixer);
+      kv_heads.push_back (own_attention ? own_attention->kv_heads : 0);
+      sliding.push_back (own_attention && own_attention->window > 0);
+      if (sliding.back ()) {
+        window = own_attention->window;
+        windowed = own_attention;
       }
-      Planned expert = std::move (planned_.back ());
-      planned_.pop_back ();
-      std::vector<std::byte> &bytes = planned_.back ().bytes;
-      bytes.insert (bytes.end (), expert.bytes.begin (), expert.bytes.end ());
     }
+    const std::string name = architecture ();
+    const bool array =
+        name.starts_with ("nemotron_h") ||
+        (name == "gemma4" && !std::ranges::all_of (kv_heads, [&] (int n) { return n == kv_heads[0]; }));
+    if (array)
+      own ("attention.head_count_kv", kv_heads);
+    else
+      number ("attention.head_count_kv", attention.kv_heads);
+    if (window > 0)
+      number ("attention.sliding_window", window);
+    if ((spec_.family == "olmo3" || name == "gemma4" || name == "gemma3") && !conversion_.older)
+      own ("attention.sliding_window_pattern", sliding);
+    if (attention.softcap > 0)
+      number ("attn_logit_softcapping", attention.softcap);
+    if (name == "gemma4")
+      write_gemma4 (*(windowed ? windowed : &attention));
+    if (attention.rope.dimensions > 0)
+      write_rope (attention.rope, windowed);
+  }
+
+  void write_gemma4 (const AttentionSpec &windowed)
+  {
+    number ("attention.key_length_swa", windowed.head_dim);
+    number ("attention.value_length_swa", windowed.head_dim);
+    int shared = 0;
+    for (const LayerSpec &layer : spec_.layers)
+      shared += std::get<AttentionSpec> (layer.mixer).kv_of_layer >= 0;
+    number ("attention.shared_kv_layers", shared);
+    number ("embedding_length_per_layer_input", spec_.layer_inputs.width);
+    number ("rope.dimension_count_swa", windowed.rope.dimensions);
+  }
+
+  void write_rope (const RopeSpec &rope, const AttentionSpec *windowed)
+  {
+    number ("rope.freq_base", rope.theta);
+    number ("rope.dimension_count", rope.dimensions);
+    if (windowed && windowed->rope.theta != rope.theta)
+      number ("rope.freq_base_swa", windowed->rope.theta);
+    if (rope.scaling == RopeSpec::Scaling::kLinear) {
+      own ("rope.scaling.type", std::string ("linear"));
+      number ("rope.scaling.factor", rope.factor);
+    }
+    if (rope.scaling == RopeSpec::Scaling::kYarn) {
+      own ("rope.scaling.type", std::string ("yarn"));
+      number ("rope.scaling.factor", rope.factor);
+      number ("rope.scaling.original_context_length", rope.original_max_positions);
+      number ("rope.scaling.yarn_beta_fast", rope.beta_fast);
+      number ("rope.scaling.yarn_beta_slow", rope.beta_slow);
+      if (const double factor = parameter ("attention_factor"); factor > 0)
+        number ("rope.scaling.yarn_attn_factor", factor);
+    }
+    if (rope.scaling == RopeSpec::Scaling::kLongRope) {
+      number ("rope.scaling.attn_factor", rope.attention_factor);
+      number ("rope.scaling.original_context_length", rope.original_max_positions);
+    }
+  }
+
+  /// Of config.json's rope_parameters, or those of full attention; 0: there is none.
+  double parameter (const char *name) const
+  {
+    simdjson::dom::element parameters, full;
+    double value = 0;
+    for (const char *key : {"rope_parameters", "rope_scaling"}) {
+      if (config_[key].get (parameters))
+        continue;
+      if (!parameters["full_attention"].get (full))
+        parameters = full;
+      if (!parameters[name].get (value))
+        return value;
+    }
+    return 0;
+  }
+
+  void write_latent_attention (const LatentAttentionSpec &attention)
+  {
+    number ("attention.head_count", attention.heads);
+    number ("attention.head_count_kv", conversion_.older ? attention.heads : 1);
+    if (attention.q_rank > 0)
+      number ("attention.q_lora_rank", attention.q_rank);
+    number ("attention.kv_lora_rank", attention.kv_rank);
+    const int keys = attention.plain + attention.rotated;
+    number ("attention.key_length", conversion_.older ? keys : attention.kv_rank + attention.rotated);
+    number ("attention.value_length", conversion_.older ? attention.value_dim : attention.kv_rank);
+    if (!conversion_.older) {
+      number ("attention.key_length_mla", keys);
+      number ("attention.value_length_mla", attention.value_dim);
+    }
+    write_rope (attention.rope, nullptr);
+    if (const double all = parameter ("mscale_all_dim"); all > 0)
+      number ("rope.scaling.yarn_log_multiplier", 0.1 * all);
+  }
+
+  void write_delta (const GatedDeltaSpec &delta)
+  {
+    number ("ssm.conv_kernel", delta.taps);
+    number ("ssm.state_size", delta.key_dim);
+    number ("ssm.group_count", delta.key_heads);
+    number ("ssm.time_step_rank", delta.value_heads);
+    number ("ssm.inner_size", delta.value_heads * delta.value_dim);
+    std::vector<bool> recurrent;
+    for (const LayerSpec &layer : spec_.layers)
+      recurrent.push_back (std::holds_alternative<GatedDeltaSpec> (layer.mixer));
+    if (conversion_.older)
+      number ("full_attention_interval", std::ranges::find (recurrent, false) - recurrent.begin () + 1);
+    else
+      own ("attention.recurrent_layers", recurrent);
+  }
+
+  void write_mamba (const Mamba2Spec &mamba)
+  {
+    number ("ssm.conv_kernel", mamba.taps);
+    number ("ssm.state_size", mamba.state);
+    number ("ssm.group_count", mamba.groups);
+    number ("ssm.time_step_rank", mamba.heads);
+    number ("ssm.inner_size", mamba.heads * mamba.head_dim);
+  }
+
+  // Tensors
+
+  Values read (const std::string &name) const
+  {
+    const TensorView *tensor = weights_.find (name);
+    for (const std::string &other : spec_.tensor_prefixes) // as wrappers have them
+      if (!tensor && name.starts_with (spec_.tensor_prefixes.front ()))
+        tensor = weights_.find (other + name.substr (spec_.tensor_prefixes.front ().size ()));
+    if (!tensor)
+      throw std::runtime_error ("no tensor " + name);
+    return float_values (*tensor);
+  }
+
+  static bool is_never_quantized (const std::string &name)
+  {
+    for (const char *part : {"norm", "ssm_conv1d", "ssm_a", "ssm_d", "ffn_gate_inp", ".bias", ".scale"})
+      if (name.find (part) != std::string::npos)
+        return true;
+    return false;
+  }
+
+  void put (const std::string &name, Values values)
+  {
+    if (conversion_.without.contains (name))
+      return;
+    const bool is_vector = values.shape.size () < 2 || is_never_quantized (name);
+    DType type = is_vector ? DType::kF32 : conversion_.type (name, values.shape);
+    std::vector<std::byte> bytes = encoded (type, values.data);
+    if (conversion_.dequantized && is_block_type (type)) {
+      dequantize_row (type, bytes.data (), static_cast<int64_t> (values.data.size ()), values.data.data ());
+      type = DType::kF32;
+      bytes = encoded (type, values.data);
+    }
+    planned_.push_back ({name, type, values.shape, std::move (bytes)});
+  }
+
+  void plan (const std::string &from, const std::string &name)
+  {
+    if (!from.empty ())
+      put (name, read (from));
+  }
+  void plan_paired (const std::string &from, const std::string &name, int head)
+  {
+    if (!from.empty ())
+      put (name, is_paired () ? paired (read (from), static_cast<size_t> (head)) : read (from));
+  }
+  void plan_norm (const std::string &from, const std::string &name)
+  {
+    if (from.empty ())
+      return;
+    Values values = read (from);
+    for (float &value : values.data)
+      value += static_cast<float> (spec_.norm_offset);
+    put (name, std::move (values));
   }
 
   void plan_tensors ()
   {
     plan (spec_.embedding_tensor, "token_embd.weight");
-    plan (spec_.final_norm_tensor, "output_norm.weight");
+    plan_norm (spec_.final_norm_tensor, "output_norm.weight");
     if (!spec_.tied_head)
       plan (spec_.head_tensor, "output.weight");
+    if (spec_.layer_inputs.width > 0) {
+      plan (spec_.layer_inputs.embedding, "per_layer_token_embd.weight");
+      plan (spec_.layer_inputs.projection, "per_layer_model_proj.weight");
+      plan (spec_.layer_inputs.norm, "per_layer_proj_norm.weight");
+    }
     for (size_t i = 0; i < spec_.layers.size (); ++i) {
-      const AttentionTensors &names = attention_of (i).tensors;
-      const std::string prefix = "blk." + std::to_string (i) + ".";
-      const int paired = is_paired () ? attention_of (i).head_dim : 0;
-      const bool fused = names.q == names.k;
-      plan (spec_.layers[i].mixer_norms.pre, prefix + "attn_norm.weight");
-      plan (spec_.layers[i].mixer_norms.post, prefix + "post_attention_norm.weight");
-      plan (spec_.layers[i].channel_norms.pre, prefix + "ffn_norm.weight");
-      plan (spec_.layers[i].channel_norms.post, prefix + "post_ffw_norm.weight");
-      plan (names.q, prefix + (fused ? "attn_qkv.weight" : "attn_q.weight"), paired);
-      if (!fused) {
-        plan (names.k, prefix + "attn_k.weight", paired);
-        plan (names.v, prefix + "attn_v.weight");
-      }
-      plan (names.o, prefix + "attn_output.weight");
-      plan (names.q_bias, prefix + "attn_q.bias", paired);
-      plan (names.k_bias, prefix + "attn_k.bias", paired);
-      plan (names.v_bias, prefix + "attn_v.bias");
-      plan (names.o_bias, prefix + "attn_output.bias");
-      plan (names.q_norm, prefix + "attn_q_norm.weight");
-      plan (names.k_norm, prefix + "attn_k_norm.weight");
-      if (const auto *moe = std::get_if<MoeSpec> (&spec_.layers[i].channel)) {
-        plan (moe->routing.router, prefix + "ffn_gate_inp.weight");
-        plan_experts (*moe, moe->tensors.gate, prefix + "ffn_gate_exps.weight");
-        plan_experts (*moe, moe->tensors.up, prefix + "ffn_up_exps.weight");
-        plan_experts (*moe, moe->tensors.down, prefix + "ffn_down_exps.weight");
-        continue;
-      }
-      const MlpTensors &mlp = std::get<MlpSpec> (spec_.layers[i].channel).tensors;
-      if (mlp.gate != mlp.up)
-        plan (mlp.gate, prefix + "ffn_gate.weight");
-      plan (mlp.up, prefix + "ffn_up.weight");
-      plan (mlp.down, prefix + "ffn_down.weight");
-      plan (mlp.gate_bias, prefix + "ffn_gate.bias");
-      plan (mlp.up_bias, prefix + "ffn_up.bias");
-      plan (mlp.down_bias, prefix + "ffn_down.bias");
+      prefix_ = "blk." + std::to_string (i) + ".";
+      layer_ = &spec_.layers[i];
+      plan_layer ();
     }
-    const RopeSpec &rope = attention_of (0).rope;
+    plan_factors ();
+  }
+
+  void plan_layer ()
+  {
+    const std::string name = architecture ();
+    const bool after_attention = name == "glm4moe" || name == "gpt-oss" || name.starts_with ("qwen3next") ||
+                                 name.starts_with ("qwen35");
+    const bool alone = std::holds_alternative<std::monostate> (layer_->mixer);
+    if (!std::holds_alternative<std::monostate> (layer_->mixer))
+      plan_norm (layer_->mixer_norms.pre, prefix_ + "attn_norm.weight");
+    plan_norm (layer_->mixer_norms.post, prefix_ + "post_attention_norm.weight");
+    if (!std::holds_alternative<std::monostate> (layer_->channel))
+      plan_norm (layer_->channel_norms.pre, prefix_ + (alone             ? "attn_norm.weight"
+                                                       : after_attention ? "post_attention_norm.weight"
+                                                                         : "ffn_norm.weight"));
+    plan_norm (layer_->channel_norms.post, prefix_ + "post_ffw_norm.weight");
+    plan (layer_->input.gate, prefix_ + "inp_gate.weight");
+    plan (layer_->input.projection, prefix_ + "proj.weight");
+    plan (layer_->input.norm, prefix_ + "post_norm.weight");
+    plan (layer_->scalar, prefix_ + "layer_output_scale.weight");
+    std::visit ([this] (const auto &mixer) { plan_mixer (mixer); }, layer_->mixer);
+    std::visit ([this] (const auto &mixer) { plan_mixer (mixer); }, layer_->channel);
+  }
+
+  void plan_mixer (std::monostate) {}
+
+  void plan_mixer (const AttentionSpec &attention)
+  {
+    const AttentionTensors &names = attention.tensors;
+    const int head = attention.head_dim;
+    const bool fused = names.q == names.k;
+    plan_paired (names.q, prefix_ + (fused ? "attn_qkv.weight" : "attn_q.weight"), head);
+    if (!fused) {
+      plan_paired (names.k, prefix_ + "attn_k.weight", head);
+      plan (names.v, prefix_ + "attn_v.weight");
+    }
+    plan (names.o, prefix_ + "attn_output.weight");
+    plan_paired (names.q_bias, prefix_ + "attn_q.bias", head);
+    plan_paired (names.k_bias, prefix_ + "attn_k.bias", head);
+    plan (names.v_bias, prefix_ + "attn_v.bias");
+    plan (names.o_bias, prefix_ + "attn_output.bias");
+    plan_norm (names.q_norm, prefix_ + "attn_q_norm.weight");
+    plan_norm (names.k_norm, prefix_ + "attn_k_norm.weight");
+    plan (names.sinks, prefix_ + "attn_sinks.weight");
+  }
+
+  void plan_mixer (const LatentAttentionSpec &attention)
+  {
+    const LatentAttentionTensors &names = attention.tensors;
+    plan (names.q, prefix_ + "attn_q.weight");
+    plan (names.q_a, prefix_ + "attn_q_a.weight");
+    plan (names.q_a_norm, prefix_ + "attn_q_a_norm.weight");
+    plan (names.q_b, prefix_ + "attn_q_b.weight");
+    plan (names.kv_a, prefix_ + "attn_kv_a_mqa.weight");
+    plan (names.kv_a_norm, prefix_ + "attn_kv_a_norm.weight");
+    plan (names.o, prefix_ + "attn_output.weight");
+    if (conversion_.older)
+      return plan (names.kv_b, prefix_ + "attn_kv_b.weight");
+    const Values both = read (names.kv_b);
+    const auto plain = static_cast<size_t> (attention.plain),
+               values = static_cast<size_t> (attention.value_dim);
+    Values k{{attention.heads, attention.kv_rank, attention.plain}, {}},
+        v{{attention.heads, attention.value_dim, attention.kv_rank}, {}};
+    for (size_t head = 0; head < static_cast<size_t> (attention.heads); ++head) {
+      const Values k_head = transposed (row_range (both, head * (plain + values), plain)),
+                   v_head = row_range (both, head * (plain + values) + plain, values);
+      k.data.insert (k.data.end (), k_head.data.begin (), k_head.data.end ());
+      v.data.insert (v.data.end (), v_head.data.begin (), v_head.data.end ());
+    }
+    put (prefix_ + "attn_k_b.weight", std::move (k));
+    put (prefix_ + "attn_v_b.weight", std::move (v));
+  }
+
+  void plan_mixer (const GatedDeltaSpec &delta)
+  {
+    const GatedDeltaTensors &names = delta.tensors;
+    const auto groups = static_cast<size_t> (delta.key_heads), head = static_cast<size_t> (delta.value_dim),
+               keys = static_cast<size_t> (delta.key_heads * delta.key_dim);
+    const bool turns = architecture () != "qwen3next" && delta.key_heads != delta.value_heads;
+    const auto turned = [&] (Values values, size_t first, size_t size) {
+      return turns ? turning (values, first, size, groups) : values;
+    };
+    if (delta.by_key_head)
+      plan_sorted (delta);
+    else {
+      put (prefix_ + "attn_qkv.weight", turned (read (names.q), 2 * keys, head));
+      put (prefix_ + "attn_gate.weight", turned (read (names.gate), 0, head));
+    }
+    if (names.beta == names.step) {
+      plan (names.beta, prefix_ + "ssm_ba.weight");
+    } else {
+      put (prefix_ + "ssm_beta.weight", turned (read (names.beta), 0, 1));
+      put (prefix_ + "ssm_alpha.weight", turned (read (names.step), 0, 1));
+    }
+    put (prefix_ + "ssm_conv1d.weight", turned (without_ones (read (names.convolution)), 2 * keys, head));
+    put (prefix_ + "ssm_a", turned (decay_rates (read (names.a_log)), 0, 1));
+    put (prefix_ + "ssm_dt.bias", turned (read (names.step_bias), 0, 1));
+    plan (names.norm, prefix_ + "ssm_norm.weight");
+    put (prefix_ + "ssm_out.weight", transposed (turned (transposed (read (names.output)), 0, head)));
+  }
+
+  /// Rows of q, k, v and gate of each key head, put together by whose they are.
+  void plan_sorted (const GatedDeltaSpec &delta)
+  {
+    const Values all = read (delta.tensors.q);
+    if (conversion_.older)
+      return put (prefix_ + "ssm_in.weight", all);
+    const auto groups = static_cast<size_t> (delta.key_heads), key = static_cast<size_t> (delta.key_dim),
+               value = static_cast<size_t> (delta.value_heads / delta.key_heads * delta.value_dim);
+    std::vector<size_t> qkv, gate;
+    const auto add = [&] (std::vector<size_t> &order, size_t first, size_t count) {
+      for (size_t group = 0; group < groups; ++group)
+        for (size_t i = 0; i < count; ++i)
+          order.push_back (group * 2 * (key + value) + first + i);
+    };
+    add (qkv, 0, key);
+    add (qkv, key, key);
+    add (qkv, 2 * key, value);
+    add (gate, 2 * key + value, value);
+    put (prefix_ + "attn_qkv.weight", with_rows (all, qkv));
+    put (prefix_ + "attn_gate.weight", with_rows (all, gate));
+  }
+
+  void plan_mixer (const Mamba2Spec &mamba)
+  {
+    const Mamba2Tensors &names = mamba.tensors;
+    plan (names.input, prefix_ + "ssm_in.weight");
+    put (prefix_ + "ssm_conv1d.weight", without_ones (read (names.convolution)));
+    plan (names.convolution_bias, prefix_ + "ssm_conv1d.bias");
+    put (prefix_ + "ssm_a", reshaped (decay_rates (read (names.a_log)), {mamba.heads, 1}));
+    plan (names.step_bias, prefix_ + "ssm_dt.bias");
+    put (prefix_ + "ssm_d", reshaped (read (names.skip), {mamba.heads, 1}));
+    put (prefix_ + "ssm_norm.weight",
+         reshaped (read (names.norm), {mamba.groups, mamba.heads * mamba.head_dim / mamba.groups}));
+    plan (names.output, prefix_ + "ssm_out.weight");
+  }
+
+  void plan_mixer (const MlpSpec &mlp) { plan_mlp (mlp.tensors, ""); }
+  void plan_mlp (const MlpTensors &names, const std::string &suffix)
+  {
+    if (names.gate != names.up)
+      plan (names.gate, prefix_ + "ffn_gate" + suffix + ".weight");
+    plan (names.up, prefix_ + "ffn_up" + suffix + ".weight");
+    plan (names.down, prefix_ + "ffn_down" + suffix + ".weight");
+    plan (names.gate_bias, prefix_ + "ffn_gate" + suffix + ".bias");
+    plan (names.up_bias, prefix_ + "ffn_up" + suffix + ".bias");
+    plan (names.down_bias, prefix_ + "ffn_down" + suffix + ".bias");
+  }
+
+  void plan_mixer (const MoeSpec &moe)
+  {
+    const RoutingSpec &routing = moe.routing;
+    plan (routing.router, prefix_ + "ffn_gate_inp.weight");
+    plan (routing.router_bias, prefix_ + "ffn_gate_inp.bias");
+    plan (routing.correction, prefix_ + "exp_probs_b.bias");
+    plan (routing.norm, prefix_ + "ffn_gate_inp.scale");
+    plan (routing.expert_scale, prefix_ + "ffn_down_exps.scale");
+    plan (moe.experts_pre, prefix_ + "pre_ffw_norm_2.weight");
+    plan (moe.experts_post, prefix_ + "post_ffw_norm_2.weight");
+    plan (moe.shared_norm, prefix_ + "post_ffw_norm_1.weight");
+    if (moe.shared.intermediate > 0)
+      plan_mlp (moe.shared.tensors, moe.shared_norm.empty () ? "_shexp" : "");
+    if (!moe.shared_gate.empty ())
+      put (prefix_ + "ffn_gate_inp_shexp.weight", without_ones (read (moe.shared_gate)));
+    const ExpertTensors &names = moe.tensors;
+    if (names.layout == ExpertTensors::Layout::kTransposed)
+      return plan_transposed (moe);
+    if (names.layout == ExpertTensors::Layout::kStacked) {
+      if (names.gate == names.up)
+        plan (names.up, prefix_ + "ffn_gate_up_exps.weight");
+      else {
+        plan (names.gate, prefix_ + "ffn_gate_exps.weight");
+        plan (names.up, prefix_ + "ffn_up_exps.weight");
+      }
+      return plan (names.down, prefix_ + "ffn_down_exps.weight");
+    }
+    stack (moe, names.gate, "ffn_gate_exps.weight");
+    stack (moe, names.up, "ffn_up_exps.weight");
+    stack (moe, names.down, "ffn_down_exps.weight");
+  }
+
+  /// One tensor of all experts' ones, whose numbers take the place of '*' in `pattern`.
+  void stack (const MoeSpec &moe, const std::string &pattern, const char *name)
+  {
+    if (pattern.empty ())
+      return;
+    Values all;
+    for (int i = 0; i < moe.experts; ++i) {
+      std::string from = pattern;
+      const Values expert = read (from.replace (from.find ('*'), 1, std::to_string (i)));
+      all.shape = expert.shape;
+      all.data.insert (all.data.end (), expert.data.begin (), expert.data.end ());
+    }
+    all.shape.insert (all.shape.begin (), moe.experts);
+    put (prefix_ + name, std::move (all));
+  }
+
+  /// Inputs before outputs, where gate and up take turns.
+  void plan_transposed (const MoeSpec &moe)
+  {
+    const ExpertTensors &names = moe.tensors;
+    const Values both = read (names.up), down = read (names.down);
+    const auto experts = static_cast<size_t> (moe.experts);
+    Values gate, up, turned_down;
+    for (size_t i = 0; i < experts; ++i) {
+      const auto expert = [&] (const Values &of) {
+        return transposed (reshaped (row_range (of, i, 1), {of.shape[1], of.shape[2]}));
+      };
+      const Values rows = expert (both), last = expert (down);
+      for (size_t row = 0; row < rows.rows (); ++row) {
+        Values &to = row % 2 == 0 ? gate : up;
+        const Values one = row_range (rows, row, 1);
+        to.data.insert (to.data.end (), one.data.begin (), one.data.end ());
+      }
+      turned_down.data.insert (turned_down.data.end (), last.data.begin (), last.data.end ());
+    }
+    gate.shape = up.shape = {moe.experts, moe.intermediate, spec_.hidden};
+    turned_down.shape = {moe.experts, spec_.hidden, moe.intermediate};
+    put (prefix_ + "ffn_gate_exps.weight", std::move (gate));
+    put (prefix_ + "ffn_up_exps.weight", std::move (up));
+    put (prefix_ + "ffn_down_exps.weight", std::move (turned_down));
+    const Values biases = read (names.up_bias);
+    Values gate_bias{{moe.experts, moe.intermediate}, {}}, up_bias = gate_bias;
+    for (size_t i = 0; i < biases.data.size (); ++i)
+      (i % 2 == 0 ? gate_bias : up_bias).data.push_back (biases.data[i]);
+    put (prefix_ + "ffn_gate_exps.bias", std::move (gate_bias));
+    put (prefix_ + "ffn_up_exps.bias", std::move (up_bias));
+    plan (names.down_bias, prefix_ + "ffn_down_exps.bias");
+  }
+
+  void plan_factors ()
+  {
+    const auto put_factors = [&] (const std::string &name, const std::vector<float> &factors) {
+      put (name, {{static_cast<int64_t> (factors.size ())}, factors});
+    };
+    if (!first<AttentionSpec> ())
+      return;
+    const RopeSpec &rope = common_attention ().rope;
     if (rope.scaling == RopeSpec::Scaling::kLongRope) {
-      plan_factors ("rope_factors_short.weight", rope.frequency_factors);
-      plan_factors ("rope_factors_long.weight", rope.long_frequency_factors);
+      put_factors ("rope_factors_short.weight", rope.frequency_factors);
+      put_factors ("rope_factors_long.weight", rope.long_frequency_factors);
     }
-    if (rope.scaling == RopeSpec::Scaling::kLlama3) {
-      plan_factors ("rope_freqs.weight", rope_factors_of (rope));
+    if (rope.scaling == RopeSpec::Scaling::kLlama3)
+      put_factors ("rope_freqs.weight", rope_factors_of (rope));
+    if (rope.scaling == RopeSpec::Scaling::kProportional) {
+      std::vector<float> factors (static_cast<size_t> (rope.dimensions / 2), 1e30f);
+      std::fill_n (factors.begin (), rope.rotated / 2, 1.0f);
+      put_factors ("rope_freqs.weight", factors);
     }
   }
 
-  std::string architecture () const
+  // Parts of the spec
+
+  /// Of the first layer that has such a mixer, or null.
+  template <typename Mixer>
+  const Mixer *first () const
   {
-    return spec_.family == "gemma3_text" ? "gemma3" : spec_.family == "qwen3_moe" ? "qwen3moe" : spec_.family;
+    for (const LayerSpec &layer : spec_.layers) {
+      if constexpr (std::is_same_v<Mixer, MlpSpec> || std::is_same_v<Mixer, MoeSpec>) {
+        if (const auto *mixer = std::get_if<Mixer> (&layer.channel))
+          return mixer;
+      } else if (const auto *mixer = std::get_if<Mixer> (&layer.mixer)) {
+        return mixer;
+      }
+    }
+    return nullptr;
   }
-  bool is_paired () const
-  {
-    return spec_.family == "llama" || spec_.family == "granite" || spec_.family == "smollm3";
-  }
+  const MoeSpec *moe () const { return first<MoeSpec> (); }
 
   /// Of a layer that sees everything, where there is one.
   const AttentionSpec &common_attention () const
   {
-    for (size_t i = 0; i < spec_.layers.size (); ++i)
-      if (attention_of (i).window == 0)
-        return attention_of (i);
-    return attention_of (0);
-  }
-
-  /// What these families' converters write beside the rest.
-  void write_own_metadata ()
-  {
-    int window = 0;
-    for (size_t i = 0; i < spec_.layers.size (); ++i)
-      if (attention_of (i).window > 0)
-        window = attention_of (i).window;
-    if (window > 0)
-      set_own ("attention.sliding_window", static_cast<uint32_t> (window));
-    write_caps ();
-    if (spec_.family != "granite")
-      return;
-    set_own ("embedding_scale", static_cast<float> (spec_.embedding_scale));
-    set_own ("residual_scale", static_cast<float> (spec_.residual_multiplier));
-    set_own ("attention.scale", static_cast<float> (attention_of (0).scale));
-    set_own ("logit_scale", static_cast<float> (1 / spec_.logit_scale));
-  }
-  void write_caps ()
-  {
-    if (attention_of (0).softcap > 0)
-      set_own ("attn_logit_softcapping", static_cast<float> (attention_of (0).softcap));
-    if (spec_.logit_softcap > 0)
-      set_own ("final_logit_softcapping", static_cast<float> (spec_.logit_softcap));
-  }
-
-  const AttentionSpec &attention_of (size_t layer) const
-  {
-    return std::get<AttentionSpec> (spec_.layers[layer].mixer);
+    for (const LayerSpec &layer : spec_.layers)
+      if (const auto *attention = std::get_if<AttentionSpec> (&layer.mixer);
+          attention && attention->window == 0)
+        return *attention;
+    return *first<AttentionSpec> ();
   }
 
   ArchitectureSpec spec_;
   WeightFiles weights_;
   const GgufConversion &conversion_;
   GgufWriter writer_;
+  simdjson::dom::parser parser_;
+  simdjson::dom::element config_;
   std::vector<Planned> planned_;
+  std::string prefix_;
+  const LayerSpec *layer_ = nullptr;
 };
 
 /// Writes the checkpoint in `folder` to `file`.

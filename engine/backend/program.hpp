@@ -211,8 +211,8 @@ struct ConvolutionOp {
 ///   kDelta  S ← decay · S; S ← S + k · (sigmoid (factor) · (v - Sᵀ k)); out = Sᵀ q
 ///           with k / sqrt (|k|² + 1e-6) for k, and q likewise, divided by sqrt (keys) too
 ///   kScan   S ← decay · S + k · (step · v); out = Sᵀ q + skip · v
-/// q and k have key_heads heads, each used by as many neighbouring heads of v. q, k, step and factor do not hold what they
-/// held afterwards. Source: Gated DeltaNet, arXiv 2412.06464; Mamba-2, arXiv 2405.21060 (q, k, v are C, B, x there).
+/// q and k have key_heads heads, each used by as many heads of v: neighbours, or those that take turns (head mod key_heads).
+/// q, k, step and factor do not hold what they held afterwards. Source: Gated DeltaNet, arXiv 2412.06464; Mamba-2, arXiv 2405.21060 (q, k, v are C, B, x there).
 struct RecurrenceOp {
   enum class Kind : uint8_t { kDelta, kScan };
   Kind kind;
@@ -223,6 +223,8 @@ struct RecurrenceOp {
   WeightId a_log, step_bias;
   WeightId skip; ///< or kNone
   float least_step, most_step;
+  bool turns = false;
+  bool is_rate = false; ///< a_log holds -e^a_log
 };
 
 /// out = activation (gate) · up

@@ -68,8 +68,12 @@ struct GatedDeltaSpec {
   int key_dim = 0;
   int value_dim = 0;
   int taps = 0; ///< of the convolution, the present position included
-  /// Rows of a tensor that several share are sorted by key head (qwen3_next), not by whose they are.
+  /// Rows of a tensor that several share are sorted by key head (qwen3_next), not by whose they are: that of q, k, v and
+  /// the gate, that of beta and step.
   bool by_key_head = false;
+  bool steps_by_key_head = false;
+  bool turns = false; ///< value heads take turns at key heads (GGUF's qwen35); otherwise neighbours share one
+  bool is_rate = false; ///< a_log holds -e^a_log (GGUF)
   GatedDeltaTensors tensors;
 };
 
@@ -87,6 +91,7 @@ struct Mamba2Spec {
   int state = 0;  ///< elements of a head of B and C
   int taps = 0;
   double least_step = 0, most_step = 0;
+  bool is_rate = false; ///< a_log holds -e^a_log (GGUF)
   Mamba2Tensors tensors;
 };
 

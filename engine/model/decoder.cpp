@@ -137,7 +137,8 @@ build_program (const ArchitectureSpec &spec, const WeightFiles &files)
 {
   Program program = build_program (spec);
   settle_names (spec, files, program);
-  settle_norms (program, files);
+  if (!files.of_gguf ()) // whose converters have settled them
+    settle_norms (program, files);
   return program;
 }
 

@@ -25,11 +25,11 @@ project_heads (ProgramWriter &writer, const AttentionSpec &attention, BufferId i
                     has_kv ? writer.buffer ("v", kv_width) : kNone,
                     attention.output_gate ? writer.buffer ("gate", q_width) : kNone};
   Products products (writer, in, writer.spec ().hidden);
+  products.group (attention.output_gate ? attention.heads : 1);
   products.add (tensors.q, tensors.q_bias, q_width, heads.q, false, paired);
-  if (attention.output_gate) {
+  if (attention.output_gate)
     products.add (tensors.q, tensors.q_bias, q_width, heads.gate);
-    products.group (attention.heads);
-  }
+  products.group (1);
   if (has_kv) {
     products.add (tensors.k, tensors.k_bias, kv_width, heads.k, false, paired);
     if (!tensors.v.empty ())

@@ -104,6 +104,8 @@ private:
   WeightId transposed_keys_of (int head)
   {
     const int64_t rank = attention_.kv_rank, rows = rows_of_head ();
+    if (tensors_.kv_b.empty ())
+      return part_of_head (tensors_.k_b, head, attention_.kv_rank, attention_.plain);
     return writer_.weight ({.name = tensors_.kv_b,
                             .outputs = attention_.kv_rank,
                             .inputs = attention_.plain,
@@ -115,11 +117,24 @@ private:
 
   WeightId values_of (int head)
   {
+    if (tensors_.kv_b.empty ())
+      return part_of_head (tensors_.v_b, head, attention_.value_dim, attention_.kv_rank);
     return writer_.weight ({.name = tensors_.kv_b,
                             .outputs = attention_.value_dim,
                             .inputs = attention_.kv_rank,
                             .first_output = head * rows_of_head () + attention_.plain,
                             .tensor_outputs = attention_.heads * rows_of_head ()});
+  }
+
+  /// A matrix of one that has a matrix for each head.
+  WeightId part_of_head (const std::string &tensor, int64_t head, int outputs, int inputs)
+  {
+    return writer_.weight ({.name = tensor,
+                            .outputs = outputs,
+                            .inputs = inputs,
+                            .part = {.shape = {attention_.heads, outputs, inputs},
+                                     .first = head * outputs * inputs,
+                                     .output_step = inputs}});
   }
 
   ProgramWriter &writer_;

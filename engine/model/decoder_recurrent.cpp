@@ -74,12 +74,12 @@ write_gated_delta (ProgramWriter &writer, const GatedDeltaSpec &delta, const Mix
                  beta = writer.buffer ("beta", delta.value_heads),
                  step = writer.buffer ("step", delta.value_heads), read = writer.buffer ("attended", values);
   Products inputs (writer, ports.in, writer.spec ().hidden);
-  if (delta.by_key_head)
-    inputs.group (delta.key_heads);
+  inputs.group (delta.by_key_head ? delta.key_heads : 1);
   inputs.add (tensors.q, {}, keys, q);
   inputs.add (tensors.k, {}, keys, k);
   inputs.add (tensors.v, {}, values, v);
   inputs.add (tensors.gate, {}, values, gate);
+  inputs.group (delta.steps_by_key_head ? delta.key_heads : 1);
   inputs.add (tensors.beta, {}, delta.value_heads, beta);
   inputs.add (tensors.step, {}, delta.value_heads, step);
   inputs.emit ();
@@ -105,7 +105,9 @@ write_gated_delta (ProgramWriter &writer, const GatedDeltaSpec &delta, const Mix
                             .step_bias = vector (writer, tensors.step_bias, delta.value_heads),
                             .skip = kNone,
                             .least_step = 0,
-                            .most_step = std::numeric_limits<float>::max ()});
+                            .most_step = std::numeric_limits<float>::max (),
+                            .turns = delta.turns,
+                            .is_rate = delta.is_rate});
   writer.emit (RmsNormOp{read, vector (writer, tensors.norm, delta.value_dim), read, writer.epsilon (),
                          delta.value_heads});
   writer.emit (GatedOp{GatedOp::Activation::kSilu, gate, read, read, values});
@@ -150,7 +152,8 @@ write_mamba2 (ProgramWriter &writer, const Mamba2Spec &mamba, const MixerPorts &
                             .step_bias = vector (writer, tensors.step_bias, mamba.heads),
                             .skip = vector (writer, tensors.skip, mamba.heads),
                             .least_step = within_float (mamba.least_step),
-                            .most_step = within_float (mamba.most_step)});
+                            .most_step = within_float (mamba.most_step),
+                            .is_rate = mamba.is_rate});
   writer.emit (GatedOp{GatedOp::Activation::kSilu, gate, read, read, values});
   writer.emit (
       RmsNormOp{read, vector (writer, tensors.norm, values), read, writer.epsilon (), 1, mamba.groups});

@@ -115,6 +115,7 @@ open_gguf_model (const fs::path &file, const ModelOptions &options)
 
   const Program program = build_program (model->spec, weights);
   require_tensors (program, weights);
+  model->unread_tensors = unread_tensors (program, model->spec, weights);
   model->compiled =
       create_cpu_backend (options.cpu)->compile (program, weights, compile_options (options, file));
   return model;

@@ -15,8 +15,10 @@ struct LatentAttentionTensors {
   std::string q;                  ///< [heads · (plain + rotated), hidden]; or:
   std::string q_a, q_a_norm, q_b; ///< [q_rank, hidden], [heads · (plain + rotated), q_rank]
   std::string kv_a, kv_a_norm;    ///< [kv_rank + rotated, hidden]
-  std::string kv_b;               ///< [heads · (plain + value_dim), kv_rank]
-  std::string o;                  ///< [hidden, heads · value_dim]
+  std::string kv_b;               ///< [heads · (plain + value_dim), kv_rank]; or:
+  std::string k_b,
+      v_b;       ///< [heads, kv_rank, plain], which is each head's K transposed, [heads, value_dim, kv_rank]
+  std::string o; ///< [hidden, heads · value_dim]
   std::string q_a_bias, kv_a_bias, o_bias;
 };
 

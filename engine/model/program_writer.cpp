@@ -88,7 +88,7 @@ void
 Products::add (const std::string &tensor, const std::string &bias, int outputs, BufferId out, bool accumulate,
                int paired)
 {
-  rows_.push_back ({tensor, bias, outputs, paired, out, accumulate});
+  rows_.push_back ({tensor, bias, outputs, paired, out, accumulate, groups_});
 }
 
 WeightId
@@ -105,10 +105,10 @@ Products::rows_of (size_t index, std::string Row::*tensor, int inputs) const
     total += rows_[i].outputs;
   }
   ref.tensor_outputs = total == row.outputs ? 0 : total;
-  if (ref.tensor_outputs > 0 && groups_ > 1) {
-    ref.first_output /= groups_;
-    ref.run = row.outputs / groups_;
-    ref.stride = total / groups_;
+  if (ref.tensor_outputs > 0 && row.groups > 1) {
+    ref.first_output /= row.groups;
+    ref.run = row.outputs / row.groups;
+    ref.stride = total / row.groups;
   }
   return writer_.weight (ref);
 }

@@ -71,7 +71,7 @@ public:
   /// `bias`: or empty. `paired`: WeightRef::paired.
   void add (const std::string &tensor, const std::string &bias, int outputs, BufferId out,
             bool accumulate = false, int paired = 0);
-  /// Rows of a tensor that several share come in `groups` groups, each with rows of all of them.
+  /// From now on rows of a tensor that several share come in `groups` groups, each with rows of all of them.
   void group (int groups) { groups_ = groups; }
   void emit ();
 
@@ -81,6 +81,7 @@ private:
     int outputs, paired;
     BufferId out;
     bool accumulate;
+    int groups;
   };
 
   WeightId rows_of (size_t index, std::string Row::*tensor, int inputs) const;

@@ -32,13 +32,24 @@ listed (const std::vector<std::string> &names)
 bool
 is_of_later_layer (std::string_view name, size_t layers)
 {
-  constexpr std::string_view kLayers = "layers.";
-  const size_t at = name.find (kLayers);
-  size_t index = 0;
-  if (at == std::string_view::npos)
-    return false;
-  const char *begin = name.data () + at + kLayers.size ();
-  return std::from_chars (begin, name.data () + name.size (), index).ec == std::errc () && index >= layers;
+  for (const std::string_view before : {"layers.", "blk."}) {
+    const size_t at = name.find (before);
+    size_t index = 0;
+    if (at == std::string_view::npos)
+      continue;
+    const char *begin = name.data () + at + before.size ();
+    return std::from_chars (begin, name.data () + name.size (), index).ec == std::errc () && index >= layers;
+  }
+  return false;
+}
+
+/// What is computed with, though not as a weight, or made anew: factors and frequencies of rotations.
+bool
+is_of_rotation (std::string_view name)
+{
+  return name.ends_with ("rotary_emb.inv_freq") || name.ends_with ("attn_rot_embd.weight") ||
+         name == "rope_freqs.weight" || name == "rope_factors_short.weight" ||
+         name == "rope_factors_long.weight";
 }
 
 /// What the name begins with in this checkpoint, of those that the spec knows.
@@ -82,7 +93,7 @@ unread_tensors (const Program &program, const ArchitectureSpec &spec, const Weig
     known.insert (weight.name);
   std::vector<std::string> unread;
   for (const auto &[name, tensor] : files.tensors ()) {
-    if (known.contains (name) || !name.starts_with (prefix) || name.ends_with ("rotary_emb.inv_freq") ||
+    if (known.contains (name) || !name.starts_with (prefix) || is_of_rotation (name) ||
         name.starts_with ("mtp.") || (spec.tied_head && name == "lm_head.weight") ||
         is_of_later_layer (name, spec.layers.size ()))
       continue;

@@ -199,8 +199,11 @@ GgufFields::integers (std::string_view key) const
   result.reserve (static_cast<size_t> (value->count));
   for (size_t i = 0; i < value->count; ++i) {
     int64_t integer = 0;
-    if (!gguf_integer (value->element, value->bytes.subspan (i * width, width), integer) ||
-        integer < std::numeric_limits<int32_t>::min () || integer > std::numeric_limits<int32_t>::max ())
+    const auto bytes = value->bytes.subspan (i * width, width);
+    if (value->element == GgufType::kBool)
+      integer = bits_of (bytes) != 0;
+    else if (!gguf_integer (value->element, bytes, integer) ||
+             integer < std::numeric_limits<int32_t>::min () || integer > std::numeric_limits<int32_t>::max ())
       fail (key, "entry " + std::to_string (i) + " is not an integer of 32 bits" + kRemedy);
     result.push_back (static_cast<int32_t> (integer));
   }

@@ -37,7 +37,8 @@ public:
   std::string_view text (std::string_view key) const;
   std::string_view text_or (std::string_view key, std::string_view fallback) const;
   const std::vector<std::string_view> &texts (std::string_view key) const;
-  std::vector<int32_t> integers (std::string_view key) const; ///< empty when absent; each within 32 bits
+  /// Empty when absent; each within 32 bits, true is 1.
+  std::vector<int32_t> integers (std::string_view key) const;
 
   /// The value as people may read it: "7", "\"yarn\"", "an array".
   static std::string shown (const GgufValue &value);

@@ -137,6 +137,16 @@ GgufWriter::set (const std::string &key, const std::vector<int32_t> &values)
 }
 
 void
+GgufWriter::set (const std::string &key, const std::vector<bool> &values)
+{
+  value_header (key, static_cast<uint32_t> (GgufType::kArray));
+  append (metadata_, static_cast<uint32_t> (GgufType::kBool));
+  append (metadata_, static_cast<uint64_t> (values.size ()));
+  for (const bool value : values)
+    append (metadata_, static_cast<uint8_t> (value));
+}
+
+void
 GgufWriter::add_tensor (const std::string &name, DType type, const Shape &shape)
 {
   if (began_)

@@ -43,6 +43,7 @@ public:
   void set (const std::string &key, const std::vector<std::string> &values);
   void set (const std::string &key, const std::vector<float> &values);
   void set (const std::string &key, const std::vector<int32_t> &values);
+  void set (const std::string &key, const std::vector<bool> &values);
 
   /// `shape` outermost first; rows of block types are whole blocks. Names are distinct.
   void add_tensor (const std::string &name, DType type, const Shape &shape);

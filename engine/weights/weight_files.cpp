@@ -15,6 +15,24 @@ namespace fs = std::filesystem;
 namespace millrace
 {
 
+namespace
+{
+
+/// Whether a GGUF file's tensor may stand for one of shape `expected`: its writers drop and add dimensions of 1, and make of a
+/// vector a matrix with as many elements.
+bool
+fits_in_gguf (const TensorView &tensor, const Shape &expected)
+{
+  const auto without_ones = [] (Shape shape) {
+    std::erase (shape, 1);
+    return shape;
+  };
+  return without_ones (tensor.shape) == without_ones (expected) ||
+         (expected.size () == 1 && tensor.element_count () == expected[0]);
+}
+
+} // namespace
+
 WeightFiles
 WeightFiles::open_file (const fs::path &file)
 {
@@ -72,7 +90,7 @@ WeightFiles::require (std::string_view name, const Shape &shape) const
                                   "Q5_1, Q2_K to Q6_K, IQ4_NL and MXFP4 tensors (Q4_K_M files have only such)"
                                 : " is not supported; use a BF16, F16 or F32 checkpoint"));
   }
-  if (tensor->shape != shape)
+  if (tensor->shape != shape && !(gguf_ && fits_in_gguf (*tensor, shape)))
     throw LoadError (file_of (name), printable (name),
                      "has shape " + to_string (tensor->shape) + ", expected " + to_string (shape) +
                          (gguf_ ? "; the file's metadata belongs to another model, fetch it again"

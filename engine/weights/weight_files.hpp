@@ -48,6 +48,7 @@ public:
   std::filesystem::path file_of (std::string_view name) const;
   /// The mapping that a tensor's data lie in; empty when there is no such tensor.
   std::span<const std::byte> mapping_of (std::string_view name) const;
+  bool of_gguf () const { return gguf_; }
   /// What was opened: a folder or a file.
   const std::filesystem::path &path () const { return path_; }
   /// In the order of opening: equal for equal checkpoints.

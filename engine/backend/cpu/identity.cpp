@@ -216,9 +216,9 @@ private:
   void add (const RecurrenceOp &op)
   {
     const auto &[kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
-                 most_step] = op;
+                 most_step, turns, is_rate] = op;
     add_all (kind, layer, q, k, v, out, step, factor, key_heads, a_log, step_bias, skip, least_step,
-             most_step);
+             most_step, turns, is_rate);
   }
 
   std::unique_ptr<XXH3_state_t, FreeState> state_;

@@ -126,7 +126,7 @@ Context::prepare_recurrence (const RecurrenceOp &op, int row) const
   float *steps = buffer (op.step).row (row), *factors = buffer (op.factor).row (row);
   for (int head = 0; head < layer.heads; ++head) {
     const float step = std::clamp (softplus (steps[head] + bias[head]), op.least_step, op.most_step);
-    steps[head] = std::exp (-std::exp (a_log[head]) * step);
+    steps[head] = std::exp ((op.is_rate ? a_log[head] : -std::exp (a_log[head])) * step);
     factors[head] = delta ? 1.0f / (1.0f + std::exp (-factors[head])) : step;
   }
   if (!delta)
@@ -147,7 +147,7 @@ Context::recur (const RecurrenceOp &op, const Slice &slice, int first_row, int h
   const StatePlace &at = kv_plan_.states[index];
   const Buffer &q = buffer (op.q), &k = buffer (op.k), &v = buffer (op.v), &out = buffer (op.out),
                &decay = buffer (op.step), &factor = buffer (op.factor);
-  const int key_head = head / (layer.heads / op.key_heads);
+  const int key_head = op.turns ? head % op.key_heads : head / (layer.heads / op.key_heads);
   RecurrenceArgs args;
   args.delta = op.kind == RecurrenceOp::Kind::kDelta;
   args.tokens = static_cast<int> (slice.tokens.size ());

@@ -114,7 +114,7 @@ hybrid_spec (const JsonFields &config, const std::string &prefix, bool by_key_he
   const std::vector<bool> linear = layers_of_kind (config, spec.layers.size (), "linear_attention",
                                                    [&] (int layer) { return (layer + 1) % interval != 0; });
   GatedDeltaSpec delta = delta_spec (config);
-  delta.by_key_head = by_key_head;
+  delta.by_key_head = delta.steps_by_key_head = by_key_head;
   for (size_t i = 0; i < linear.size (); ++i) {
     if (linear[i]) {
       delta.tensors = delta_tensors (prefix + "layers." + std::to_string (i) + ".linear_attn.", by_key_head);
