@@ -194,7 +194,7 @@ print_list (const std::vector<HubFile> &files)
 int
 download (const HubTarget &target, const Options &options, const DownloadOptions &how)
 {
-  Progress progress (options.quiet != FALSE);
+  Progress progress (options.quiet != FALSE, size_text);
   DownloadOptions pinned = how;
   std::vector<HubFile> files;
   {

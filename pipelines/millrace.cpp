@@ -5,6 +5,7 @@
 //   millrace serve             an OpenAI-compatible HTTP endpoint; --print-pipeline as well
 // and commands about models' files, which run no pipeline:
 //   millrace download OWNER/NAME
+//   millrace quantize IN OUT
 
 #include "pipelines/commands.hpp"
 
@@ -21,6 +22,7 @@ usage (FILE *to)
                     "  run PROMPT|-   complete a prompt (see millrace run --help)\n"
                     "  serve          serve an OpenAI-compatible HTTP endpoint (see millrace serve --help)\n"
                     "  download NAME  fetch a model from a hub (see millrace download --help)\n"
+                    "  quantize       write a model in other types (see millrace quantize --help)\n"
                     "  version        print the version\n");
   return to == stderr ? 2 : 0;
 }
@@ -37,6 +39,8 @@ main (int argc, char **argv)
     return millrace::command_serve (argc - 1, argv + 1);
   if (command == "download")
     return millrace::command_download (argc - 1, argv + 1);
+  if (command == "quantize")
+    return millrace::command_quantize (argc - 1, argv + 1);
   if (command == "version" || command == "--version") {
     std::printf ("millrace %s\n", MILLRACE_VERSION);
     return 0;

@@ -1,7 +1,5 @@
 #include "pipelines/progress.hpp"
 
-#include "engine/size_text.hpp"
-
 #include <algorithm>
 #include <cstdio>
 #include <unistd.h>
@@ -33,9 +31,10 @@ time_text (double seconds)
 
 } // namespace
 
-Progress::Progress (bool quiet)
+Progress::Progress (bool quiet, std::string (*amount) (uint64_t))
     : quiet_ (quiet)
     , terminal_ (isatty (STDERR_FILENO) == 1)
+    , amount_ (amount)
     , begin_ (Clock::now ())
 {
 }
@@ -77,8 +76,8 @@ Progress::draw (uint64_t done, uint64_t total, uint64_t before, const std::strin
   const double seconds = duration<double> (now - begin_).count ();
   const double rate = static_cast<double> (done - std::min (done, before)) / std::max (seconds, 1e-3);
   const double rest = rate > 0 ? static_cast<double> (total - done) / rate : 0;
-  std::string text = std::to_string (percent) + "%  " + size_text (done) + " of " + size_text (total) + "  " +
-                     size_text (static_cast<uint64_t> (rate)) + "/s  " + time_text (last ? seconds : rest) +
+  std::string text = std::to_string (percent) + "%  " + amount_ (done) + " of " + amount_ (total) + "  " +
+                     amount_ (static_cast<uint64_t> (rate)) + "/s  " + time_text (last ? seconds : rest) +
                      (last ? "" : " left");
   if (!label.empty ())
     text += "  " + label;

@@ -15,8 +15,8 @@ namespace millrace
 class Progress
 {
 public:
-  /// `quiet`: notes only.
-  explicit Progress (bool quiet);
+  /// `quiet`: notes only. `amount` makes text of numbers.
+  Progress (bool quiet, std::string (*amount) (uint64_t));
   /// Ends the bar's line.
   ~Progress ();
   Progress (const Progress &) = delete;
@@ -32,6 +32,7 @@ private:
   void erase ();
 
   const bool quiet_, terminal_;
+  std::string (*const amount_) (uint64_t);
   const Clock::time_point begin_;
   std::mutex mutex_; ///< of what follows, and of standard error
   Clock::time_point drawn_;

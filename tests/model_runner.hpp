@@ -23,7 +23,7 @@ namespace millrace::testing
 
 struct RunnableModel {
   ArchitectureSpec spec;
-  std::unique_ptr<CompiledModel> compiled;
+  std::shared_ptr<const CompiledModel> compiled;
 };
 
 /// `windows`: of the layers, over and over again; none: as the folder says.

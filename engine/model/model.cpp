@@ -5,10 +5,10 @@
 #include "engine/error.hpp"
 #include "engine/model/decoder.hpp"
 #include "engine/model/gguf_model.hpp"
+#include "engine/model/model_place.hpp"
 #include "engine/model/quantization.hpp"
 #include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
-#include "engine/weights/gguf.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <simdjson.h>
@@ -50,12 +50,6 @@ check_folder (const fs::path &directory)
     throw LoadError (directory, "", std::string ("is not a folder; ") + kFolderContents);
   if (!is_there (directory / "config.json"))
     throw LoadError (directory, "config.json", std::string ("is missing; ") + kFolderContents);
-}
-
-bool
-begins_as_gguf (const fs::path &file)
-{
-  return is_gguf (MappedFile (file).bytes ());
 }
 
 std::string_view
@@ -175,28 +169,6 @@ end_of_sequence_ids (const fs::path &directory, const ArchitectureSpec &spec,
                            " tokens");
   }
   return ids;
-}
-
-/// The GGUF file that `path` is, or that is all there is of a model in the folder `path`; empty for other models.
-fs::path
-gguf_file_of (const fs::path &path)
-{
-  std::error_code error;
-  if (fs::is_regular_file (path, error))
-    return path.extension () == ".gguf" || begins_as_gguf (path) ? path : fs::path ();
-  fs::path found;
-  if (!fs::is_directory (path, error) || is_there (path / "config.json"))
-    return found;
-  for (fs::directory_iterator entry (path, error), end; !error && entry != end; entry.increment (error)) {
-    if (entry->path ().extension () != ".gguf")
-      continue;
-    if (!found.empty ())
-      throw LoadError (path, "",
-                       "holds several GGUF files, " + found.filename ().string () + " and " +
-                           entry->path ().filename ().string () + " among them; name the one to open");
-    found = entry->path ();
-  }
-  return found;
 }
 
 } // namespace

@@ -43,18 +43,6 @@ float_at (DType dtype, const std::byte *data, size_t index)
 
 } // namespace
 
-bool
-is_affine_bits (int bits)
-{
-  return (bits >= 2 && bits <= 6) || bits == 8;
-}
-
-bool
-is_affine_group (int group)
-{
-  return group == 32 || group == 64 || group == 128;
-}
-
 std::optional<AffineCodes>
 AffineSettings::of (std::string_view module) const
 {

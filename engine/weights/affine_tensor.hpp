@@ -9,6 +9,7 @@
 #pragma once
 
 #include "engine/tensor/tensor_view.hpp"
+#include "engine/weights/affine_codes.hpp"
 
 #include <cstddef>
 #include <map>
@@ -19,15 +20,6 @@
 
 namespace millrace
 {
-
-/// Bits of a code: 2, 3, 4, 5, 6 or 8; elements of a group: 32, 64 or 128.
-struct AffineCodes {
-  int bits = 0;
-  int group = 0;
-};
-
-bool is_affine_bits (int bits);
-bool is_affine_group (int group);
 
 struct AffineSettings {
   AffineCodes common;

@@ -183,7 +183,9 @@ template <int kCount, int kMost, Minima kMinima>
 Line
 fit_line (const float *x)
 {
-  constexpr int kStarts = 12;
+  constexpr bool kFine = kMost > 31; // clipping the ends does not pay
+  constexpr int kStarts = kFine ? 4 : 12;
+  constexpr float kFirst = kFine ? kMost - 0.5f : kMost - 1.0f;
   constexpr int kRefits = 4;
   float least = *std::min_element (x, x + kCount);
   if (kMinima == Minima::kNotNegative)
@@ -194,7 +196,7 @@ fit_line (const float *x)
   if (most <= least)
     return best;
   for (int start = 0; start < kStarts; ++start) {
-    const float steps = kMost - 1.0f + 0.25f * static_cast<float> (start); // from end to end
+    const float steps = kFirst + 0.25f * static_cast<float> (start); // from end to end
     Line line{(most - least) / steps, -least, 0};
     line.error = line_error<kCount, kMost> (x, line.scale, line.minimum);
     for (int round = 0; round < kRefits; ++round) {

@@ -1,9 +1,9 @@
-// Writes GGUF files, version 3: metadata, then tensors whose data is streamed.
+// Writes GGUF files.
 //
 // Metadata and tensor infos are encoded as they are given, since the header's counts come before both.
 #include "engine/weights/gguf_writer.hpp"
 
-#include "engine/weights/gguf_types.hpp"
+#include "engine/weights/gguf.hpp"
 
 #include <bit>
 #include <stdexcept>
@@ -63,25 +63,17 @@ padding (uint64_t bytes)
 
 } // namespace
 
-GgufWriter::GgufWriter (const std::filesystem::path &file)
-    : file_ (file)
-    , stream_ (file, std::ios::binary | std::ios::trunc)
-{
-  if (!stream_)
-    fail ("cannot be created");
-}
-
 void
-GgufWriter::fail (const std::string &problem) const
+GgufLayout::fail (const std::string &problem) const
 {
   throw std::runtime_error (file_.string () + ": " + problem);
 }
 
 void
-GgufWriter::value_header (const std::string &key, uint32_t type)
+GgufLayout::value_header (const std::string &key, uint32_t type)
 {
   if (began_)
-    fail (key + " is set after begin_data ()");
+    fail (key + " is set after the header is written");
   if (key.empty () || !keys_.insert (key).second)
     fail ("the key \"" + key + "\" is empty or set twice");
   append (metadata_, key);
@@ -90,7 +82,7 @@ GgufWriter::value_header (const std::string &key, uint32_t type)
 
 // The overloads differ in the type alone, which is the point of them.
 #define MILLRACE_SET(Type, Name)                                                                             \
-  void GgufWriter::set (const std::string &key, Type value)                                                  \
+  void GgufLayout::set (const std::string &key, Type value)                                                  \
   {                                                                                                          \
     value_header (key, static_cast<uint32_t> (GgufType::Name));                                              \
     append (metadata_, value);                                                                               \
@@ -109,35 +101,35 @@ MILLRACE_SET (const std::string &, kString)
 #undef MILLRACE_SET
 
 void
-GgufWriter::set (const std::string &key, bool value)
+GgufLayout::set (const std::string &key, bool value)
 {
   value_header (key, static_cast<uint32_t> (GgufType::kBool));
   append (metadata_, static_cast<uint8_t> (value));
 }
 
 void
-GgufWriter::set (const std::string &key, const std::vector<std::string> &values)
+GgufLayout::set (const std::string &key, const std::vector<std::string> &values)
 {
   value_header (key, static_cast<uint32_t> (GgufType::kArray));
   append_array (metadata_, GgufType::kString, values);
 }
 
 void
-GgufWriter::set (const std::string &key, const std::vector<float> &values)
+GgufLayout::set (const std::string &key, const std::vector<float> &values)
 {
   value_header (key, static_cast<uint32_t> (GgufType::kArray));
   append_array (metadata_, GgufType::kFloat32, values);
 }
 
 void
-GgufWriter::set (const std::string &key, const std::vector<int32_t> &values)
+GgufLayout::set (const std::string &key, const std::vector<int32_t> &values)
 {
   value_header (key, static_cast<uint32_t> (GgufType::kArray));
   append_array (metadata_, GgufType::kInt32, values);
 }
 
 void
-GgufWriter::set (const std::string &key, const std::vector<bool> &values)
+GgufLayout::set (const std::string &key, const std::vector<bool> &values)
 {
   value_header (key, static_cast<uint32_t> (GgufType::kArray));
   append (metadata_, static_cast<uint32_t> (GgufType::kBool));
@@ -146,17 +138,39 @@ GgufWriter::set (const std::string &key, const std::vector<bool> &values)
     append (metadata_, static_cast<uint8_t> (value));
 }
 
+/// Views of bytes are copied as they are: the format is little-endian in all versions that are read.
 void
-GgufWriter::add_tensor (const std::string &name, DType type, const Shape &shape)
+GgufLayout::set (const std::string &key, const GgufValue &value)
+{
+  const auto append_bytes = [&] {
+    metadata_.append (reinterpret_cast<const char *> (value.bytes.data ()), value.bytes.size ());
+  };
+  value_header (key, static_cast<uint32_t> (value.type));
+  if (value.type == GgufType::kString) {
+    append (metadata_, std::string (value.text));
+  } else if (value.type == GgufType::kArray) {
+    append (metadata_, static_cast<uint32_t> (value.element));
+    append (metadata_, value.count);
+    for (const std::string_view text : value.texts)
+      append (metadata_, std::string (text));
+    if (value.element != GgufType::kString)
+      append_bytes ();
+  } else {
+    append_bytes ();
+  }
+}
+
+void
+GgufLayout::add_tensor (const std::string &name, DType type, const Shape &shape)
 {
   if (began_)
-    fail (name + " is added after begin_data ()");
+    fail (name + " is added after the header is written");
   const GgufTensorType *known = gguf_tensor_type (type);
   if (!known)
     fail (name + " has a type that GGUF files do not have");
   if (shape.empty () || shape.size () > kGgufMaxRank)
     fail (name + " has " + std::to_string (shape.size ()) + " dimensions");
-  if (name.empty () || !names_.insert (name).second)
+  if (name.empty () || !offsets_.emplace (name, data_bytes_).second)
     fail ("the name \"" + name + "\" is empty or given twice");
   if (shape.back () % known->block.elements != 0)
     fail (name + " has rows that are no whole blocks");
@@ -176,11 +190,11 @@ GgufWriter::add_tensor (const std::string &name, DType type, const Shape &shape)
   data_bytes_ += bytes + padding (bytes);
 }
 
-void
-GgufWriter::begin_data ()
+std::string
+GgufLayout::header ()
 {
   if (began_)
-    fail ("begin_data () is called twice");
+    fail ("the header is written twice");
   began_ = true;
   std::string header;
   append (header, kGgufMagic);
@@ -190,7 +204,23 @@ GgufWriter::begin_data ()
   header += metadata_;
   header += tensor_infos_;
   header.append (padding (header.size ()), '\0');
-  stream_.write (header.data (), static_cast<std::streamsize> (header.size ()));
+  header_bytes_ = header.size ();
+  return header;
+}
+
+GgufWriter::GgufWriter (const std::filesystem::path &file)
+    : GgufLayout (file)
+    , stream_ (file, std::ios::binary | std::ios::trunc)
+{
+  if (!stream_)
+    fail ("cannot be created");
+}
+
+void
+GgufWriter::begin_data ()
+{
+  const std::string bytes = header ();
+  stream_.write (bytes.data (), static_cast<std::streamsize> (bytes.size ()));
   if (!stream_)
     fail ("cannot be written");
   skip_complete ();
@@ -201,7 +231,7 @@ void
 GgufWriter::skip_complete ()
 {
   static constexpr char kZeros[kAlignment] = {};
-  while (current_ < tensors_.size () && written_ == tensors_[current_].bytes) {
+  while (current_ < tensors ().size () && written_ == tensors ()[current_].bytes) {
     stream_.write (kZeros, static_cast<std::streamsize> (padding (written_)));
     written_ = 0;
     ++current_;
@@ -211,12 +241,12 @@ GgufWriter::skip_complete ()
 void
 GgufWriter::write (std::span<const std::byte> part)
 {
-  if (!began_)
+  if (!began ())
     fail ("data is written before begin_data ()");
   while (!part.empty ()) {
-    if (current_ == tensors_.size ())
+    if (current_ == tensors ().size ())
       fail ("more data is written than the tensors have");
-    const size_t count = std::min<uint64_t> (part.size (), tensors_[current_].bytes - written_);
+    const size_t count = std::min<uint64_t> (part.size (), tensors ()[current_].bytes - written_);
     stream_.write (reinterpret_cast<const char *> (part.data ()), static_cast<std::streamsize> (count));
     written_ += count;
     part = part.subspan (count);
@@ -229,8 +259,8 @@ GgufWriter::write (std::span<const std::byte> part)
 void
 GgufWriter::finish ()
 {
-  if (!began_ || current_ != tensors_.size ())
-    fail (began_ ? "ends before " + tensors_[current_].name + " has its bytes" : "has no data");
+  if (!began () || current_ != tensors ().size ())
+    fail (began () ? "ends before " + tensors ()[current_].name + " has its bytes" : "has no data");
   stream_.close ();
   if (!stream_)
     fail ("cannot be written");

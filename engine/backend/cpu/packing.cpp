@@ -8,6 +8,7 @@
 #include "engine/backend/cpu/affine_format.hpp"
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/tensor/mapped_file.hpp"
+#include "engine/weights/float_rows.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 
 #include <algorithm>
@@ -40,23 +41,6 @@ stored_bytes (DType dtype, int64_t count)
 {
   const DTypeBlock block = dtype_block (dtype);
   return static_cast<size_t> (count) / block.elements * block.bytes;
-}
-
-void
-read_floats (DType dtype, const std::byte *data, int count, float *out)
-{
-  if (is_block_type (dtype)) {
-    dequantize_row (dtype, data, count, out);
-  } else if (dtype == DType::kF32) {
-    std::memcpy (out, data, static_cast<size_t> (count) * sizeof (float));
-  } else {
-    const bool wide = dtype == DType::kBF16;
-    for (int i = 0; i < count; ++i, data += sizeof (uint16_t)) {
-      uint16_t half;
-      std::memcpy (&half, data, sizeof half); // tensors in files need not be aligned
-      out[i] = wide ? bf16_to_f32 (half) : f16_to_f32 (half);
-    }
-  }
 }
 
 /// Floats that are `step` elements apart.

@@ -4,6 +4,7 @@
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/backend/cpu/packing.hpp"
 #include "engine/backend/cpu/weight_cache.hpp"
+#include "engine/backend/weight_roles.hpp"
 #include "engine/error.hpp"
 #include "engine/weights/weight_files.hpp"
 
@@ -86,38 +87,6 @@ chosen_format (WeightFormat wanted, DType stored, const AffineTensor *affine, in
   return affine ? stored_format (*affine) : stored_format (stored);
 }
 
-/// Embedding and head, whose errors no later layer evens out, and the matrices that make values: of all others in 4 bits
-/// these cost the most (docs/performance.md).
-std::set<WeightId>
-sensitive_weights (const Program &program)
-{
-  std::set<WeightId> ids;
-  std::set<BufferId> values;
-  for (const Op &op : program.ops) {
-    if (const auto *embed = std::get_if<EmbedOp> (&op))
-      ids.insert (embed->weight);
-    if (const auto *head = std::get_if<HeadOp> (&op))
-      ids.insert (head->weight);
-    if (const auto *append = std::get_if<KvAppendOp> (&op); append && append->v != kNone)
-      values.insert (append->v);
-    if (const auto *recurrence = std::get_if<RecurrenceOp> (&op))
-      values.insert ({recurrence->v, recurrence->step});
-  }
-  for (const Op &op : program.ops) {
-    if (const auto *copy = std::get_if<CopyOp> (&op); copy && values.contains (copy->out))
-      values.insert (copy->in); // keys that are values too
-  }
-  for (const Op &op : program.ops) {
-    if (const auto *linear = std::get_if<LinearOp> (&op)) {
-      for (const LinearOp::Projection &projection : linear->projections) {
-        if (values.contains (projection.out))
-          ids.insert (projection.weight);
-      }
-    }
-  }
-  return ids;
-}
-
 /// A convolution's axes may be in another order.
 const TensorView &
 require_tensor (const WeightFiles &files, const WeightRef &ref)
@@ -127,27 +96,6 @@ require_tensor (const WeightFiles &files, const WeightRef &ref)
       tensor && tensor->shape == Shape{shape[0], shape[2], 1})
     return *tensor;
   return files.require (ref.name, shape);
-}
-
-/// What chooses experts: a rounded score may choose another one. They stay as the file has them.
-std::set<WeightId>
-router_weights (const Program &program)
-{
-  std::set<WeightId> ids;
-  std::set<BufferId> logits;
-  for (const Op &op : program.ops) {
-    if (const auto *route = std::get_if<RouteOp> (&op))
-      logits.insert (route->logits);
-  }
-  for (const Op &op : program.ops) {
-    if (const auto *linear = std::get_if<LinearOp> (&op)) {
-      for (const LinearOp::Projection &projection : linear->projections) {
-        if (logits.contains (projection.out))
-          ids.insert (projection.weight);
-      }
-    }
-  }
-  return ids;
 }
 
 /// The part of a tensor that a weight is.
