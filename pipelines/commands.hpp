@@ -5,6 +5,7 @@ namespace millrace
 {
 
 int command_download (int argc, char **argv);
+int command_inspect (int argc, char **argv);
 int command_quantize (int argc, char **argv);
 int command_run (int argc, char **argv);
 int command_serve (int argc, char **argv);

@@ -4,6 +4,7 @@
 //   millrace run -             the prompt (or, with --jsonl, requests) from standard input
 //   millrace serve             an OpenAI-compatible HTTP endpoint; --print-pipeline as well
 // and commands about models' files, which run no pipeline:
+//   millrace inspect MODEL
 //   millrace download OWNER/NAME
 //   millrace quantize IN OUT
 
@@ -21,7 +22,8 @@ usage (FILE *to)
   std::fprintf (to, "Usage: millrace COMMAND\n\n"
                     "  run PROMPT|-   complete a prompt (see millrace run --help)\n"
                     "  serve          serve an OpenAI-compatible HTTP endpoint (see millrace serve --help)\n"
-                    "  download NAME  fetch a model from a hub (see millrace download --help)\n"
+                    "  inspect        say what a model is and takes (see millrace inspect --help)\n"
+                    "  download       fetch a model from a hub (see millrace download --help)\n"
                     "  quantize       write a model in other types (see millrace quantize --help)\n"
                     "  version        print the version\n");
   return to == stderr ? 2 : 0;
@@ -39,6 +41,8 @@ main (int argc, char **argv)
     return millrace::command_serve (argc - 1, argv + 1);
   if (command == "download")
     return millrace::command_download (argc - 1, argv + 1);
+  if (command == "inspect")
+    return millrace::command_inspect (argc - 1, argv + 1);
   if (command == "quantize")
     return millrace::command_quantize (argc - 1, argv + 1);
   if (command == "version" || command == "--version") {

@@ -159,10 +159,21 @@ struct CompileOptions {
   bool lock_memory = false; ///< weights stay in RAM: mlock(2)
 };
 
+/// Memory of weights of one format.
+struct WeightMemory {
+  std::string format; ///< "bf16", "q4_k", …
+  uint64_t bytes = 0;
+};
+
 class Backend
 {
 public:
   virtual ~Backend () = default;
+  /// What compile () would need for weights, of which nothing is read. Throws LoadError as it does.
+  virtual std::vector<WeightMemory> plan (const Program &program, const WeightFiles &files,
+                                          WeightFormat weights) const = 0;
+  /// CompiledModel::kv_layout () of what compile () would make.
+  virtual KvLayout kv_layout (const Program &program, KvType type) const = 0;
   /// Throws LoadError for missing or misshapen tensors, and when memory cannot be locked.
   virtual std::unique_ptr<CompiledModel> compile (const Program &program, const WeightFiles &files,
                                                   const CompileOptions &options) const = 0;

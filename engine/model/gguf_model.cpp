@@ -1,13 +1,11 @@
-// Opens a GGUF file as a model.
-#include "engine/model/gguf_model.hpp"
+// A GGUF file as a model: architecture, tokenizer, template and weights of one file.
+#include "engine/model/model_files.hpp"
 
-#include "engine/error.hpp"
-#include "engine/model/decoder.hpp"
 #include "engine/model/gguf_config.hpp"
-#include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/tokenizer/tokenizer_gguf.hpp"
 #include "engine/weights/gguf_fields.hpp"
+#include "engine/weights/tensor_entry.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <algorithm>
@@ -42,7 +40,7 @@ token_id (const GgufFields &fields, const char *key, int vocab)
 }
 
 std::shared_ptr<const Tokenizer>
-load_tokenizer (const GgufFields &fields, const ArchitectureSpec &spec)
+load_tokenizer (const GgufFields &fields, int vocab)
 {
   if (!fields.has (kTokenizer))
     return nullptr;
@@ -55,14 +53,14 @@ load_tokenizer (const GgufFields &fields, const ArchitectureSpec &spec)
   vocabulary.tokens = fields.has (kTokens) ? fields.texts (kTokens) : kNone;
   vocabulary.merges = fields.has ("tokenizer.ggml.merges") ? fields.texts ("tokenizer.ggml.merges") : kNone;
   vocabulary.types = types;
-  vocabulary.bos = token_id (fields, kBos, spec.vocab);
-  vocabulary.eos = token_id (fields, kEos, spec.vocab);
+  vocabulary.bos = token_id (fields, kBos, vocab);
+  vocabulary.eos = token_id (fields, kEos, vocab);
   vocabulary.add_bos = flag (fields, "tokenizer.ggml.add_bos_token");
   vocabulary.add_eos = flag (fields, "tokenizer.ggml.add_eos_token");
   auto tokenizer = load_gguf_tokenizer (fields.file (), vocabulary);
-  if (tokenizer->vocab_size () > spec.vocab)
+  if (tokenizer->vocab_size () > vocab)
     fields.fail (kTokens, "has " + std::to_string (tokenizer->vocab_size ()) +
-                              " tokens but the model's vocabulary is " + std::to_string (spec.vocab) +
+                              " tokens but the model's vocabulary is " + std::to_string (vocab) +
                               "; the tokenizer belongs to another model");
   return tokenizer;
 }
@@ -90,35 +88,78 @@ token_text (const GgufFields &fields, const char *key, int vocab)
   return std::string (fields.texts (kTokens)[static_cast<size_t> (id)]);
 }
 
+class GgufModel final : public ModelFiles
+{
+public:
+  explicit GgufModel (const fs::path &file)
+      : file_ (file)
+      , mapped_ (file)
+      , header_ (parse_gguf (file, mapped_.bytes ()))
+      , fields_ (file, header_.metadata)
+  {
+  }
+
+  bool of_gguf () const override { return true; }
+  const fs::path &path () const override { return file_; }
+
+  const WeightFiles &weights () override
+  {
+    return weights_ ? *weights_ : weights_.emplace (WeightFiles::open_file (file_));
+  }
+
+  ArchitectureSpec architecture () override
+  {
+    ArchitectureSpec spec = gguf_architecture (fields_, weights ());
+    spec.bos_token_id = token_id (fields_, kBos, spec.vocab);
+    spec.eos_token_ids = millrace::end_of_sequence_ids (fields_, spec.vocab);
+    return spec;
+  }
+  std::string architecture_name () override
+  {
+    const GgufValue *name = fields_.find ("general.architecture");
+    return name && name->type == GgufType::kString ? printable (name->text) : std::string ();
+  }
+  GenerationConfig generation () override { return {}; }
+  std::vector<TokenId> end_of_sequence_ids (const ArchitectureSpec &spec, const GenerationConfig &) override
+  {
+    return spec.eos_token_ids;
+  }
+
+  std::shared_ptr<const Tokenizer> tokenizer (int vocab) override { return load_tokenizer (fields_, vocab); }
+  std::string tokenizer_kind () override
+  {
+    if (!fields_.has (kTokenizer))
+      return {};
+    const std::string_view pre = fields_.text_or ("tokenizer.ggml.pre", "");
+    return printable (fields_.text (kTokenizer)) + (pre.empty () ? "" : ", cut as " + printable (pre)) +
+           ", GGUF metadata";
+  }
+
+  std::shared_ptr<const ChatTemplate> chat_template () override
+  {
+    return fields_.has (kTemplate) ? compile_chat_template (fields_.text (kTemplate), file_, kTemplate)
+                                   : nullptr;
+  }
+  std::string template_source () override { return std::string (fields_.text_or (kTemplate, "")); }
+  std::string template_origin () override { return fields_.has (kTemplate) ? kTemplate : ""; }
+
+  std::string bos_token (int vocab) override { return token_text (fields_, kBos, vocab); }
+  std::string eos_token (int vocab) override { return token_text (fields_, kEos, vocab); }
+
+private:
+  fs::path file_;
+  MappedFile mapped_;
+  GgufHeader header_;
+  GgufFields fields_;
+  std::optional<WeightFiles> weights_;
+};
+
 } // namespace
 
-std::shared_ptr<const Model>
-open_gguf_model (const fs::path &file, const ModelOptions &options)
+std::unique_ptr<ModelFiles>
+open_gguf_model (const fs::path &file)
 {
-  const MappedFile mapped (file);
-  const GgufHeader header = parse_gguf (file, mapped.bytes ());
-  const GgufFields fields (file, header.metadata);
-  const WeightFiles weights = WeightFiles::open_file (file);
-
-  auto model = std::make_shared<Model> ();
-  model->directory = file;
-  model->spec = gguf_architecture (fields, weights);
-  const int vocab = model->spec.vocab;
-  model->spec.bos_token_id = token_id (fields, kBos, vocab);
-  model->spec.eos_token_ids = end_of_sequence_ids (fields, vocab);
-  model->eos_token_ids = model->spec.eos_token_ids;
-  model->tokenizer = load_tokenizer (fields, model->spec);
-  model->bos_token = token_text (fields, kBos, vocab);
-  model->eos_token = token_text (fields, kEos, vocab);
-  if (fields.has (kTemplate))
-    model->chat_template = compile_chat_template (fields.text (kTemplate), file, kTemplate);
-
-  const Program program = build_program (model->spec, weights);
-  require_tensors (program, weights);
-  model->unread_tensors = unread_tensors (program, model->spec, weights);
-  model->compiled =
-      create_cpu_backend (options.cpu)->compile (program, weights, compile_options (options, file));
-  return model;
+  return std::make_unique<GgufModel> (file);
 }
 
 } // namespace millrace

@@ -64,14 +64,21 @@ prefix_of (const Program &program, const ArchitectureSpec &spec)
 
 } // namespace
 
-void
-require_tensors (const Program &program, const WeightFiles &files)
+std::vector<std::string>
+missing_tensors (const Program &program, const WeightFiles &files)
 {
   std::vector<std::string> missing;
   std::set<std::string_view> seen;
   for (const WeightRef &weight : program.weights)
     if (!files.contains (weight.name) && seen.insert (weight.name).second)
       missing.push_back (weight.name);
+  return missing;
+}
+
+void
+require_tensors (const Program &program, const WeightFiles &files)
+{
+  const std::vector<std::string> missing = missing_tensors (program, files);
   if (missing.empty ())
     return;
   if (missing.size () == 1)
@@ -82,8 +89,8 @@ require_tensors (const Program &program, const WeightFiles &files)
                        listed (others) + "; fetch weights that belong to the configuration beside them");
 }
 
-std::string
-unread_tensors (const Program &program, const ArchitectureSpec &spec, const WeightFiles &files)
+std::vector<std::string>
+left_over_tensors (const Program &program, const ArchitectureSpec &spec, const WeightFiles &files)
 {
   const std::string prefix = prefix_of (program, spec);
   std::set<std::string> known;
@@ -99,6 +106,13 @@ unread_tensors (const Program &program, const ArchitectureSpec &spec, const Weig
       continue;
     unread.push_back (name);
   }
+  return unread;
+}
+
+std::string
+unread_tensors (const Program &program, const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  const std::vector<std::string> unread = left_over_tensors (program, spec, files);
   if (unread.empty ())
     return {};
   return files.path ().string () + ": holds " + std::to_string (unread.size ()) +

@@ -105,6 +105,17 @@ public:
   {
   }
 
+  std::vector<WeightMemory> plan (const Program &program, const WeightFiles &files,
+                                  WeightFormat weights) const override
+  {
+    return PackedWeights (program, files, weights).memory ();
+  }
+
+  KvLayout kv_layout (const Program &program, KvType type) const override
+  {
+    return plan_kv (program, type).groups;
+  }
+
   std::unique_ptr<CompiledModel> compile (const Program &program, const WeightFiles &files,
                                           const CompileOptions &options) const override
   {

@@ -8,6 +8,7 @@
 #include "engine/error.hpp"
 #include "engine/weights/weight_files.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <new>
 #include <set>
@@ -242,6 +243,23 @@ PackedWeights::lock (const WeightFiles &files) const
                        std::generic_category ().message (error) + "; this process may lock " + allowed +
                        " (RLIMIT_MEMLOCK): raise that (ulimit -l, LimitMEMLOCK= of a systemd unit) or leave "
                        "lock-memory off");
+}
+
+std::vector<WeightMemory>
+PackedWeights::memory () const
+{
+  std::vector<WeightMemory> memory;
+  for (size_t i = 0; i < weights_.size (); ++i) {
+    const size_t end = i + 1 < weights_.size () ? weights_[i + 1].offset : bytes_;
+    const char *name =
+        weights_[i].columns > 0 ? format_name (weights_[i].format) : format_name (Format::kF32);
+    const auto known = std::ranges::find (memory, name, &WeightMemory::format);
+    if (known == memory.end ())
+      memory.push_back ({name, end - weights_[i].offset});
+    else
+      known->bytes += end - weights_[i].offset;
+  }
+  return memory;
 }
 
 std::string

@@ -44,8 +44,16 @@ public:
   PackedWeights (const Program &program, const WeightFiles &files, const CompileOptions &options,
                  ThreadPool &pool);
 
+  /// Sizes and formats only: nothing is read but what `files` have checked, and there is no data. Throws LoadError likewise.
+  PackedWeights (const Program &program, const WeightFiles &files, WeightFormat format)
+  {
+    plan (program, files, format);
+  }
+
   const PackedWeight &operator[] (WeightId id) const { return weights_[static_cast<size_t> (id)]; }
   size_t bytes () const { return bytes_; }
+  /// By format, in the order of first appearance; vectors are "f32".
+  std::vector<WeightMemory> memory () const;
   std::span<const std::byte> data () const { return {data_, bytes_}; }
   /// What went wrong with the cache, for the user; empty mostly.
   const std::string &warning () const { return warning_; }
