@@ -11,6 +11,13 @@
  * ended: `id`, `text`, `finish_reason`, `usage`, `logprobs` or `error`,
  * and with `statistics` what it cost.
  *
+ * Two formats are for what shows text in time, as textoverlay does: with `format=whole` one buffer leaves for each
+ * request, with all its text, when it has ended; with `format=growing` each buffer holds all of the text so far. In both the
+ * replies leave in the order of the requests, however they ran.
+ *
+ * A reply's buffers have the timestamp and the duration of the prompt. With `timing=spread` they divide them: each token
+ * is worth the same share, `max-tokens` of them fill the duration, and the last buffer lasts until its end.
+ *
  * ## Example launch line
  * |[
  * echo '{"id":"a","prompt":"import os","max_tokens":8}' | gst-launch-1.0 -q fdsrc ! llmprompt boundary=jsonl ! llmtokenizer ! llmscheduler ! llmverifier ! llmsampler ! llmdetokenizer format=jsonl ! fdsink
@@ -20,6 +27,7 @@
  */
 
 #include "elements/elements.hpp"
+#include "elements/reply_order.hpp"
 
 #include "engine/scheduling/text_stream.hpp"
 #include "library/element.hpp"
@@ -29,33 +37,40 @@
 #include "library/reply.hpp"
 #include "library/request.hpp"
 
+#include <algorithm>
 #include <unordered_map>
 #include <utility>
+#include <vector>
 
-enum LlmDetokenizerFormat { FORMAT_TEXT, FORMAT_JSONL };
+enum LlmDetokenizerFormat { FORMAT_TEXT, FORMAT_JSONL, FORMAT_WHOLE, FORMAT_GROWING };
+enum LlmDetokenizerTiming { TIMING_SHARE, TIMING_SPREAD };
 
 namespace
 {
 
 struct Settings { // OBJECT_LOCK
   LlmDetokenizerFormat format = FORMAT_TEXT;
+  LlmDetokenizerTiming timing = TIMING_SHARE;
   bool fail_at_eos = true;
   bool statistics = false;
 };
 
 struct Stream {
   millrace::TextStream text;
-  std::string whole = {};                 // format=jsonl: the text so far
+  std::string whole = {};                 // the text so far; not with format=text
   millrace::ResultLogprobs logprobs = {}; // format=jsonl
   millrace::TextDetails details = {};     // format=text with a reply: what has not left yet
   int described = 0;                      // tokens of which details were made
   bool replied = false;                   // somebody waits for the answer
   bool begun = false;                     // some text has left
+  GstClockTime shown = 0;                 // timing=spread: how much of the duration earlier text has
 };
 
 struct State {                                  // streaming thread
   std::unordered_map<uint64_t, Stream> streams; // by the request's serial
   std::string piece;
+  millrace::ReplyOrder order; // format=whole, growing
+  std::vector<millrace::Ref<GstBuffer>> leaving;
   uint64_t ended = 0, failed = 0;
   std::string first_failure;
 };
@@ -75,7 +90,7 @@ struct LlmDetokenizerClass {
 
 G_DEFINE_TYPE (LlmDetokenizer, llm_detokenizer, LLM_TYPE_ELEMENT)
 
-enum { PROP_0, PROP_FORMAT, PROP_FAIL_AT_EOS, PROP_STATISTICS };
+enum { PROP_0, PROP_FORMAT, PROP_TIMING, PROP_FAIL_AT_EOS, PROP_STATISTICS };
 
 static LlmDetokenizer *
 detokenizer_cast (gpointer object)
@@ -88,8 +103,21 @@ llm_detokenizer_format_get_type ()
 {
   static const GEnumValue values[] = {{FORMAT_TEXT, "Text as it is generated", "text"},
                                       {FORMAT_JSONL, "One line of JSON for each ended request", "jsonl"},
+                                      {FORMAT_WHOLE, "All of a reply's text at its end, in order", "whole"},
+                                      {FORMAT_GROWING, "All of the text so far, again and again", "growing"},
                                       {0, nullptr, nullptr}};
   static const GType type = g_enum_register_static ("LlmDetokenizerFormat", values);
+  return type;
+}
+
+static GType
+llm_detokenizer_timing_get_type ()
+{
+  static const GEnumValue values[] = {
+      {TIMING_SHARE, "All buffers of a reply have the prompt's timestamp and duration", "share"},
+      {TIMING_SPREAD, "They divide the prompt's duration, each token an equal part", "spread"},
+      {0, nullptr, nullptr}};
+  static const GType type = g_enum_register_static ("LlmDetokenizerTiming", values);
   return type;
 }
 
@@ -176,11 +204,26 @@ text_buffer (GstBuffer *tokens, MillraceRequest *request, const std::string &tex
   return buffer;
 }
 
+// Gives `text` the part of the prompt's duration that its tokens are worth, the last one all that is left.
+static void
+spread (Stream &stream, const millrace::Request &request, int max_tokens, bool last, GstBuffer *text)
+{
+  const GstClockTime start = GST_BUFFER_PTS (text), whole = GST_BUFFER_DURATION (text);
+  if (!GST_CLOCK_TIME_IS_VALID (start) || !GST_CLOCK_TIME_IS_VALID (whole))
+    return;
+  const int most = request.sampling.max_tokens > 0 ? request.sampling.max_tokens : max_tokens;
+  const int so_far = std::clamp (stream.text.usage ().completion_tokens, 0, most);
+  const GstClockTime end = last || most <= 0 ? whole : gst_util_uint64_scale_int (whole, so_far, most);
+  GST_BUFFER_PTS (text) = start + stream.shown;
+  GST_BUFFER_DURATION (text) = end - stream.shown;
+  stream.shown = end;
+}
+
 // The text that a token buffer makes certain; null when there is none.
 static GstBuffer *
-convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokenizer &tokenizer,
-         GstBuffer *buffer)
+convert (LlmDetokenizer *self, const Settings &settings, const millrace::Model &model, GstBuffer *buffer)
 {
+  const millrace::Tokenizer &tokenizer = *model.tokenizer;
   auto &state = self->state;
   const auto object = millrace::request_of (buffer);
   millrace::Request &request = millrace::engine_request (object.get ());
@@ -214,8 +257,9 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
 
   GstBuffer *output = nullptr;
   const char *finish_name = ends_now ? millrace::finish_reason_name (finish) : nullptr;
-  if (settings.format == FORMAT_JSONL) {
+  if (settings.format != FORMAT_TEXT)
     stream.whole += state.piece;
+  if (settings.format == FORMAT_JSONL) {
     if (!was_finished && meta)
       collect_logprobs (stream, meta);
     if (ends_now) {
@@ -232,8 +276,9 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
       note_failure (self, request);
     if (!was_finished && meta && replied && request.sampling.logprobs >= 0)
       collect_details (stream, meta, tokenizer);
-    if (ends_now || !state.piece.empty ())
-      output = text_buffer (buffer, object.get (), state.piece, finish_name);
+    if (ends_now || (!state.piece.empty () && settings.format != FORMAT_WHOLE))
+      output = text_buffer (buffer, object.get (),
+                            settings.format == FORMAT_TEXT ? state.piece : stream.whole, finish_name);
     if (output && replied && (ends_now || !stream.details.tokens.empty ())) {
       stream.details.usage = stream.text.usage ();
       stream.details.stop_string = stream.text.stop_string ();
@@ -242,12 +287,46 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Tokeniz
           std::make_shared<const millrace::TextDetails> (std::exchange (stream.details, {})));
     }
   }
+  if (output && settings.timing == TIMING_SPREAD)
+    spread (stream, request, model.spec.max_positions - stream.text.usage ().prompt_tokens, ends_now, output);
   // The first tokens of a generation may be no text yet; its first text is what begins it here.
   if (output && !std::exchange (stream.begun, true))
     GST_BUFFER_FLAG_SET (output, GST_BUFFER_FLAG_DISCONT);
   if (end != millrace::FinishReason::kNone)
     state.streams.erase (request.serial);
   return output;
+}
+
+// Appends the text of a token buffer, and what may leave because of it, to state.leaving.
+static void
+take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &model, GstBuffer *tokens)
+{
+  auto text = millrace::Ref<GstBuffer>::adopt (convert (self, settings, model, tokens));
+  if (!text)
+    return;
+  auto &state = self->state;
+  if (settings.format != FORMAT_WHOLE && settings.format != FORMAT_GROWING) {
+    state.leaving.push_back (std::move (text));
+    return;
+  }
+  const auto *meta = millrace_buffer_get_request_meta (text.get ());
+  const uint64_t number = millrace::request_timing (meta->request).number;
+  const bool ends = meta->finish;
+  state.order.add (number, ends, std::move (text), state.leaving);
+}
+
+static GstFlowReturn
+push_leaving (LlmDetokenizer *self)
+{
+  auto leaving = std::exchange (self->state.leaving, {});
+  if (leaving.empty ())
+    return GST_FLOW_OK;
+  if (leaving.size () == 1)
+    return gst_pad_push (self->src, leaving[0].release ());
+  GstBufferList *list = gst_buffer_list_new_sized (static_cast<guint> (leaving.size ()));
+  for (auto &text : leaving)
+    gst_buffer_list_add (list, text.release ());
+  return gst_pad_push_list (self->src, list);
 }
 
 static GstFlowReturn
@@ -257,18 +336,11 @@ llm_detokenizer_chain_list (GstPad *, GstObject *parent, GstBufferList *list)
   const auto input = millrace::Ref<GstBufferList>::adopt (list);
   const Settings settings = snapshot (self);
   const auto model = millrace::element_model (LLM_ELEMENT (self));
-  auto output =
-      millrace::Ref<GstBufferList>::adopt (gst_buffer_list_new_sized (gst_buffer_list_length (list)));
   const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
-    for (guint i = 0; i < gst_buffer_list_length (list); i++) {
-      if (GstBuffer *text = convert (self, settings, *model->tokenizer, gst_buffer_list_get (list, i)))
-        gst_buffer_list_add (output.get (), text);
-    }
+    for (guint i = 0; i < gst_buffer_list_length (list); i++)
+      take (self, settings, *model, gst_buffer_list_get (list, i));
   });
-  if (!done)
-    return GST_FLOW_ERROR;
-  return gst_buffer_list_length (output.get ()) > 0 ? gst_pad_push_list (self->src, output.release ())
-                                                    : GST_FLOW_OK;
+  return done ? push_leaving (self) : GST_FLOW_ERROR;
 }
 
 static GstFlowReturn
@@ -277,11 +349,9 @@ llm_detokenizer_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
   auto *self = detokenizer_cast (parent);
   const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
   const auto model = millrace::element_model (LLM_ELEMENT (self));
-  GstBuffer *text = nullptr;
-  if (!millrace::guarded (GST_ELEMENT (self),
-                          [&] { text = convert (self, snapshot (self), *model->tokenizer, buffer); }))
-    return GST_FLOW_ERROR;
-  return text ? gst_pad_push (self->src, text) : GST_FLOW_OK;
+  const bool done =
+      millrace::guarded (GST_ELEMENT (self), [&] { take (self, snapshot (self), *model, buffer); });
+  return done ? push_leaving (self) : GST_FLOW_ERROR;
 }
 
 static void
@@ -308,6 +378,8 @@ llm_detokenizer_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return fits && gst_pad_push_event (self->src, gst_event_new_caps (text.get ()));
   }
   case GST_EVENT_EOS:
+    self->state.order.finish (self->state.leaving);
+    push_leaving (self);
     report_failures (self);
     break;
   case GST_EVENT_FLUSH_STOP:
@@ -327,6 +399,9 @@ llm_detokenizer_set_property (GObject *object, guint id, const GValue *value, GP
   switch (id) {
   case PROP_FORMAT:
     self->settings.format = static_cast<LlmDetokenizerFormat> (g_value_get_enum (value));
+    break;
+  case PROP_TIMING:
+    self->settings.timing = static_cast<LlmDetokenizerTiming> (g_value_get_enum (value));
     break;
   case PROP_FAIL_AT_EOS:
     self->settings.fail_at_eos = g_value_get_boolean (value);
@@ -348,6 +423,9 @@ llm_detokenizer_get_property (GObject *object, guint id, GValue *value, GParamSp
   switch (id) {
   case PROP_FORMAT:
     g_value_set_enum (value, self->settings.format);
+    break;
+  case PROP_TIMING:
+    g_value_set_enum (value, self->settings.timing);
     break;
   case PROP_FAIL_AT_EOS:
     g_value_set_boolean (value, self->settings.fail_at_eos);
@@ -424,12 +502,16 @@ llm_detokenizer_class_init (LlmDetokenizerClass *klass)
       static_cast<GParamFlags> (G_PARAM_READWRITE | G_PARAM_STATIC_STRINGS | GST_PARAM_MUTABLE_READY);
   g_object_class_install_property (
       object_class, PROP_FORMAT,
-      g_param_spec_enum ("format", "Format", "What leaves: text, or lines of JSON",
+      g_param_spec_enum ("format", "Format", "What leaves: text in one of three ways, or lines of JSON",
                          llm_detokenizer_format_get_type (), FORMAT_TEXT, ready));
+  g_object_class_install_property (
+      object_class, PROP_TIMING,
+      g_param_spec_enum ("timing", "Timing", "The timestamps of a reply that leaves in several buffers",
+                         llm_detokenizer_timing_get_type (), TIMING_SHARE, ready));
   g_object_class_install_property (
       object_class, PROP_FAIL_AT_EOS,
       g_param_spec_boolean ("fail-at-eos", "Fail at EOS",
-                            "With format=text: post an error at EOS if any request failed", TRUE, ready));
+                            "Unless format=jsonl: post an error at EOS if any request failed", TRUE, ready));
   g_object_class_install_property (
       object_class, PROP_STATISTICS,
       g_param_spec_boolean ("statistics", "Statistics",
@@ -440,4 +522,5 @@ llm_detokenizer_class_init (LlmDetokenizerClass *klass)
   gst_element_class_set_static_metadata (element_class, "LLM detokenizer", "Filter/LLM",
                                          "Turns generated tokens into text", "The Millrace authors");
   gst_type_mark_as_plugin_api (llm_detokenizer_format_get_type (), static_cast<GstPluginAPIFlags> (0));
+  gst_type_mark_as_plugin_api (llm_detokenizer_timing_get_type (), static_cast<GstPluginAPIFlags> (0));
 }

@@ -7,9 +7,12 @@
  * Input is text, or JSON Lines with `boundary=jsonl`, one request in each line:
  * `{"id": "a", "prompt": "def f(", "max_tokens": 20, "temperature": 0.7, "stop": ["\n\n"]}`; instead of
  * `prompt` a line may have `messages` (rendered with the model's chat template) or `tokens`. Input without
- * caps, as from fdsrc or filesrc, is taken as UTF-8; with caps application/json, as from llmhttpsrc, each buffer is a request;
- * where it is cut into buffers does not matter. A request
- * that is wrong ends with an error result; the others go on.
+ * caps, as from fdsrc or filesrc, is taken as UTF-8, and where it is cut into buffers does not matter; with caps
+ * application/json, as from llmhttpsrc, each buffer is a request. Of pango-markup, as from subparse, the model sees the
+ * text without its tags. A request that is wrong ends with an error result; the others go on.
+ *
+ * A request has the timestamp of the buffer in which it begins, and lasts until the end of the one in which it ends. In a
+ * live pipeline the latency grows by `timeout-ms`: until then a request has ended.
  *
  * The properties are defaults: a line's own fields win. They may be changed while playing and hold for
  * requests that arrive afterwards.
@@ -27,6 +30,7 @@
 
 #include "engine/chat/reasoning.hpp"
 #include "engine/model/chat_prompt.hpp"
+#include "engine/scheduling/markup.hpp"
 #include "engine/scheduling/request_json.hpp"
 #include "engine/scheduling/request_splitter.hpp"
 #include "library/element.hpp"
@@ -36,6 +40,7 @@
 #include "library/request.hpp"
 
 #include <optional>
+#include <utility>
 
 enum LlmPromptBoundary { BOUNDARY_AUTO, BOUNDARY_BUFFER, BOUNDARY_LINE, BOUNDARY_EOS, BOUNDARY_JSONL };
 
@@ -52,11 +57,18 @@ struct Settings { // OBJECT_LOCK
   millrace::SamplingParams sampling;
 };
 
+// The stretch of time that a prompt's bytes came in.
+struct Span {
+  GstClockTime start = GST_CLOCK_TIME_NONE, end = GST_CLOCK_TIME_NONE;
+};
+
 struct State { // streaming thread
   std::optional<millrace::RequestSplitter> splitter;
   bool has_caps = false;
-  bool json_caps = false; // each buffer is a request in JSON
-  bool segment_seen = false;
+  bool json_caps = false;   // each buffer is a request in JSON
+  bool markup_caps = false; // text comes with Pango's markup
+  bool caps_sent = false, segment_sent = false;
+  Span pending; // of what the splitter holds
   uint64_t requests = 0;
 };
 
@@ -206,7 +218,7 @@ prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
     request.prompt = std::move (input.tokens);
     return std::move (input.text);
   }
-  if (!settings.chat)
+  if (!settings.chat && settings.system_prompt.empty ())
     return std::string (prompt.text);
   size_t offset = 0;
   if (!millrace::valid_utf8 (prompt.text, &offset)) {
@@ -216,36 +228,53 @@ prepare (LlmPrompt *self, const Settings &settings, millrace::Request &request,
   return render (self, request, millrace::single_turn_messages (settings.system_prompt, prompt.text), {}, {});
 }
 
+// `input` is null at the end of the stream.
 static GstFlowReturn
 push_request (LlmPrompt *self, const Settings &settings, const millrace::RequestSplitter::Prompt &prompt,
-              GstBuffer *timing)
+              GstBuffer *input, const Span &span)
 {
   // With JSON from a source that waits for the answer the request is there already.
-  const auto *meta = timing && self->state.json_caps ? millrace_buffer_get_request_meta (timing) : nullptr;
+  const auto *meta = input && self->state.json_caps ? millrace_buffer_get_request_meta (input) : nullptr;
   auto request = meta ? millrace::Ref<MillraceRequest>::share (meta->request)
                       : millrace::Ref<MillraceRequest>::adopt (millrace_request_new ());
   const std::string text = prepare (self, settings, millrace::engine_request (request.get ()), prompt);
   GstBuffer *buffer = text.empty () ? gst_buffer_new () : gst_buffer_new_memdup (text.data (), text.size ());
   millrace_buffer_add_request_meta (buffer, request.get (), nullptr);
-  if (timing) {
-    GST_BUFFER_PTS (buffer) = GST_BUFFER_PTS (timing);
-    GST_BUFFER_DURATION (buffer) = GST_BUFFER_DURATION (timing);
-  }
+  GST_BUFFER_PTS (buffer) = span.start;
+  if (GST_CLOCK_TIME_IS_VALID (span.start) && GST_CLOCK_TIME_IS_VALID (span.end) && span.end >= span.start)
+    GST_BUFFER_DURATION (buffer) = span.end - span.start;
   GST_LOG_OBJECT (self, "request %s: %zu bytes", millrace_request_get_id (request.get ()), text.size ());
   return gst_pad_push (self->src, buffer);
 }
 
 static void
-start_stream (LlmPrompt *self)
+send_caps (LlmPrompt *self)
 {
-  if (self->state.segment_seen)
+  if (std::exchange (self->state.caps_sent, true))
     return;
-  self->state.segment_seen = true;
   auto caps = millrace::Ref<GstCaps>::adopt (gst_caps_from_string (millrace::kTextCaps));
   gst_pad_push_event (self->src, gst_event_new_caps (caps.get ()));
+}
+
+// Bytes are no time: where the source has no segment in time, all of it is one that begins at 0.
+static void
+start_stream (LlmPrompt *self)
+{
+  send_caps (self);
+  if (std::exchange (self->state.segment_sent, true))
+    return;
   GstSegment segment;
   gst_segment_init (&segment, GST_FORMAT_TIME);
   gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+}
+
+static Span
+span_of (GstBuffer *buffer)
+{
+  Span span{.start = GST_BUFFER_PTS (buffer)};
+  if (GST_BUFFER_PTS_IS_VALID (buffer) && GST_BUFFER_DURATION_IS_VALID (buffer))
+    span.end = span.start + GST_BUFFER_DURATION (buffer);
+  return span;
 }
 
 // Runs the splitter; `input` null means the end of the stream.
@@ -254,14 +283,19 @@ split (LlmPrompt *self, GstBuffer *input)
 {
   const Settings settings = snapshot (self);
   auto &splitter = self->state.splitter;
+  auto &pending = self->state.pending;
   if (!splitter)
     splitter.emplace (splitting (self, settings.boundary), millrace::kMaxRequestBytes);
   start_stream (self);
 
+  const Span now = input ? span_of (input) : pending;
+  if (!splitter->pending ())
+    pending = now;
+  pending.end = now.end;
   GstFlowReturn flow = GST_FLOW_OK;
   const auto emit = [&] (const millrace::RequestSplitter::Prompt &prompt) {
     if (flow == GST_FLOW_OK)
-      flow = push_request (self, settings, prompt, input);
+      flow = push_request (self, settings, prompt, input, std::exchange (pending, now));
   };
   const bool done = millrace::guarded (GST_ELEMENT (self), [&] {
     if (!input) {
@@ -269,7 +303,11 @@ split (LlmPrompt *self, GstBuffer *input)
       return;
     }
     const millrace::MappedBuffer mapped (input);
-    splitter->push ({mapped.chars (), mapped.size ()}, emit);
+    const std::string_view bytes (mapped.chars (), mapped.size ());
+    if (self->state.markup_caps)
+      splitter->push (millrace::text_of_markup (bytes), emit);
+    else
+      splitter->push (bytes, emit);
   });
   return done ? flow : GST_FLOW_ERROR;
 }
@@ -289,22 +327,29 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   case GST_EVENT_CAPS: {
     GstCaps *caps = nullptr;
     gst_event_parse_caps (event, &caps);
+    const GstStructure *format = gst_caps_get_structure (caps, 0);
     self->state.has_caps = true;
-    self->state.json_caps = gst_structure_has_name (gst_caps_get_structure (caps, 0), "application/json") &&
-                            snapshot (self).boundary == BOUNDARY_AUTO;
+    self->state.json_caps =
+        gst_structure_has_name (format, "application/json") && snapshot (self).boundary == BOUNDARY_AUTO;
+    self->state.markup_caps = g_strcmp0 (gst_structure_get_string (format, "format"), "pango-markup") == 0;
     gst_event_unref (event);
-    start_stream (self);
+    send_caps (self);
     return TRUE;
   }
   case GST_EVENT_SEGMENT: {
-    // A byte segment means nothing to text; start_stream () sends one in time. A segment in time is kept.
     const GstSegment *segment = nullptr;
     gst_event_parse_segment (event, &segment);
-    if (segment->format == GST_FORMAT_TIME && self->state.segment_seen)
-      return gst_pad_push_event (self->src, event);
-    gst_event_unref (event);
-    return TRUE;
+    if (segment->format != GST_FORMAT_TIME) {
+      gst_event_unref (event);
+      return TRUE;
+    }
+    send_caps (self);
+    self->state.segment_sent = true;
+    return gst_pad_push_event (self->src, event);
   }
+  case GST_EVENT_GAP:
+    start_stream (self);
+    return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_EOS:
     // The source has done its part and looks at no flow return any more: what goes wrong here is said here.
     if (const GstFlowReturn flow = split (self, nullptr); flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS)
@@ -313,17 +358,38 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_FLUSH_STOP:
     self->state.splitter.reset ();
-    self->state.segment_seen = false;
+    self->state.segment_sent = false;
     return gst_pad_event_default (pad, parent, event);
   default:
     return gst_pad_event_default (pad, parent, event);
   }
 }
 
+// A live pipeline must know how late text may be: a request has ended by its timeout. Without one nobody can say, and
+// what comes late is late.
+static gboolean
+llm_prompt_src_query (GstPad *pad, GstObject *parent, GstQuery *query)
+{
+  if (GST_QUERY_TYPE (query) != GST_QUERY_LATENCY)
+    return millrace::llm_element_query (pad, parent, query);
+  auto *self = prompt_cast (parent);
+  if (!gst_pad_peer_query (self->sink, query))
+    return FALSE;
+  gboolean live = FALSE;
+  GstClockTime least = 0;
+  gst_query_parse_latency (query, &live, &least, nullptr);
+  if (live)
+    least += snapshot (self).timeout_ms * GST_MSECOND;
+  // Requests wait in a queue without harm, so any more latency is bearable.
+  gst_query_set_latency (query, live, least, GST_CLOCK_TIME_NONE);
+  return TRUE;
+}
+
 static void
 llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamSpec *spec)
 {
   auto *self = prompt_cast (object);
+  bool latency_changed = false;
   GST_OBJECT_LOCK (self);
   switch (id) {
   case PROP_BOUNDARY:
@@ -344,6 +410,7 @@ llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamS
     self->settings.priority = static_cast<millrace::Priority> (g_value_get_enum (value));
     break;
   case PROP_TIMEOUT_MS:
+    latency_changed = self->settings.timeout_ms != g_value_get_uint (value);
     self->settings.timeout_ms = g_value_get_uint (value);
     break;
   default:
@@ -351,6 +418,8 @@ llm_prompt_set_property (GObject *object, guint id, const GValue *value, GParamS
       G_OBJECT_WARN_INVALID_PROPERTY_ID (object, id, spec);
   }
   GST_OBJECT_UNLOCK (self);
+  if (latency_changed)
+    gst_element_post_message (GST_ELEMENT (self), gst_message_new_latency (GST_OBJECT (self)));
 }
 
 static void
@@ -402,9 +471,9 @@ llm_prompt_finalize (GObject *object)
   G_OBJECT_CLASS (llm_prompt_parent_class)->finalize (object);
 }
 
-static GstStaticPadTemplate sink_template =
-    GST_STATIC_PAD_TEMPLATE ("sink", GST_PAD_SINK, GST_PAD_ALWAYS,
-                             GST_STATIC_CAPS ("text/x-raw, format=(string)utf8; application/json"));
+static GstStaticPadTemplate sink_template = GST_STATIC_PAD_TEMPLATE (
+    "sink", GST_PAD_SINK, GST_PAD_ALWAYS,
+    GST_STATIC_CAPS ("text/x-raw, format=(string){ utf8, pango-markup }; application/json"));
 static GstStaticPadTemplate src_template = GST_STATIC_PAD_TEMPLATE (
     "src", GST_PAD_SRC, GST_PAD_ALWAYS, GST_STATIC_CAPS ("text/x-raw, format=(string)utf8"));
 
@@ -418,7 +487,7 @@ llm_prompt_init (LlmPrompt *self)
   gst_pad_set_chain_function (self->sink, llm_prompt_chain);
   gst_pad_set_event_function (self->sink, llm_prompt_sink_event);
   gst_pad_set_query_function (self->sink, millrace::llm_element_query);
-  gst_pad_set_query_function (self->src, millrace::llm_element_query);
+  gst_pad_set_query_function (self->src, llm_prompt_src_query);
   gst_element_add_pad (GST_ELEMENT (self), self->sink);
   gst_element_add_pad (GST_ELEMENT (self), self->src);
 }
@@ -450,12 +519,14 @@ llm_prompt_class_init (LlmPromptClass *klass)
   g_object_class_install_property (
       object_class, PROP_CHAT,
       g_param_spec_boolean ("chat", "Chat",
-                            "Take text as a user's message and render it with the chat template", FALSE,
-                            playing));
+                            "Take text as a user's message and render it with the chat template; a "
+                            "system-prompt makes it one too",
+                            FALSE, playing));
   g_object_class_install_property (
       object_class, PROP_SYSTEM_PROMPT,
       g_param_spec_string ("system-prompt", "System prompt",
-                           "System message put before the user's, with chat=true", "", playing));
+                           "System message put before the user's; text is then taken as with chat=true", "",
+                           playing));
   g_object_class_install_property (
       object_class, PROP_PRIORITY,
       g_param_spec_enum ("priority", "Priority", "Class of the requests; each class is worth 5 s of waiting",

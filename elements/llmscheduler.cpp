@@ -17,6 +17,10 @@
  * #llmscheduler:stats says. Each ended request posts an element message `llm-request` with its counts and
  * times; with `stats-interval` steps post `llm-step`. EOS is forwarded when all sink pads have it and no request is left.
  *
+ * Timestamps of a prompt stay on its tokens. With one sink pad its segments are forwarded, in their place among the
+ * requests; with several, timestamps become running times. GAP and other serialized events leave when the requests before
+ * them have ended. QoS events go no further: a late text is still wanted, and `timeout-ms` of llmprompt bounds its time.
+ *
  * ## Example launch line
  * |[
  * echo "import os" | gst-launch-1.0 -q fdsrc ! llmprompt max-tokens=16 ! llmtokenizer ! llmscheduler max-batch=4 ! llmprefill ! llmverifier ! llmsampler ! llmdetokenizer ! fdsink
@@ -37,8 +41,8 @@
 #include "library/request.hpp"
 
 #include <cstdio>
-#include <deque>
 #include <optional>
+#include <utility>
 
 GST_DEBUG_CATEGORY_STATIC (llm_scheduler_debug);
 #define GST_CAT_DEFAULT llm_scheduler_debug
@@ -49,8 +53,9 @@ namespace
 struct Loop { // the task of the src pad; built in READY→PAUSED
   std::optional<millrace::Scheduler> scheduler;
   millrace::Step step;
-  std::deque<std::shared_ptr<millrace::Request>> arrived;
-  bool started = false; // stream-start, caps and segment have been sent
+  millrace::SchedulerInbox::Arrivals arrived;
+  bool started = false;      // stream-start and caps have been sent
+  bool segment_sent = false; // since the start or flush
   int stats_interval_ms = -1;
   int64_t stats_posted_us = 0;
 };
@@ -87,18 +92,37 @@ scheduler_cast (gpointer object)
 static void
 start_stream (LlmScheduler *self)
 {
-  if (self->loop.started)
+  if (std::exchange (self->loop.started, true))
     return;
-  self->loop.started = true;
   // Several sink pads have no common upstream id, so the element invents one, as GstAggregator does.
   g_autofree char *stream_id = g_strdup_printf ("llm-%08x", g_random_int ());
   gst_pad_push_event (self->src, gst_event_new_stream_start (stream_id));
   auto caps = millrace::Ref<GstCaps>::adopt (millrace::caps_with_vocabulary (
       millrace::kPlannedCaps, millrace::vocabulary_digest (LLM_ELEMENT (self))));
   gst_pad_push_event (self->src, gst_event_new_caps (caps.get ()));
+}
+
+// Before anything with a timestamp, and EOS.
+static void
+ensure_segment (LlmScheduler *self)
+{
+  start_stream (self);
+  if (std::exchange (self->loop.segment_sent, true))
+    return;
   GstSegment segment;
   gst_segment_init (&segment, GST_FORMAT_TIME);
   gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+}
+
+static void
+push_event (LlmScheduler *self, GstEvent *event)
+{
+  start_stream (self);
+  if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
+    self->loop.segment_sent = true;
+  else
+    ensure_segment (self);
+  gst_pad_push_event (self->src, event);
 }
 
 static void
@@ -165,10 +189,13 @@ turn (LlmScheduler *self)
     flow = self->inbox.take (loop.arrived, *loop.scheduler);
     if (flow != GST_FLOW_OK)
       return;
-    start_stream (self);
-    for (auto &request : loop.arrived)
+    for (auto &event : loop.arrived.events)
+      push_event (self, event.release ());
+    loop.arrived.events.clear ();
+    for (auto &request : loop.arrived.requests)
       loop.scheduler->admit (std::move (request));
-    loop.arrived.clear ();
+    loop.arrived.requests.clear ();
+    ensure_segment (self);
     if (!loop.scheduler->plan (loop.step))
       return;
     self->inbox.planned (*loop.scheduler);
@@ -183,7 +210,7 @@ drop_all (LlmScheduler *self)
 {
   if (self->loop.scheduler)
     self->loop.scheduler->clear ();
-  self->loop.arrived.clear ();
+  self->loop.arrived = {};
   self->inbox.clear ();
 }
 
@@ -200,7 +227,7 @@ llm_scheduler_loop (gpointer data)
   gst_pad_pause_task (self->src);
   drop_all (self);
   if (flow == GST_FLOW_EOS) {
-    start_stream (self);
+    ensure_segment (self);
     gst_pad_push_event (self->src, gst_event_new_eos ());
   } else if (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS) {
     GST_ELEMENT_FLOW_ERROR (self, flow);
@@ -210,8 +237,24 @@ llm_scheduler_loop (gpointer data)
 
 // --- input --------------------------------------------------------------------------------------
 
+// A sink pad's time in the source pad's segment. They differ only where several sink pads have segments of their own.
+static GstClockTime
+convert_time (LlmScheduler *self, GstPad *pad, GstClockTime time)
+{
+  auto sticky = millrace::Ref<GstEvent>::adopt (gst_pad_get_sticky_event (pad, GST_EVENT_SEGMENT, 0));
+  if (!sticky || !GST_CLOCK_TIME_IS_VALID (time))
+    return time;
+  const GstSegment *theirs = nullptr;
+  gst_event_parse_segment (sticky.get (), &theirs);
+  const GstSegment ours = self->inbox.segment ();
+  if (theirs->format != GST_FORMAT_TIME || gst_segment_is_equal (theirs, &ours))
+    return time;
+  return gst_segment_position_from_running_time (&ours, GST_FORMAT_TIME,
+                                                 gst_segment_to_running_time (theirs, GST_FORMAT_TIME, time));
+}
+
 static GstFlowReturn
-llm_scheduler_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
+llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
 {
   auto *self = scheduler_cast (parent);
   const auto input = millrace::Ref<GstBuffer>::adopt (buffer);
@@ -224,7 +267,8 @@ llm_scheduler_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
       millrace::engine_request (request.get ())
           .prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
     }
-    millrace::request_timing (request.get ()) = {GST_BUFFER_PTS (buffer), GST_BUFFER_DURATION (buffer)};
+    millrace::request_timing (request.get ()) = {.pts = convert_time (self, pad, GST_BUFFER_PTS (buffer)),
+                                                 .duration = GST_BUFFER_DURATION (buffer)};
     flow = self->inbox.submit (request.get ());
   });
   return done ? flow : GST_FLOW_ERROR;
@@ -267,7 +311,23 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     self->inbox.set_eos (pad, false);
     gst_event_unref (event);
     return TRUE;
-  case GST_EVENT_SEGMENT:
+  case GST_EVENT_SEGMENT: {
+    // Of several pads none has the source pad's segment: their times are converted.
+    GST_OBJECT_LOCK (self);
+    const bool alone = GST_ELEMENT (self)->numsinkpads == 1;
+    GST_OBJECT_UNLOCK (self);
+    if (alone)
+      return self->inbox.submit_event (event);
+    gst_event_unref (event);
+    return TRUE;
+  }
+  case GST_EVENT_GAP: {
+    GstClockTime time, duration;
+    gst_event_parse_gap (event, &time, &duration);
+    gst_event_unref (event);
+    time = convert_time (self, pad, time);
+    return !GST_CLOCK_TIME_IS_VALID (time) || self->inbox.submit_event (gst_event_new_gap (time, duration));
+  }
   case GST_EVENT_TAG:
     gst_event_unref (event); // the source pad has a stream of its own
     return TRUE;
@@ -292,7 +352,7 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     drop_all (self); // the task is paused
     self->inbox.set_eos (pad, false);
     self->inbox.set_flushing (false);
-    self->loop.started = false;
+    self->loop.segment_sent = false;
     gst_pad_push_event (self->src, event);
     if (gst_pad_is_active (self->src))
       gst_pad_start_task (self->src, llm_scheduler_loop, self, nullptr);
@@ -304,7 +364,8 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     }
     return gst_pad_event_default (pad, parent, event);
   default:
-    return gst_pad_event_default (pad, parent, event);
+    return GST_EVENT_IS_SERIALIZED (event) ? self->inbox.submit_event (event)
+                                           : gst_pad_event_default (pad, parent, event);
   }
 }
 
@@ -332,7 +393,7 @@ llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
     return TRUE;
   }
   if (GST_EVENT_TYPE (event) == GST_EVENT_QOS) {
-    gst_event_unref (event); // nothing here is synchronised to a clock
+    gst_event_unref (event); // see the element's description
     return TRUE;
   }
   return gst_pad_event_default (pad, parent, event);

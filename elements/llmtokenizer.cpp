@@ -23,11 +23,13 @@
 #include "library/ref.hpp"
 #include "library/request.hpp"
 
+#include <utility>
+
 struct LlmTokenizer {
   LlmElement parent;
   GstPad *sink, *src;
-  gboolean parse_special; // OBJECT_LOCK
-  gboolean started;       // streaming thread: caps and segment have been sent
+  gboolean parse_special;       // OBJECT_LOCK
+  bool caps_sent, segment_sent; // streaming thread
 };
 
 struct LlmTokenizerClass {
@@ -45,14 +47,22 @@ tokenizer_cast (gpointer object)
 }
 
 static void
-start_stream (LlmTokenizer *self)
+send_caps (LlmTokenizer *self)
 {
-  if (self->started)
+  if (std::exchange (self->caps_sent, true))
     return;
-  self->started = TRUE;
   auto caps = millrace::Ref<GstCaps>::adopt (millrace::caps_with_vocabulary (
       millrace::kTokenCaps, millrace::vocabulary_digest (LLM_ELEMENT (self))));
   gst_pad_push_event (self->src, gst_event_new_caps (caps.get ()));
+}
+
+// Bytes are no time: where the source has no segment in time, all of it is one that begins at 0.
+static void
+start_stream (LlmTokenizer *self)
+{
+  send_caps (self);
+  if (std::exchange (self->segment_sent, true))
+    return;
   GstSegment segment;
   gst_segment_init (&segment, GST_FORMAT_TIME);
   gst_pad_push_event (self->src, gst_event_new_segment (&segment));
@@ -118,22 +128,25 @@ llm_tokenizer_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   switch (GST_EVENT_TYPE (event)) {
   case GST_EVENT_CAPS:
     gst_event_unref (event);
-    start_stream (self);
+    send_caps (self);
     return TRUE;
   case GST_EVENT_SEGMENT: {
-    // Bytes are no time: for fdsrc and the like start_stream () sends a segment of its own.
     const GstSegment *segment = nullptr;
     gst_event_parse_segment (event, &segment);
-    if (segment->format == GST_FORMAT_TIME && self->started)
-      return gst_pad_push_event (self->src, event);
-    gst_event_unref (event);
-    return TRUE;
+    if (segment->format != GST_FORMAT_TIME) {
+      gst_event_unref (event);
+      return TRUE;
+    }
+    send_caps (self);
+    self->segment_sent = true;
+    return gst_pad_push_event (self->src, event);
   }
+  case GST_EVENT_GAP:
   case GST_EVENT_EOS:
     start_stream (self);
     return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_FLUSH_STOP:
-    self->started = FALSE;
+    self->segment_sent = false;
     return gst_pad_event_default (pad, parent, event);
   default:
     return gst_pad_event_default (pad, parent, event);
@@ -171,7 +184,7 @@ llm_tokenizer_change_state (GstElement *element, GstStateChange transition)
 {
   const auto result = GST_ELEMENT_CLASS (llm_tokenizer_parent_class)->change_state (element, transition);
   if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
-    tokenizer_cast (element)->started = FALSE;
+    tokenizer_cast (element)->caps_sent = tokenizer_cast (element)->segment_sent = false;
   return result;
 }
 

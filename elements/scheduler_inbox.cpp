@@ -8,6 +8,11 @@
 namespace millrace
 {
 
+SchedulerInbox::SchedulerInbox ()
+{
+  gst_segment_init (&segment_, GST_FORMAT_TIME);
+}
+
 void
 SchedulerInbox::open (guint max_queued, WhenFull when_full, const Scheduler &scheduler)
 {
@@ -50,6 +55,8 @@ SchedulerInbox::submit (MillraceRequest *request)
   }
   const bool accepted = !wanted.error;
   rejected_ += !accepted;
+  request_timing (request).number = next_number_;
+  open_.insert (next_number_++);
   known_.insert_or_assign (millrace_request_get_id (request), Ref<MillraceRequest>::share (request));
   queue_.push_back (share_request (request));
   work_.notify_one ();
@@ -59,8 +66,64 @@ SchedulerInbox::submit (MillraceRequest *request)
   return GST_FLOW_OK;
 }
 
+bool
+SchedulerInbox::submit_event (GstEvent *event)
+{
+  auto placed = Ref<GstEvent>::adopt (event);
+  std::lock_guard lock (mutex_);
+  if (flushing_ || flow_ != GST_FLOW_OK)
+    return false;
+  if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
+    gst_event_copy_segment (event, &segment_);
+  // A stream that is silent for long says so again and again; the last of it is all that matters.
+  if (GST_EVENT_TYPE (event) == GST_EVENT_GAP && !events_.empty () &&
+      events_.back ().before == next_number_ &&
+      GST_EVENT_TYPE (events_.back ().event.get ()) == GST_EVENT_GAP)
+    events_.pop_back ();
+  events_.push_back ({next_number_, std::move (placed)});
+  work_.notify_one ();
+  return true;
+}
+
+GstSegment
+SchedulerInbox::segment ()
+{
+  std::lock_guard lock (mutex_);
+  return segment_;
+}
+
+// Those before which everything has ended.
+void
+SchedulerInbox::take_events (std::vector<Ref<GstEvent>> &events)
+{
+  while (!events_.empty () && (open_.empty () || *open_.begin () >= events_.front ().before)) {
+    events.push_back (std::move (events_.front ().event));
+    events_.pop_front ();
+  }
+}
+
+// Up to the next change of segment.
+void
+SchedulerInbox::take_requests (std::deque<std::shared_ptr<Request>> &requests)
+{
+  const auto barrier = std::find_if (events_.begin (), events_.end (), [] (const PlacedEvent &placed) {
+    return GST_EVENT_TYPE (placed.event.get ()) == GST_EVENT_SEGMENT;
+  });
+  const uint64_t end = barrier == events_.end () ? next_number_ : barrier->before;
+  size_t failed = 0;
+  for (uint64_t number = next_number_ - queue_.size (); number < end; number++) {
+    failed += static_cast<bool> (queue_.front ()->error);
+    waiting_ += !queue_.front ()->error; // until settle () knows better
+    requests.push_back (std::move (queue_.front ()));
+    queue_.pop_front ();
+  }
+  rejected_ -= failed;
+  if (failed > 0)
+    room_.notify_all ();
+}
+
 GstFlowReturn
-SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, const Scheduler &scheduler)
+SchedulerInbox::take (Arrivals &arrived, const Scheduler &scheduler)
 {
   const bool idle = scheduler.idle (), stalled = scheduler.stalled ();
   const auto until =
@@ -72,12 +135,9 @@ SchedulerInbox::take (std::deque<std::shared_ptr<Request>> &arrived, const Sched
   for (;;) {
     if (flushing_)
       return GST_FLOW_FLUSHING;
-    waiting_ += static_cast<int> (queue_.size () - rejected_); // until settle () knows better
-    std::move (queue_.begin (), queue_.end (), std::back_inserter (arrived));
-    queue_.clear ();
-    if (std::exchange (rejected_, 0) > 0)
-      room_.notify_all ();
-    if (!arrived.empty ())
+    take_events (arrived.events);
+    take_requests (arrived.requests);
+    if (!arrived.events.empty () || !arrived.requests.empty ())
       return GST_FLOW_OK;
     const bool woken = std::exchange (woken_, false);
     if (idle) {
@@ -145,6 +205,7 @@ SchedulerInbox::settle (const Scheduler &scheduler)
 {
   std::lock_guard lock (mutex_);
   for (const auto &request : scheduler.finished ()) {
+    open_.erase (request_timing (request_object (*request)).number);
     auto found = known_.find (request->id);
     if (found != known_.end () && found->second.get () == request_object (*request))
       known_.erase (found);
@@ -170,6 +231,10 @@ SchedulerInbox::clear ()
 {
   std::lock_guard lock (mutex_);
   queue_.clear ();
+  events_.clear ();
+  open_.clear ();
+  next_number_ = 0;
+  gst_segment_init (&segment_, GST_FORMAT_TIME);
   known_.clear ();
   rejected_ = 0;
   waiting_ = 0;

@@ -1,4 +1,7 @@
-// Where the scheduler's sources and its loop meet: requests come in, the loop takes them out.
+// Where the scheduler's sources and its loop meet: requests and events come in, the loop takes them out.
+//
+// Events keep their place among the requests: one leaves when all requests before it have ended, and behind a SEGMENT
+// event no request is taken before that, since its timestamps are of the new segment.
 //
 // Any thread may call anything; take () belongs to the loop's thread. No lock is held on return, and nothing is
 // called out to while one is held.
@@ -14,8 +17,10 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <unordered_map>
+#include <vector>
 
 namespace millrace
 {
@@ -23,6 +28,8 @@ namespace millrace
 class SchedulerInbox
 {
 public:
+  SchedulerInbox ();
+
   enum class WhenFull { kBlock, kReject };
 
   /// Starts afresh for a scheduler that has just been built.
@@ -33,10 +40,22 @@ public:
   /// FLUSHING or the loop's last flow when it has stopped.
   GstFlowReturn submit (MillraceRequest *request);
 
+  /// Puts a serialized event in its place; takes it over. False: the loop has stopped, or flushes.
+  bool submit_event (GstEvent *event);
+
+  /// The segment that timestamps of requests and events refer to: of the last SEGMENT event that came; at first one
+  /// that begins at 0.
+  GstSegment segment ();
+
+  /// What has come, in order: events first, then requests.
+  struct Arrivals {
+    std::vector<Ref<GstEvent>> events;
+    std::deque<std::shared_ptr<Request>> requests;
+  };
   /// Appends what has come to `arrived`; waits when nothing has and the scheduler is idle, or stalled: then until
   /// somebody is let go, cancelled or out of time, at most kRecheckUs. FLUSHING: stop. EOS: all inputs have ended, the
   /// queue is empty and the scheduler is idle.
-  GstFlowReturn take (std::deque<std::shared_ptr<Request>> &arrived, const Scheduler &scheduler);
+  GstFlowReturn take (Arrivals &arrived, const Scheduler &scheduler);
 
   // False when no unfinished request has this id. Of two with one id the newer is meant. A loop that waits is woken.
   bool cancel (const char *id);
@@ -61,7 +80,15 @@ public:
   GstStructure *statistics ();
 
 private:
+  /// An event, and the number of the first request behind it.
+  struct PlacedEvent {
+    uint64_t before;
+    Ref<GstEvent> event;
+  };
+
   bool all_eos () const;
+  void take_events (std::vector<Ref<GstEvent>> &events);
+  void take_requests (std::deque<std::shared_ptr<Request>> &requests);
   Ref<MillraceRequest> find (const char *id);
   void wake ();
   size_t queued () const { return queue_.size () - rejected_ + static_cast<size_t> (waiting_); }
@@ -75,6 +102,10 @@ private:
   std::shared_ptr<const AdmissionLimits> limits_;
   bool woken_ = false; // a stalled scheduler may find something new
   std::deque<std::shared_ptr<Request>> queue_;
+  std::deque<PlacedEvent> events_;
+  uint64_t next_number_ = 0; // RequestTiming::number
+  std::set<uint64_t> open_;  // numbers of the requests that have not ended
+  GstSegment segment_;
   std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
   std::unordered_map<GstPad *, bool> eos_;                      // of each sink pad
   guint max_queued_ = 64;

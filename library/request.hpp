@@ -32,10 +32,15 @@ request_object (const Request &request)
   return static_cast<MillraceRequest *> (request.owner);
 }
 
-/// Timestamps of the prompt's buffer, kept for its text.
+/// What the prompt's buffer says of time and order, kept for its text.
 struct RequestTiming {
-  GstClockTime pts = GST_CLOCK_TIME_NONE;
+  GstClockTime pts = GST_CLOCK_TIME_NONE; ///< in the segment on the scheduler's source pad
   GstClockTime duration = GST_CLOCK_TIME_NONE;
+  /// The scheduler counts its requests since the start or flush, from 0, in the order in which they come; each of them
+  /// ends. kNoNumber: has met no scheduler.
+  uint64_t number = kNoNumber;
+
+  static constexpr uint64_t kNoNumber = UINT64_MAX;
 };
 RequestTiming &request_timing (MillraceRequest *request);
 

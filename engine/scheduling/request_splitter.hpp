@@ -34,6 +34,8 @@ public:
   void push (std::string_view bytes, Emit emit);
   /// End of the stream: emits what is left. With kEnd that is a prompt even when empty.
   void finish (Emit emit);
+  /// Whether bytes wait for their boundary.
+  bool pending () const { return !held_.empty () || too_long_; }
 
 private:
   void emit_line (Emit emit);

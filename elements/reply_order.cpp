@@ -1,0 +1,52 @@
+#include "elements/reply_order.hpp"
+
+#include "library/request.hpp"
+
+#include <iterator>
+#include <utility>
+
+namespace millrace
+{
+
+static void
+move_to (std::vector<Ref<GstBuffer>> &leaving, std::vector<Ref<GstBuffer>> &buffers)
+{
+  leaving.insert (leaving.end (), std::move_iterator (buffers.begin ()), std::move_iterator (buffers.end ()));
+  buffers.clear ();
+}
+
+void
+ReplyOrder::add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving)
+{
+  if (number != RequestTiming::kNoNumber && number > next_) {
+    Held &held = held_[number];
+    held.buffers.push_back (std::move (buffer));
+    held.ended = held.ended || ends;
+    return;
+  }
+  leaving.push_back (std::move (buffer));
+  if (number != next_ || !ends)
+    return;
+  next_++;
+  for (auto first = held_.begin (); first != held_.end () && first->first == next_;
+       first = held_.erase (first)) {
+    move_to (leaving, first->second.buffers);
+    if (!first->second.ended) {
+      held_.erase (first);
+      return;
+    }
+    next_++;
+  }
+}
+
+void
+ReplyOrder::finish (std::vector<Ref<GstBuffer>> &leaving)
+{
+  for (auto &[number, held] : held_) {
+    move_to (leaving, held.buffers);
+    next_ = number + 1;
+  }
+  held_.clear ();
+}
+
+} // namespace millrace

@@ -1,0 +1,35 @@
+// Puts the replies of many requests in the order of the requests.
+//
+// What belongs to the oldest request that has not ended passes at once; what later ones say is held until those before
+// them have ended. One thread: the streaming thread.
+#pragma once
+
+#include "library/ref.hpp"
+
+#include <cstdint>
+#include <map>
+#include <vector>
+
+namespace millrace
+{
+
+class ReplyOrder
+{
+public:
+  /// Takes a buffer of the request with this number (RequestTiming::number; kNoNumber passes at once), and appends what
+  /// may leave now, in order. `ends`: it is the request's last.
+  void add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving);
+  /// At the end of the stream: what is still held, in order.
+  void finish (std::vector<Ref<GstBuffer>> &leaving);
+
+private:
+  struct Held {
+    std::vector<Ref<GstBuffer>> buffers;
+    bool ended = false;
+  };
+
+  uint64_t next_ = 0; // all before it have ended
+  std::map<uint64_t, Held> held_;
+};
+
+} // namespace millrace
