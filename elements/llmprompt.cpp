@@ -26,7 +26,6 @@
  */
 
 #include "elements/elements.hpp"
-#include "elements/sampling_properties.hpp"
 
 #include "engine/chat/reasoning.hpp"
 #include "engine/model/chat_prompt.hpp"
@@ -38,6 +37,7 @@
 #include "library/meta.hpp"
 #include "library/ref.hpp"
 #include "library/request.hpp"
+#include "library/sampling_properties.hpp"
 
 #include <optional>
 #include <utility>
@@ -538,7 +538,7 @@ llm_prompt_class_init (LlmPromptClass *klass)
           "timeout-ms", "Timeout",
           "Milliseconds from a request's arrival to its end, with what text it has by then; 0: none", 0,
           G_MAXINT, 0, playing));
-  millrace::install_sampling_properties (object_class, PROP_SAMPLING);
+  millrace::install_sampling_properties (object_class, PROP_SAMPLING, millrace::SamplingStyle::kElement);
 
   gst_element_class_add_static_pad_template (element_class, &sink_template);
   gst_element_class_add_static_pad_template (element_class, &src_template);

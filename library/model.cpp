@@ -4,11 +4,18 @@
 #include "library/error.hpp"
 #include "library/model_path.hpp"
 
+/**
+ * MillraceModel:
+ *
+ * An opened model: weights, tokenizer, chat template. Immutable; any number of generators and pipelines may share it, in
+ * any thread.
+ */
 struct _MillraceModel {
   GObject parent;
   std::shared_ptr<const millrace::Model> model;
-  std::string path;
+  std::string path, name;
   std::string digest;
+  double load_ms;
 };
 
 G_DEFINE_FINAL_TYPE (MillraceModel, millrace_model, G_TYPE_OBJECT)
@@ -16,6 +23,7 @@ G_DEFINE_FINAL_TYPE (MillraceModel, millrace_model, G_TYPE_OBJECT)
 enum {
   PROP_0,
   PROP_PATH,
+  PROP_NAME,
   PROP_FAMILY,
   PROP_VOCABULARY_DIGEST,
   PROP_CONTEXT_LENGTH,
@@ -45,6 +53,9 @@ millrace_model_get_property (GObject *object, guint id, GValue *value, GParamSpe
   case PROP_PATH:
     g_value_set_string (value, self->path.c_str ());
     break;
+  case PROP_NAME:
+    g_value_set_string (value, self->name.c_str ());
+    break;
   case PROP_FAMILY:
     g_value_set_string (value, self->model->spec.family.c_str ());
     break;
@@ -71,6 +82,7 @@ millrace_model_finalize (GObject *object)
   MillraceModel *self = MILLRACE_MODEL (object);
   std::destroy_at (&self->model);
   std::destroy_at (&self->path);
+  std::destroy_at (&self->name);
   std::destroy_at (&self->digest);
   G_OBJECT_CLASS (millrace_model_parent_class)->finalize (object);
 }
@@ -80,6 +92,7 @@ millrace_model_init (MillraceModel *self)
 {
   std::construct_at (&self->model);
   std::construct_at (&self->path);
+  std::construct_at (&self->name);
   std::construct_at (&self->digest);
 }
 
@@ -93,6 +106,9 @@ millrace_model_class_init (MillraceModelClass *klass)
   g_object_class_install_property (
       object_class, PROP_PATH,
       g_param_spec_string ("path", "Path", "Folder or GGUF file it was opened from", nullptr, flags));
+  g_object_class_install_property (
+      object_class, PROP_NAME,
+      g_param_spec_string ("name", "Name", "Last part of the path, without .gguf", nullptr, flags));
   g_object_class_install_property (
       object_class, PROP_FAMILY,
       g_param_spec_string ("family", "Family",
@@ -130,6 +146,10 @@ wrap_model (std::shared_ptr<const Model> model)
 {
   auto *self = static_cast<MillraceModel *> (g_object_new (MILLRACE_TYPE_MODEL, nullptr));
   self->path = model->directory.string ();
+  const auto &file = model->directory;
+  self->name = (file.extension () == ".gguf" ? file.stem () : file.filename ()).string ();
+  if (self->name.empty ()) // a folder's path that ends with a slash
+    self->name = file.parent_path ().filename ().string ();
   // Without a tokenizer any two models of the same vocabulary size are taken to be compatible.
   self->digest = model->tokenizer ? model->tokenizer->digest () : "ids-" + std::to_string (model->spec.vocab);
   self->model = std::move (model);
@@ -140,7 +160,10 @@ MillraceModel *
 open_model (const std::string &name, const ModelOptions &options, GError **error)
 {
   try {
-    return wrap_model (Model::open (find_model (name), options));
+    const gint64 began = g_get_monotonic_time ();
+    MillraceModel *self = wrap_model (Model::open (find_model (name), options));
+    self->load_ms = static_cast<double> (g_get_monotonic_time () - began) / 1000;
+    return self;
   } catch (const std::exception &problem) {
     g_set_error (error, MILLRACE_ERROR, MILLRACE_ERROR_LOAD, "%s", problem.what ());
     return nullptr;
@@ -215,6 +238,18 @@ millrace_model_open_full (const char *path, MillraceWeights weights, guint threa
 }
 
 /**
+ * millrace_model_get_name:
+ *
+ * Returns: (transfer none): what requests and generators call it: the last part of its path, without `.gguf`
+ */
+const char *
+millrace_model_get_name (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  return self->name.c_str ();
+}
+
+/**
  * millrace_model_get_path:
  *
  * Returns: (transfer none): the folder or file it was opened from
@@ -251,6 +286,30 @@ millrace_model_describe (MillraceModel *self)
   return g_strdup_printf ("%s, %zu layers, vocabulary %d, context %d, %s", spec.family.c_str (),
                           spec.layers.size (), spec.vocab, spec.max_positions,
                           self->model->compiled->description ().c_str ());
+}
+
+/**
+ * millrace_model_get_statistics:
+ *
+ * What it costs: `weight-bytes` (of memory), `load-ms` (milliseconds it took to open), `layers`, `vocabulary`,
+ * `context-length`, `hidden` (numbers of a whole embedding).
+ *
+ * Returns: (transfer full): a dictionary, `a{sv}`
+ */
+GVariant *
+millrace_model_get_statistics (MillraceModel *self)
+{
+  g_return_val_if_fail (MILLRACE_IS_MODEL (self), nullptr);
+  const auto &spec = self->model->spec;
+  GVariantDict dict;
+  g_variant_dict_init (&dict, nullptr);
+  g_variant_dict_insert (&dict, "weight-bytes", "t", guint64{self->model->compiled->weight_bytes ()});
+  g_variant_dict_insert (&dict, "load-ms", "d", self->load_ms);
+  g_variant_dict_insert (&dict, "layers", "i", static_cast<int> (spec.layers.size ()));
+  g_variant_dict_insert (&dict, "vocabulary", "i", spec.vocab);
+  g_variant_dict_insert (&dict, "context-length", "i", spec.max_positions);
+  g_variant_dict_insert (&dict, "hidden", "i", spec.hidden);
+  return g_variant_ref_sink (g_variant_dict_end (&dict));
 }
 
 /**

@@ -17,16 +17,6 @@ namespace millrace
 namespace
 {
 
-/// Where libmillrace lies; MILLRACE_MODEL_DIRECTORY is relative to it.
-fs::path
-library_folder ()
-{
-  Dl_info info = {};
-  if (!dladdr (reinterpret_cast<const void *> (&find_model), &info) || !info.dli_fname)
-    return {};
-  return fs::path (info.dli_fname).parent_path ();
-}
-
 std::vector<fs::path>
 model_folders ()
 {
@@ -49,6 +39,15 @@ is_name (const fs::path &path)
 }
 
 } // namespace
+
+fs::path
+library_folder ()
+{
+  Dl_info info = {};
+  if (!dladdr (reinterpret_cast<const void *> (&library_folder), &info) || !info.dli_fname)
+    return {};
+  return fs::path (info.dli_fname).parent_path ();
+}
 
 fs::path
 downloaded_models ()

@@ -12,6 +12,9 @@ namespace millrace
 /// path.
 std::filesystem::path find_model (const std::string &name);
 
+/// Where libmillrace lies; what is installed with it is found relative to it.
+std::filesystem::path library_folder ();
+
 /// $XDG_DATA_HOME/millrace/models: where `millrace download` puts models.
 std::filesystem::path downloaded_models ();
 

@@ -31,6 +31,8 @@ void set_reply (MillraceRequest *request, std::shared_ptr<Reply> reply, int inde
 bool has_reply (MillraceRequest *request);
 /// Called by the sink; `delta.index` is filled in. With a finish reason the reply is let go.
 void notify_delta (MillraceRequest *request, GenerationDelta &delta);
+/// What a sink does with each buffer of text: tells the reply of the buffer's request. False: nobody waits for it.
+bool deliver_text (GstBuffer *buffer);
 
 /// What a text buffer's meta carries besides the request, for those who format answers.
 struct TextDetails {

@@ -3,6 +3,7 @@
 
 #include "engine/scheduling/request.hpp"
 #include "engine/scheduling/request_json.hpp"
+#include "library/request_form.hpp"
 
 #include <millrace/millrace-request.h>
 
@@ -23,6 +24,7 @@ struct ReplySlot {
 ReplySlot reply_slot (MillraceRequest *request);
 
 Request &engine_request (MillraceRequest *request);
+const RequestForm &request_form (MillraceRequest *request);
 /// The engine's request, keeping the GObject alive.
 std::shared_ptr<Request> share_request (MillraceRequest *request);
 /// The GObject around an engine's request; borrowed.

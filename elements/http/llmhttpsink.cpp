@@ -48,36 +48,12 @@ follows_queue (LlmHttpSink *self)
 static void
 deliver (LlmHttpSink *self, GstBuffer *buffer)
 {
-  auto *meta = millrace_buffer_get_request_meta (buffer);
-  if (!meta || !millrace::has_reply (meta->request)) {
-    if (!self->warned && !meta)
-      GST_ELEMENT_WARNING (self, STREAM, FAILED, ("Text that belongs to no HTTP request is dropped."),
-                           ("put llmhttpsrc at the beginning of the pipeline"));
-    self->warned = TRUE;
+  if (millrace::deliver_text (buffer) || self->warned)
     return;
-  }
-  const auto request = millrace::Ref<MillraceRequest>::share (meta->request);
-  const millrace::Request &engine = millrace::engine_request (request.get ());
-  const millrace::MappedBuffer mapped (buffer);
-  millrace::GenerationDelta delta;
-  delta.text = {mapped.chars (), mapped.size ()};
-  delta.starts_thinking = engine.starts_thinking;
-  if (const auto *details = millrace::text_details (meta)) {
-    delta.tokens = details->tokens;
-    delta.usage = details->usage;
-    delta.stop_string = details->stop_string;
-  }
-  if (meta->finish) {
-    delta.finish = millrace::finish_of (meta);
-    delta.error = &engine.error;
-    delta.retry_after_ms = engine.retry_after_ms;
-    delta.embedding = engine.embedding;
-    delta.cached_tokens = engine.statistics.cached_tokens;
-    delta.accepted_drafts = static_cast<int> (engine.statistics.drafting.accepted);
-    delta.rejected_drafts = static_cast<int> (engine.statistics.drafting.rejected ());
-    delta.queued_us = engine.statistics.queued_us;
-  }
-  millrace::notify_delta (request.get (), delta);
+  if (!millrace_buffer_get_request_meta (buffer))
+    GST_ELEMENT_WARNING (self, STREAM, FAILED, ("Text that belongs to no HTTP request is dropped."),
+                         ("put llmhttpsrc at the beginning of the pipeline"));
+  self->warned = TRUE;
 }
 
 static GstFlowReturn

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <gio/gio.h>
 #include <gst/gst.h>
 
 G_BEGIN_DECLS
@@ -41,9 +42,26 @@ G_DECLARE_FINAL_TYPE (MillraceModel, millrace_model, MILLRACE, MODEL, GObject)
 MillraceModel *millrace_model_open (const char *path, MillraceWeights weights, guint threads, GError **error);
 MillraceModel *millrace_model_open_full (const char *path, MillraceWeights weights, guint threads, const char *weight_cache,
                                          gboolean lock_memory, GError **error);
+void millrace_model_load_async (const char *path, MillraceWeights weights, guint threads, GCancellable *cancellable,
+                                GAsyncReadyCallback callback, gpointer user_data);
+MillraceModel *millrace_model_load_finish (GAsyncResult *result, GError **error);
+
+const char *millrace_model_get_name (MillraceModel *self);
 const char *millrace_model_get_path (MillraceModel *self);
 const char *millrace_model_get_vocabulary_digest (MillraceModel *self);
 char *millrace_model_describe (MillraceModel *self);
+GVariant *millrace_model_get_statistics (MillraceModel *self);
+
+gint32 *millrace_model_tokenize (MillraceModel *self, const char *text, gboolean add_special, gboolean parse_special,
+                                 gsize *n_tokens, GError **error);
+void millrace_model_tokenize_async (MillraceModel *self, const char *text, gboolean add_special, gboolean parse_special,
+                                    GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data);
+gint32 *millrace_model_tokenize_finish (MillraceModel *self, GAsyncResult *result, gsize *n_tokens, GError **error);
+
+char *millrace_model_detokenize (MillraceModel *self, const gint32 *tokens, gsize n_tokens, GError **error);
+void millrace_model_detokenize_async (MillraceModel *self, const gint32 *tokens, gsize n_tokens,
+                                      GCancellable *cancellable, GAsyncReadyCallback callback, gpointer user_data);
+char *millrace_model_detokenize_finish (MillraceModel *self, GAsyncResult *result, GError **error);
 
 GstContext *millrace_model_to_context (MillraceModel *self);
 MillraceModel *millrace_model_from_context (GstContext *context);
