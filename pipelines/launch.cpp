@@ -1,5 +1,6 @@
 #include "pipelines/launch.hpp"
 
+#include "library/model_path.hpp"
 #include "library/ref.hpp"
 
 #include <glib-unix.h>
@@ -159,12 +160,13 @@ play (const std::string &text, const PlayOptions &options)
 bool
 ensure_plugin (const char *feature)
 {
+  const auto installed = library_folder () / "gstreamer-1.0";
   if (!gst_registry_check_feature_version (gst_registry_get (), feature, 0, 1, 0))
-    gst_registry_scan_path (gst_registry_get (), MILLRACE_PLUGIN_DIRECTORY);
+    gst_registry_scan_path (gst_registry_get (), installed.c_str ());
   if (gst_registry_check_feature_version (gst_registry_get (), feature, 0, 1, 0))
     return true;
   std::fprintf (stderr, "error: the GStreamer element %s was not found in GST_PLUGIN_PATH or %s\n", feature,
-                MILLRACE_PLUGIN_DIRECTORY);
+                installed.c_str ());
   return false;
 }
 

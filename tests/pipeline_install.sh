@@ -9,12 +9,15 @@ trap 'rm -rf "$prefix"' EXIT
 cmake --install "$MILLRACE_BUILD" --prefix "$prefix" >"$prefix/log"
 
 libdir=$(dirname "$(find "$prefix" -name 'libmillrace-1.0.so')")
-export PKG_CONFIG_PATH=$libdir/pkgconfig GST_PLUGIN_PATH_1_0=$libdir/gstreamer-1.0 GST_REGISTRY_1_0=$prefix/registry
-unset MILLRACE_MODEL_PATH LD_LIBRARY_PATH
+export PKG_CONFIG_PATH=$libdir/pkgconfig GST_REGISTRY_1_0=$prefix/registry
+unset MILLRACE_MODEL_PATH LD_LIBRARY_PATH GST_PLUGIN_PATH_1_0
 
 "$prefix/bin/millrace" version
 text=$("$prefix/bin/millrace" run -n 8 "import os")
 [ -n "$text" ] || { echo "the installed program printed nothing"; exit 1; }
+
+# The program finds the plug-in beside the library; for others it is named.
+export GST_PLUGIN_PATH_1_0=$libdir/gstreamer-1.0
 
 # The headers are C, and the example builds with pkg-config alone.
 cat >"$prefix/use.c" <<'C'
