@@ -85,31 +85,33 @@ StreamCore::set_error (GError **error) const
   return true;
 }
 
-/// Without the lock; the task is the caller's.
-void
-StreamCore::answer (GTask *task, Until until)
+/// With the lock held, as soon as complete (): nobody else may take what this waiter was told of.
+StreamCore::Taken
+StreamCore::take_for (Until until)
 {
-  GError *error = nullptr;
-  std::string text;
-  bool last = false;
-  std::vector<float> embedding;
-  {
-    std::lock_guard lock (mutex_);
-    last = until == Until::kNews && text_.empty ();
-    if (last || until == Until::kEnd)
-      set_error (&error);
-    text.swap (text_);
-    if (until == Until::kEnd)
-      embedding = embedding_;
-  }
+  Taken taken;
+  taken.last = until == Until::kNews && text_.empty ();
+  if (taken.last || until == Until::kEnd)
+    set_error (&taken.error);
+  taken.text.swap (text_);
+  if (until == Until::kEnd)
+    taken.embedding = embedding_;
+  return taken;
+}
+
+/// Without the lock; takes over the task.
+void
+StreamCore::answer (GTask *task, Taken taken)
+{
   update_hold ();
-  if (error)
-    g_task_return_error (task, error);
-  else if (!embedding.empty ())
-    g_task_return_pointer (task, new std::vector<float> (std::move (embedding)),
+  if (taken.error)
+    g_task_return_error (task, taken.error);
+  else if (!taken.embedding.empty ())
+    g_task_return_pointer (task, new std::vector<float> (std::move (taken.embedding)),
                            [] (gpointer data) { delete static_cast<std::vector<float> *> (data); });
   else
-    g_task_return_pointer (task, last ? nullptr : g_strndup (text.data (), text.size ()), g_free);
+    g_task_return_pointer (task, taken.last ? nullptr : g_strndup (taken.text.data (), taken.text.size ()),
+                           g_free);
   g_object_unref (task);
 }
 
@@ -142,6 +144,7 @@ bool
 StreamCore::wait_async (Until until, GTask *task)
 {
   GCancellable *cancellable = g_task_get_cancellable (task);
+  Taken taken;
   {
     std::lock_guard lock (mutex_);
     if (waiter_.task)
@@ -158,8 +161,9 @@ StreamCore::wait_async (Until until, GTask *task)
       }
       return true;
     }
+    taken = take_for (until);
   }
-  answer (task, until);
+  answer (task, std::move (taken));
   return true;
 }
 
@@ -174,18 +178,14 @@ StreamCore::wait (Until until, GCancellable *cancellable, GError **error)
                                            }),
                                            this, nullptr)
                   : 0;
-  std::string text;
-  bool last = false, stopped = false;
+  Taken taken;
+  bool stopped = false;
   {
     std::unique_lock lock (mutex_);
     changed_.wait (lock, [&] { return complete (until) || g_cancellable_is_cancelled (cancellable); });
     stopped = !complete (until);
-    if (!stopped) {
-      last = until == Until::kNews && text_.empty ();
-      if (last || until == Until::kEnd)
-        last |= set_error (error);
-      text.swap (text_);
-    }
+    if (!stopped)
+      taken = take_for (until);
   }
   if (handler)
     g_cancellable_disconnect (cancellable, handler);
@@ -194,7 +194,9 @@ StreamCore::wait (Until until, GCancellable *cancellable, GError **error)
     return nullptr;
   }
   update_hold ();
-  return last ? nullptr : g_strndup (text.data (), text.size ());
+  if (taken.error)
+    g_propagate_error (error, taken.error);
+  return taken.last || taken.error ? nullptr : g_strndup (taken.text.data (), taken.text.size ());
 }
 
 std::vector<float>
@@ -357,9 +359,12 @@ StreamCore::news (std::unique_lock<std::mutex> &lock)
   changed_.notify_all ();
   Waiter waiter;
   std::function<void ()> callback;
+  Taken taken;
   const bool waited = waiter_.task;
-  if (waited && complete (waiter_.until))
+  if (waited && complete (waiter_.until)) {
     waiter = std::exchange (waiter_, {});
+    taken = take_for (waiter.until);
+  }
   if (!waited || ended_) { // else the text is the waiter's
     if (std::exchange (news_armed_, false))
       callback = on_news_;
@@ -372,7 +377,7 @@ StreamCore::news (std::unique_lock<std::mutex> &lock)
     g_source_unref (waiter.cancelled);
   }
   if (waiter.task)
-    answer (waiter.task, waiter.until);
+    answer (waiter.task, std::move (taken));
   else
     update_hold ();
   if (callback)

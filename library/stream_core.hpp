@@ -69,12 +69,20 @@ private:
     Until until = Until::kNews;
   };
 
+  struct Taken {
+    std::string text;
+    std::vector<float> embedding;
+    GError *error = nullptr; ///< whoever answers with it takes it over
+    bool last = false;
+  };
+
   class WeakRequest;
 
   bool complete (Until until) const { return ended_ || (until == Until::kNews && !text_.empty ()); }
   void end (FinishReason finish, RequestError error);
   void news (std::unique_lock<std::mutex> &lock);
-  void answer (GTask *task, Until until);
+  Taken take_for (Until until);
+  void answer (GTask *task, Taken taken);
   bool full () const { return buffer_bytes_ > 0 && text_.size () > buffer_bytes_ && !ended_; }
   void update_hold ();
   void abort_wait (GTask *task);

@@ -161,6 +161,31 @@ TEST (LibraryStreams, an_unread_stream_pauses_itself_and_nobody_else)
   EXPECT_TRUE (problem.is (G_IO_ERROR, G_IO_ERROR_CANCELLED)) << problem.message ();
 }
 
+TEST (LibraryStreams, a_stream_that_is_dropped_ends_its_generation)
+{
+  const auto generator = new_generator ();
+  const auto running = [&] {
+    GVariant *statistics = millrace_generator_get_statistics (generator.get (), nullptr);
+    const int count = integer (statistics, "running");
+    g_variant_unref (statistics);
+    return count;
+  };
+  const auto endless = new_request ("import os", 0);
+  g_object_set (endless.get (), "buffer-size", 64u, nullptr);
+  std::vector<Ref<MillraceStream>> streams;
+  for (int i = 0; i < 4; i++)
+    streams.push_back (start (generator.get (), endless.get ()));
+  for (const auto &stream : streams) {
+    while (!millrace_stream_is_paused (stream.get ()))
+      g_thread_yield ();
+  }
+  EXPECT_EQ (running (), 4);
+  streams.resize (1);
+  while (running () != 1) // those that are paused go too
+    g_thread_yield ();
+  EXPECT_TRUE (millrace_stream_is_paused (streams.front ().get ()));
+}
+
 TEST (LibraryStreams, a_cancellable_ends_the_generation_or_only_the_wait)
 {
   const auto generator = new_generator ();

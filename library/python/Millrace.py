@@ -100,10 +100,13 @@ async def _wait(start, finish, *arguments):
 
     _Context.invoke(lambda: start(*arguments, cancellable, answered))
     try:
-        return await future
+        await asyncio.wait({future})  # unlike "await future" it leaves the future to the answer
     except asyncio.CancelledError:
         cancellable.cancel()
+        await asyncio.wait({future})  # until then a stream would be busy
+        future.exception()  # has been seen
         raise
+    return future.result()
 
 
 # --- objects ------------------------------------------------------------------------------------
