@@ -101,6 +101,7 @@ TEST (LibraryGenerator, models_come_and_go_while_others_run)
   EXPECT_TRUE (problem.is (MILLRACE_ERROR, MILLRACE_ERROR_INVALID_REQUEST)) << problem.message ();
 
   auto endless = new_request ("import os", 0);
+  g_object_set (endless.get (), "buffer-size", 64u, nullptr); // nobody reads it, so it does not end
   auto running = Ref<MillraceStream>::adopt (
       millrace_generator_stream (generator.get (), endless.get (), nullptr, problem.out ()));
   ASSERT_TRUE (add (generator.get (), demo.get (), problem.out ())) << problem.message ();
@@ -169,6 +170,7 @@ TEST (LibraryGenerator, a_failed_pipeline_is_told_and_removed)
   const auto generator = new_generator ();
   Diary diary (generator.get ());
   const auto endless = new_request ("import os", 0);
+  g_object_set (endless.get (), "buffer-size", 64u, nullptr);
   Problem problem;
   auto stream = Ref<MillraceStream>::adopt (
       millrace_generator_stream (generator.get (), endless.get (), nullptr, problem.out ()));

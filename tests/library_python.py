@@ -57,7 +57,7 @@ class Synchronous(unittest.TestCase):
             self.generator.generate(Millrace.Request("a " * 200_000))
 
     def test_a_cancelled_generation_raises(self):
-        stream = self.generator.stream(Millrace.Request("import os", max_tokens=0, ignore_eos=True))
+        stream = self.generator.stream(Millrace.Request("import os", max_tokens=0, ignore_eos=True, buffer_size=64))
         self.assertTrue(next(stream))
         stream.cancel()
         with self.assertRaises(GLib.Error) as caught:
@@ -94,16 +94,13 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(texts[0], await self.generator.complete(requests[0]))
 
     async def test_cancelling_a_task_ends_its_generation(self):
-        stream = self.generator.stream(Millrace.Request("import os", max_tokens=0, ignore_eos=True))
-        begun = asyncio.Event()
+        stream = self.generator.stream(Millrace.Request("import os", max_tokens=0, ignore_eos=True, buffer_size=64))
 
         async def read():
             async for _text in stream:
-                begun.set()
+                task.cancel()  # takes effect where it waits next: for text
 
         task = asyncio.create_task(read())
-        await begun.wait()
-        task.cancel()
         with self.assertRaises(asyncio.CancelledError):
             await task
         with self.assertRaises(GLib.Error) as caught:  # the generation itself was cancelled, not just the wait

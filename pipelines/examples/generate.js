@@ -27,7 +27,7 @@ async function main(prompt = 'import os', name = 'demo') {
         whole += text;
     print(whole);
 
-    const endless = generator.stream(new Millrace.Request({prompt, max_tokens: 0, ignore_eos: true}), null);
+    const endless = generator.stream(new Millrace.Request({prompt, max_tokens: 0, ignore_eos: true, buffer_size: 64}), null);
     for await (const text of endless) {
         if (text)
             break;

@@ -34,6 +34,7 @@ puts generator.stream(request, nil).to_a.join
 
 request.max_tokens = 0
 request.ignore_eos = true
+request.buffer_size = 64 # it waits for its reader, so it does not end by itself
 endless = generator.stream(request, nil)
 endless.first
 begin

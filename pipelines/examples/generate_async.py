@@ -16,11 +16,17 @@ async def read(generator, request):
     return text
 
 
+async def read_slowly(stream):
+    async for _piece in stream:  # what is not read yet makes this generation wait, and no other
+        await asyncio.sleep(0.05)
+
+
 async def main(prompt, name):
     generator = Millrace.Generator()
     await generator.add(await Millrace.Model.load(name))
 
-    endless = asyncio.create_task(read(generator, Millrace.Request("import os", max_tokens=0, ignore_eos=True)))
+    request = Millrace.Request("import os", max_tokens=0, ignore_eos=True, buffer_size=64)
+    endless = asyncio.create_task(read_slowly(generator.stream(request)))
     texts = await asyncio.gather(*(read(generator, Millrace.Request(prompt, max_tokens=24)) for _ in range(4)))
     assert len(set(texts)) == 1, texts
     print(texts[0])
