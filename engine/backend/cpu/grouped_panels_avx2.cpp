@@ -29,7 +29,7 @@ code_products (const char *codes, const char *x, size_t x_stride, __m256i (&dots
 {
   const __m256i ones = _mm256_set1_epi16 (1);
   if constexpr (std::is_same_v<Codes, PlaneCodes<4>>) {
-    nibble_products<T, kUnpacked> (codes, x, x_stride, dots);
+    nibble_products<1, T, kUnpacked> (codes, x, x_stride, dots);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
       dots[t] = _mm256_madd_epi16 (dots[t], ones);
@@ -45,7 +45,7 @@ void
 unpack_group (const char *codes, char *out)
 {
   if constexpr (std::is_same_v<Codes, PlaneCodes<4>>)
-    unpack_nibbles (codes, Codes::kVectors, out);
+    unpack_nibbles<1> (codes, 0, Codes::kVectors, out);
   else
     unpack_codes<Codes> (codes, out);
 }

@@ -17,21 +17,23 @@ namespace
 
 struct Q4K {
   static constexpr int kUnpackedBytes = 1; ///< of an element
-  static constexpr int kUnpackFrom = 24, kTile = 8, kPanels = 1, kStretchTile = 6, kStretch = 1024;
+  static constexpr int kUnpackFrom = 24, kTile = 8, kPanels = 2, kStretchTile = 4, kStretch = 1024;
   static constexpr int kHeader = 128, kVectors = 32;
 
   static void unpack (const TileArgs &tile, char *out)
   {
     const char *block = tile.panel + tile.begin / kSuperBlock * kQ4KBytes;
-    for (int b = tile.begin; b < tile.end;
-         b += kSuperBlock, block += kQ4KBytes, out += 2 * kVectors * kVectorBytes)
-      unpack_nibbles (block + kHeader, kVectors, out);
+    for (int b = tile.begin; b < tile.end; b += kSuperBlock, block += kQ4KBytes) {
+      unpack_nibbles<kPanels> (block + kHeader, tile.panel_bytes, kVectors, out);
+      out += kPanels * 2 * kVectors * kVectorBytes;
+    }
   }
 
   template <int T, bool kUnpacked>
-  static void product (const TileArgs &tile, __m256 (&sums)[T])
+  static void product (const TileArgs &tile, __m256 (&sums)[T * (kUnpacked ? kPanels : 1)])
   {
-    constexpr int kGroupBytes = 4 * kVectorBytes * (kUnpacked ? 2 : 1);
+    constexpr int P = kUnpacked ? kPanels : 1;
+    constexpr int kGroupBytes = 4 * kVectorBytes * (kUnpacked ? 2 * P : 1);
     const int blocks = tile.columns / kSuperBlock, first = tile.begin / kSuperBlock;
     const char *block = tile.panel + first * kQ4KBytes, *x = tile.x + tile.begin;
     const char *x_scales = tile.x + tile.columns + static_cast<size_t> (first) * sizeof (float);
@@ -41,46 +43,61 @@ struct Q4K {
         static_cast<size_t> (first) * sizeof (int16_t) * (kSuperBlock / kGroup);
     const char *unpacked = tile.unpacked;
     // The compilers leave these in memory, as they should: the products below need the registers.
-    __m256 totals[T];
+    __m256 totals[T * P];
 #pragma GCC unroll 8
-    for (int i = 0; i < T; ++i)
+    for (int i = 0; i < T * P; ++i)
       totals[i] = sums[i];
 
     for (int b = tile.begin; b < tile.end; b += kSuperBlock) {
-      alignas (32) char scales[64];
-      subtract_minima<T> (block, x_sums, x_scales, tile.x_stride, scales, totals);
+      alignas (32) char scales[P][64];
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p)
+        subtract_minima<T, P> (block + p * tile.panel_bytes, x_sums, x_scales, tile.x_stride, scales[p],
+                               totals, p);
       const char *vectors = kUnpacked ? unpacked : block + kHeader;
-      __m256i dots[T];
-      clear<T> (dots);
+      __m256i dots[T * P];
+      clear<T * P> (dots);
       for (int pair = 0; pair < 4; ++pair) {
         if constexpr (!kUnpacked)
           prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4));
-        const __m256i both =
-            _mm256_cvtepu8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (scales + pair * 16)));
-        __m256i products[T];
-        nibble_products<T, kUnpacked> (vectors, x, tile.x_stride, products);
-        add_scaled<T> (products, firsts (both), dots);
-        nibble_products<T, kUnpacked> (vectors + kGroupBytes, x + kGroup, tile.x_stride, products);
-        add_scaled<T> (products, seconds (both), dots);
+        __m256i both[P];
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p)
+          both[p] = _mm256_cvtepu8_epi16 (
+              _mm_load_si128 (reinterpret_cast<const __m128i *> (scales[p] + pair * 16)));
+        __m256i products[T * P];
+        nibble_products<P, T, kUnpacked> (vectors, x, tile.x_stride, products);
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p)
+          add_scaled<P, T> (products, firsts (both[p]), dots, p);
+        nibble_products<P, T, kUnpacked> (vectors + kGroupBytes, x + kGroup, tile.x_stride, products);
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p)
+          add_scaled<P, T> (products, seconds (both[p]), dots, p);
         vectors += 2 * kGroupBytes;
         x += 2 * kGroup;
       }
-      add_block<T> (block, x_scales, tile.x_stride, dots, totals);
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p)
+        add_block<T, P> (block + p * tile.panel_bytes, x_scales, tile.x_stride, dots, totals, p);
       block += kQ4KBytes;
-      unpacked += 2 * kVectors * kVectorBytes;
+      unpacked += P * 2 * kVectors * kVectorBytes;
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / kGroup);
     }
-    for (int i = 0; i < T; ++i)
+#pragma GCC unroll 8
+    for (int i = 0; i < T * P; ++i)
       sums[i] = totals[i];
   }
 
-  template <int T>
-  static inline void add_scaled (const __m256i (&products)[T], __m256i scale, __m256i (&dots)[T])
+  /// Of panel p.
+  template <int P, int T>
+  static inline void add_scaled (const __m256i (&products)[T * P], __m256i scale, __m256i (&dots)[T * P],
+                                 int p)
   {
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
-      dots[t] = _mm256_add_epi32 (dots[t], _mm256_madd_epi16 (products[t], scale));
+      dots[t * P + p] = _mm256_add_epi32 (dots[t * P + p], _mm256_madd_epi16 (products[t * P + p], scale));
   }
 };
 

@@ -3,7 +3,8 @@
 //
 // A tile is one panel (8 rows) × T tokens: of each vector of weights, unpacked once, T products with broadcast activations
 // are added to T accumulators. Registers for T = 6: 6 accumulators, 2 vectors of weights, a mask, a product; the 32-bit
-// or float sums of the tokens, touched once a group, may be in memory. Bound: a multiply and an add for 32 multiply-adds;
+// or float sums of the tokens, touched once a group, may be in memory. A tile of unpacked weights is two panels × 4
+// tokens, which need half as many broadcasts. Bound: a multiply and an add for 32 multiply-adds;
 // 1.6 such pairs a cycle were measured on Zen 4, whatever their order, of which tiles reach two thirds, the rest being
 // unpacking and scaling. With many tokens a stretch of a panel is unpacked into the first-level cache first. With one token
 // memory is the bound, and one stream of it is read: two panels at a time, which would share the activations, made it half
@@ -252,49 +253,67 @@ panel_product (const LinearArgs &args)
     for_tiles<Format::kTile> (args.tokens, PanelTiles<Format>{args, row});
 }
 
-/// The nibbles of vectors: the low ones, then the high ones of each.
+/// The nibbles of `count` vectors of each of P panels: of a vector the low ones of the panels, then the high ones.
+template <int P>
 static inline void
-unpack_nibbles (const char *vectors, int count, char *out)
+unpack_nibbles (const char *vectors, size_t panel_bytes, int count, char *out)
 {
   const __m256i mask = _mm256_set1_epi8 (15);
-  for (int v = 0; v < count; ++v) {
-    const __m256i both = load_vector (vectors + v * kVectorBytes);
-    auto *at = reinterpret_cast<__m256i *> (out + 2 * v * kVectorBytes);
-    _mm256_store_si256 (at, _mm256_and_si256 (both, mask));
-    _mm256_store_si256 (at + 1, _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask));
+  auto *at = reinterpret_cast<__m256i *> (out);
+  for (int v = 0; v < count; ++v, at += 2 * P) {
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      const __m256i both = load_vector (vectors + p * panel_bytes + v * kVectorBytes);
+      _mm256_store_si256 (at + p, _mm256_and_si256 (both, mask));
+      _mm256_store_si256 (at + P + p, _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask));
+    }
   }
 }
 
-/// The sums of 32 columns of nibbles for T tokens: unsigned nibbles × signed bytes, at most 16 · 15 · 127 in 16 bits. `x`
-/// is the first token's activations of the columns.
-template <int T, bool kUnpacked>
+/// sums (+)= weights · x of P panels for T tokens, of panel p and token t at [t · P + p]: the panels share a token's
+/// broadcast, as loads would be the bound.
+template <int P, int T>
 static inline void
-nibble_products (const char *vectors, const char *x, size_t x_stride, __m256i (&sums)[T])
+add_nibbles (const __m256i (&weights)[P], const char *x, size_t x_stride, bool to_sums,
+             __m256i (&sums)[T * P])
 {
+#pragma GCC unroll 8
+  for (int t = 0; t < T; ++t) {
+    const __m256i values = broadcast_word (x + t * x_stride);
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p) {
+      __m256i &sum = sums[t * P + p];
+      const __m256i product = _mm256_maddubs_epi16 (weights[p], values);
+      sum = to_sums ? _mm256_add_epi16 (sum, product) : product;
+      keep (sum);
+    }
+  }
+}
+
+/// The sums of 32 columns of nibbles of P panels for T tokens: unsigned nibbles × signed bytes, at most 16 · 15 · 127 in
+/// 16 bits. `x` is the first token's activations of the columns. Packed vectors are of one panel.
+template <int P, int T, bool kUnpacked>
+static inline void
+nibble_products (const char *vectors, const char *x, size_t x_stride, __m256i (&sums)[T * P])
+{
+  static_assert (kUnpacked || P == 1);
   [[maybe_unused]] const __m256i mask = _mm256_set1_epi8 (15);
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
-    __m256i low, high;
+    __m256i low[P], high[P];
     if constexpr (kUnpacked) {
-      low = load_vector (vectors + 2 * v * kVectorBytes);
-      high = load_vector (vectors + (2 * v + 1) * kVectorBytes);
+#pragma GCC unroll 2
+      for (int p = 0; p < P; ++p) {
+        low[p] = load_vector (vectors + (2 * v * P + p) * kVectorBytes);
+        high[p] = load_vector (vectors + ((2 * v + 1) * P + p) * kVectorBytes);
+      }
     } else {
       const __m256i both = load_vector (vectors + v * kVectorBytes);
-      low = _mm256_and_si256 (both, mask);
-      high = _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask);
+      low[0] = _mm256_and_si256 (both, mask);
+      high[0] = _mm256_and_si256 (_mm256_srli_epi16 (both, 4), mask);
     }
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const __m256i product = _mm256_maddubs_epi16 (low, broadcast_word (x + t * x_stride + 4 * v));
-      sums[t] = v == 0 ? product : _mm256_add_epi16 (sums[t], product);
-      keep (sums[t]);
-    }
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      sums[t] = _mm256_add_epi16 (
-          sums[t], _mm256_maddubs_epi16 (high, broadcast_word (x + t * x_stride + 4 * v + 16)));
-      keep (sums[t]);
-    }
+    add_nibbles<P, T> (low, x + 4 * v, x_stride, v > 0, sums);
+    add_nibbles<P, T> (high, x + 4 * v + 16, x_stride, true, sums);
   }
 }
 

@@ -24,18 +24,21 @@ prefetch_group (const TileArgs &tile, int group)
   prefetch<kGroupBytes> (tile.panel + group * kGroupBytes);
 }
 
-/// sums += dots · scale of the rows · scale of the token
-template <int T>
+/// sums += dots · scale of the rows · scale of the token; of panel p and token t at [t · P + p].
+template <int P, int T>
 void
-add_scaled (const TileArgs &tile, const char *scales, const char *x_scales, const __m256i (&dots)[T],
-            __m256 (&sums)[T])
+add_scaled (const TileArgs &tile, const char *scales, const char *x_scales, const __m256i (&dots)[T * P],
+            __m256 (&sums)[T * P])
 {
-  const __m256 scale = load_halves (scales);
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const __m256 x_scale =
         _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * tile.x_stride));
-    sums[t] = _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t]), _mm256_mul_ps (scale, x_scale), sums[t]);
+#pragma GCC unroll 2
+    for (int p = 0; p < P; ++p)
+      sums[t * P + p] = _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t * P + p]),
+                                         _mm256_mul_ps (load_halves (scales + p * tile.panel_bytes), x_scale),
+                                         sums[t * P + p]);
   }
 }
 
@@ -96,7 +99,7 @@ struct Q8 {
         add<P, T> (second, x + 8 * step + 4, tile.x_stride, true, dots);
       }
       const char *x_scales = tile.x + 2 * static_cast<size_t> (tile.columns) + group * sizeof (float);
-      scale_sums<P, T> (tile, tile.panel + 2 * kPanelRows * group, x_scales, dots, sums);
+      add_scaled<P, T> (tile, tile.panel + 2 * kPanelRows * group, x_scales, dots, sums);
       quants += kGroupVectors * kVectorBytes * (kUnpacked ? 2 * P : 1);
       x += 2 * kGroup;
     }
@@ -118,28 +121,11 @@ struct Q8 {
       }
     }
   }
-
-  /// add_scaled () of each panel.
-  template <int P, int T>
-  static inline void scale_sums (const TileArgs &tile, const char *scales, const char *x_scales,
-                                 const __m256i (&dots)[T * P], __m256 (&sums)[T * P])
-  {
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t) {
-      const __m256 x_scale =
-          _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * tile.x_stride));
-#pragma GCC unroll 2
-      for (int p = 0; p < P; ++p)
-        sums[t * P + p] = _mm256_fmadd_ps (
-            _mm256_cvtepi32_ps (dots[t * P + p]),
-            _mm256_mul_ps (load_halves (scales + p * tile.panel_bytes), x_scale), sums[t * P + p]);
-    }
-  }
 };
 
 struct Q4 {
   static constexpr int kUnpackedBytes = 1; ///< of an element
-  static constexpr int kUnpackFrom = 24, kTile = 6, kPanels = 1, kStretchTile = 6, kStretch = 1024;
+  static constexpr int kUnpackFrom = 24, kTile = 6, kPanels = 2, kStretchTile = 4, kStretch = 1024;
   static constexpr int kGroupVectors = 4;
 
   static const char *quants_of (const TileArgs &tile)
@@ -149,12 +135,14 @@ struct Q4 {
 
   static void unpack (const TileArgs &tile, char *out)
   {
-    unpack_nibbles (quants_of (tile), (tile.end - tile.begin) / kGroup * kGroupVectors, out);
+    unpack_nibbles<kPanels> (quants_of (tile), tile.panel_bytes,
+                             (tile.end - tile.begin) / kGroup * kGroupVectors, out);
   }
 
   template <int T, bool kUnpacked>
-  static void product (const TileArgs &tile, __m256 (&sums)[T])
+  static void product (const TileArgs &tile, __m256 (&sums)[T * (kUnpacked ? kPanels : 1)])
   {
+    constexpr int P = kUnpacked ? kPanels : 1;
     const char *quants = kUnpacked ? tile.unpacked : quants_of (tile);
     const char *x = tile.x + tile.begin;
     const size_t to_eights = static_cast<size_t> (tile.columns / kGroup) * sizeof (float);
@@ -162,16 +150,20 @@ struct Q4 {
     for (int group = tile.begin / kGroup; group < tile.end / kGroup; ++group) {
       if constexpr (!kUnpacked)
         prefetch_group<kGroupVectors * kVectorBytes + 2 * kPanelRows> (tile, group);
-      __m256i dots[T];
-      nibble_products<T, kUnpacked> (quants, x, tile.x_stride, dots);
+      __m256i dots[T * P];
+      nibble_products<P, T, kUnpacked> (quants, x, tile.x_stride, dots);
       const char *x_scales = tile.x + tile.columns + group * sizeof (float);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         const __m256i eights = broadcast_word (x_scales + t * tile.x_stride + to_eights);
-        dots[t] = _mm256_sub_epi32 (_mm256_madd_epi16 (dots[t], ones), eights);
+#pragma GCC unroll 2
+        for (int p = 0; p < P; ++p) {
+          __m256i &dot = dots[t * P + p];
+          dot = _mm256_sub_epi32 (_mm256_madd_epi16 (dot, ones), eights);
+        }
       }
-      add_scaled<T> (tile, tile.panel + 2 * kPanelRows * group, x_scales, dots, sums);
-      quants += kGroupVectors * kVectorBytes * (kUnpacked ? 2 : 1);
+      add_scaled<P, T> (tile, tile.panel + 2 * kPanelRows * group, x_scales, dots, sums);
+      quants += kGroupVectors * kVectorBytes * (kUnpacked ? 2 * P : 1);
       x += kGroup;
     }
   }

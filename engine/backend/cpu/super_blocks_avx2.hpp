@@ -24,18 +24,19 @@ seconds (__m256i pairs)
   return _mm256_shuffle_epi8 (pairs, order);
 }
 
-/// totals += dots · d of the rows · scale of the token
-template <int T>
+/// totals += dots · d of the rows · scale of the token, for panel p of P; of token t both are at [t · P + p].
+template <int T, int P = 1>
 static inline void
-add_block (const char *d, const char *x_scales, size_t x_stride, const __m256i (&dots)[T],
-           __m256 (&totals)[T])
+add_block (const char *d, const char *x_scales, size_t x_stride, const __m256i (&dots)[T * P],
+           __m256 (&totals)[T * P], int p = 0)
 {
   const __m256 row_scales = load_halves (d);
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const __m256 x_scale = _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * x_stride));
-    totals[t] =
-        _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t]), _mm256_mul_ps (row_scales, x_scale), totals[t]);
+    __m256 &total = totals[t * P + p];
+    total =
+        _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t * P + p]), _mm256_mul_ps (row_scales, x_scale), total);
   }
 }
 
@@ -48,11 +49,12 @@ clear (__m256i (&dots)[T])
     dots[t] = _mm256_setzero_si256 ();
 }
 
-/// Of kQ4K and kQ5K: totals -= minima · sums of x. Also takes scales and minima apart: the scales are for later.
-template <int T>
+/// Of kQ4K and kQ5K: totals -= minima · sums of x, for panel p of P; a token's are at [t · P + p]. Also takes scales and
+/// minima apart: the scales are for later.
+template <int T, int P = 1>
 static inline void
 subtract_minima (const char *block, const char *x_sums, const char *x_scales, size_t x_stride, char *scales,
-                 __m256 (&totals)[T])
+                 __m256 (&totals)[T * P], int p = 0)
 {
   const __m256i nibbles = _mm256_set1_epi8 (15), six_bits = _mm256_set1_epi8 (63),
                 top_bits = _mm256_set1_epi8 (0x30);
@@ -78,7 +80,8 @@ subtract_minima (const char *block, const char *x_sums, const char *x_scales, si
     for (int pair = 1; pair < 4; ++pair)
       sum = _mm256_add_epi32 (sum, _mm256_madd_epi16 (minima[pair], broadcast_word (sums + 4 * pair)));
     const __m256 x_scale = _mm256_broadcast_ss (reinterpret_cast<const float *> (x_scales + t * x_stride));
-    totals[t] = _mm256_fnmadd_ps (_mm256_cvtepi32_ps (sum), _mm256_mul_ps (d, x_scale), totals[t]);
+    __m256 &total = totals[t * P + p];
+    total = _mm256_fnmadd_ps (_mm256_cvtepi32_ps (sum), _mm256_mul_ps (d, x_scale), total);
   }
 }
 

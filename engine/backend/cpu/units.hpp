@@ -1,7 +1,7 @@
-// How a matrix product is cut for the threads: units of some rows × some tokens, those of the same rows being neighbours.
+// How a matrix product is cut for the threads: units of some rows × some tokens, those of the same tokens being neighbours.
 //
 // With few tokens weights come from memory and units are small, so that threads end together; neighbouring units are done as
-// one. With many the activations of a unit stay in the second-level cache while the rows' weights meet them. Results do
+// one. With many the activations of a unit stay in the second-level cache while the weights of all rows meet them. Results do
 // not depend on any of it.
 #pragma once
 
@@ -37,8 +37,9 @@ public:
   /// What units from `unit` on, of [unit, end), are done together.
   Tile tile (int unit, int end, int outputs) const
   {
+    const int row_parts = (outputs + rows_ - 1) / rows_;
     const int count = token_parts_ == 1 ? end - unit : 1;
-    const int row = unit / token_parts_ * rows_, token = unit % token_parts_ * kTokensPerPart;
+    const int row = unit % row_parts * rows_, token = unit / row_parts * kTokensPerPart;
     return {row, std::min (count * rows_, outputs - row), token, std::min (kTokensPerPart, tokens_ - token),
             count};
   }
