@@ -184,8 +184,17 @@ struct CpuOptions {
   /// Threads of another model instead: two that run in turn must not keep each other's idle threads spinning. Null: own.
   std::shared_ptr<ThreadPool> share{};
   /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2, avxvnni, avx512,
-  /// neon, dotprod) says.
-  enum class Isa : uint8_t { kAuto, kPortable, kAvx2, kAvxVnni, kAvx512, kNeon, kDotprod } isa = Isa::kAuto;
+  /// neon, dotprod, i8mm) says.
+  enum class Isa : uint8_t {
+    kAuto,
+    kPortable,
+    kAvx2,
+    kAvxVnni,
+    kAvx512,
+    kNeon,
+    kDotprod,
+    kI8mm
+  } isa = Isa::kAuto;
 };
 
 /// Throws std::invalid_argument when the host cannot run options.isa, or MILLRACE_ISA is not a known name.

@@ -22,6 +22,7 @@ constexpr InstructionSet kSets[] = {
     {Isa::kPortable, "portable", "nothing"},
     {Isa::kNeon, "neon", "an ARM processor of 64 bits"},
     {Isa::kDotprod, "dotprod", "ARM's dot-product instructions"},
+    {Isa::kI8mm, "i8mm", "ARM's dot-product and 8-bit matrix-product instructions"},
     {Isa::kAvx2, "avx2", "AVX2, FMA and F16C"},
     {Isa::kAvxVnni, "avxvnni", "AVX2, FMA, F16C and AVX-VNNI"},
     {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ, VL and VNNI, AVX2, FMA and F16C"},
@@ -127,12 +128,17 @@ find_kernels (Isa isa)
 {
   static const KernelTable neon = neon_table ("neon", kNeonPanels);
   static const KernelTable dotprod = neon_table ("dotprod", kDotprodPanels);
-  constexpr unsigned long kDotProduct = 1ul << 20; // HWCAP_ASIMDDP
+  static const KernelTable i8mm = neon_table ("i8mm", kI8mmPanels);
+  constexpr unsigned long kDotProduct = 1ul << 20;    // HWCAP_ASIMDDP
+  constexpr unsigned long kMatrixProduct = 1ul << 13; // HWCAP2_I8MM
+  const bool has_dots = (getauxval (AT_HWCAP) & kDotProduct) != 0;
   switch (isa) {
   case Isa::kNeon:
     return &neon;
   case Isa::kDotprod:
-    return (getauxval (AT_HWCAP) & kDotProduct) && kDotprodPanels.linear[kQ8] ? &dotprod : nullptr;
+    return has_dots && kDotprodPanels.linear[kQ8] ? &dotprod : nullptr;
+  case Isa::kI8mm:
+    return has_dots && (getauxval (AT_HWCAP2) & kMatrixProduct) && kI8mmPanels.linear[kQ8] ? &i8mm : nullptr;
   default:
     return nullptr;
   }

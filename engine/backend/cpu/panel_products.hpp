@@ -18,5 +18,6 @@ extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VN
 extern const PanelProducts kAvx512Panels;  ///< needs those but AVX-VNNI, and AVX-512 F, BW, DQ, VL and VNNI
 extern const PanelProducts kNeonPanels;    ///< every aarch64 machine
 extern const PanelProducts kDotprodPanels; ///< aarch64 with the dot-product instructions
+extern const PanelProducts kI8mmPanels;    ///< aarch64 with those and matrix products of bytes
 
 } // namespace millrace::cpu

@@ -1,9 +1,10 @@
-// Products of panels for aarch64. Included by panels_neon.cpp and panels_dotprod.cpp only; everything is internal to them.
+// Products of panels for aarch64. Included by panels_neon.cpp, panels_dotprod.cpp and panels_i8mm.cpp only; everything is
+// internal to them.
 //
-// `Dot` adds products of signed bytes, eight rows × four columns a step, to accumulators of its own (Dot::Sums), which hold
-// 8 steps of 4 bits × 8 or 4 of 6 bits; `total` makes 32 bits for each row of them. `add_wide` is for 8 bits × 8. A tile is
-// one panel × T tokens; 16 activations are one register, of which a step takes a lane. Of 6 bits 32 is subtracted, so that
-// no offset is left; of kQ4 8 times the sum of the activations.
+// `Dot` adds products of signed bytes, eight rows × four columns a step, to accumulators of its own for the tokens of a tile
+// (Dot::Sums<T>), which hold 8 steps of 4 bits × 8 or 4 of 6 bits; `total` makes 32 bits for each row of a token's.
+// `add_wide` is for 8 bits × 8. A tile is one panel × T tokens. Of 6 bits 32 is subtracted, so that no offset is left; of
+// kQ4 8 times the sum of the activations. Tiles of one token are Dot::Single's.
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
@@ -153,25 +154,26 @@ scale_bytes (int columns)
   return (static_cast<size_t> (columns / kGroup) * kPanelRows * 2 + 63) / 64 * 64;
 }
 
-/// Adds four steps, 16 columns from `at` on: weights[i] are those of step i.
+/// Adds four steps, 16 columns from `at` on, token by token: weights[i] are those of step i. 16 activations are one
+/// register, of which a step takes a lane.
 template <typename Dot, int T>
 inline void
-add_steps (const Tile<T> &tile, const Bytes (&weights)[4], size_t at, typename Dot::Sums (&sums)[T])
+add_lanes (const Tile<T> &tile, const Bytes (&weights)[4], size_t at, typename Dot::template Sums<T> &sums)
 {
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t) {
     const int8x16_t x = vld1q_s8 (tile.x[t] + at);
-    Dot::template add<0> (sums[t], weights[0], x);
-    Dot::template add<1> (sums[t], weights[1], x);
-    Dot::template add<2> (sums[t], weights[2], x);
-    Dot::template add<3> (sums[t], weights[3], x);
+    Dot::template add<0> (sums.of[t], weights[0], x);
+    Dot::template add<1> (sums.of[t], weights[1], x);
+    Dot::template add<2> (sums.of[t], weights[2], x);
+    Dot::template add<3> (sums.of[t], weights[3], x);
   }
 }
 
 /// Adds those of 32 columns of nibbles.
 template <typename Dot, int T>
 inline void
-add_nibbles (const Tile<T> &tile, const uint8_t *vectors, size_t at, typename Dot::Sums (&sums)[T])
+add_nibbles (const Tile<T> &tile, const uint8_t *vectors, size_t at, typename Dot::template Sums<T> &sums)
 {
   Bytes low[4], high[4];
 #pragma GCC unroll 4
@@ -180,8 +182,8 @@ add_nibbles (const Tile<T> &tile, const uint8_t *vectors, size_t at, typename Do
     low[v] = low_nibbles (pair);
     high[v] = high_nibbles (pair);
   }
-  add_steps<Dot> (tile, low, at, sums);
-  add_steps<Dot> (tile, high, at + 16, sums);
+  Dot::add_steps (tile, low, at, sums);
+  Dot::add_steps (tile, high, at + 16, sums);
 }
 
 struct Q8 {
@@ -191,7 +193,7 @@ struct Q8 {
     const uint8_t *scales = tile.panel, *quants = tile.panel + scale_bytes (tile.columns);
     const auto columns = static_cast<size_t> (tile.columns);
     for (size_t group = 0; group < columns / kGroup; ++group) {
-      Ints dots[T] = {};
+      typename Dot::template WideSums<T> dots = {};
       for (size_t part = 0; part < kGroup; part += 16) {
         Bytes weights[4];
 #pragma GCC unroll 4
@@ -203,7 +205,8 @@ struct Q8 {
       const Floats scale = load_halves (scales + group * 2 * kPanelRows);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t)
-        sums[t] = add_scaled (sums[t], dots[t], scale, offset<float> (tile.x[t], columns)[group]);
+        sums[t] =
+            add_scaled (sums[t], Dot::total_wide (dots, t), scale, offset<float> (tile.x[t], columns)[group]);
     }
   }
 };
@@ -215,14 +218,14 @@ struct Q4 {
     const uint8_t *scales = tile.panel, *quants = tile.panel + scale_bytes (tile.columns);
     const auto columns = static_cast<size_t> (tile.columns), groups = columns / kGroup;
     for (size_t group = 0; group < groups; ++group) {
-      typename Dot::Sums products[T] = {};
+      typename Dot::template Sums<T> products = {};
       add_nibbles<Dot> (tile, quants + group * 4 * kVectorBytes, group * kGroup, products);
       const Floats scale = load_halves (scales + group * 2 * kPanelRows);
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t) {
         const auto *x_scales = offset<float> (tile.x[t], columns);
         const int32x4_t eights = vdupq_n_s32 (offset<int32_t> (x_scales, groups * sizeof (float))[group]);
-        Ints dots = Dot::total (products[t]);
+        Ints dots = Dot::total (products, t);
         dots = {vsubq_s32 (dots.low, eights), vsubq_s32 (dots.high, eights)};
         sums[t] = add_scaled (sums[t], dots, scale, x_scales[group]);
       }
@@ -259,11 +262,11 @@ struct Q4K {
   template <typename Dot, int T>
   static void add_group (const Tile<T> &tile, const uint8_t *vectors, size_t at, Ints scale, Ints (&dots)[T])
   {
-    typename Dot::Sums products[T] = {};
+    typename Dot::template Sums<T> products = {};
     add_nibbles<Dot> (tile, vectors, at, products);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
-      dots[t] = add_times (dots[t], Dot::total (products[t]), scale);
+      dots[t] = add_times (dots[t], Dot::total (products, t), scale);
   }
 
   template <int T>
@@ -329,11 +332,11 @@ struct Q6K {
       const Bytes nibbles = kHalf == 0 ? low_nibbles (pair) : high_nibbles (pair);
       weights[step] = {element (nibbles.low, tops.low, step), element (nibbles.high, tops.high, step)};
     }
-    typename Dot::Sums products[T] = {};
-    add_steps<Dot> (tile, weights, at, products);
+    typename Dot::template Sums<T> products = {};
+    Dot::add_steps (tile, weights, at, products);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
-      dots[t] = add_times (dots[t], Dot::total (products[t]), scale);
+      dots[t] = add_times (dots[t], Dot::total (products, t), scale);
   }
 
   /// The upper bits of step `i` are at 2 · i and belong at 4. Less 32.
@@ -373,8 +376,10 @@ run_tile_of (int tokens, const LinearArgs &args, int row, int token)
   if constexpr (T > 1) {
     if (tokens < T)
       return run_tile_of<Dot, Format, T - 1> (tokens, args, row, token);
+    run_tile<Dot, Format, T> (args, row, token);
+  } else {
+    run_tile<typename Dot::Single, Format, 1> (args, row, token);
   }
-  run_tile<Dot, Format, T> (args, row, token);
 }
 
 /// All panels; the tokens of each in tiles of as equal a size as can be.

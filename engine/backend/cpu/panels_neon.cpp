@@ -17,14 +17,29 @@ namespace
 {
 
 struct Neon {
-  /// Of two rows in each: row 2 i in the lower four words, 2 i + 1 in the upper.
-  struct Sums {
+  using Single = Neon;
+  /// Of a token, two rows in each: row 2 i in the lower four words, 2 i + 1 in the upper.
+  struct Words {
     int16x8_t rows[4];
+  };
+  template <int T>
+  struct Sums {
+    Words of[T];
+  };
+  template <int T>
+  struct WideSums {
+    Ints of[T];
   };
   static constexpr int kTileTokens = 2;
 
+  template <int T>
+  static void add_steps (const Tile<T> &tile, const Bytes (&weights)[4], size_t at, Sums<T> &sums)
+  {
+    add_lanes<Neon> (tile, weights, at, sums);
+  }
+
   template <int kLane>
-  static void add (Sums &sums, Bytes weights, int8x16_t x)
+  static void add (Words &sums, Bytes weights, int8x16_t x)
   {
     const int8x16_t words = vreinterpretq_s8_s32 (vdupq_laneq_s32 (vreinterpretq_s32_s8 (x), kLane));
     sums.rows[0] = vmlal_s8 (sums.rows[0], vget_low_s8 (weights.low), vget_low_s8 (words));
@@ -33,7 +48,18 @@ struct Neon {
     sums.rows[3] = vmlal_high_s8 (sums.rows[3], weights.high, words);
   }
 
-  static Ints total (const Sums &sums)
+  template <int T>
+  static Ints total (const Sums<T> &sums, int token)
+  {
+    return total_words (sums.of[token]);
+  }
+  template <int T>
+  static Ints total_wide (const WideSums<T> &sums, int token)
+  {
+    return sums.of[token];
+  }
+
+  static Ints total_words (const Words &sums)
   {
     return {vpaddq_s32 (vpaddlq_s16 (sums.rows[0]), vpaddlq_s16 (sums.rows[1])),
             vpaddq_s32 (vpaddlq_s16 (sums.rows[2]), vpaddlq_s16 (sums.rows[3]))};
@@ -41,19 +67,20 @@ struct Neon {
 
   /// Four steps of 8 bits × 8.
   template <int T>
-  static void add_wide (const Tile<T> &tile, const Bytes (&weights)[4], size_t at, Ints (&dots)[T])
+  static void add_wide (const Tile<T> &tile, const Bytes (&weights)[4], size_t at, WideSums<T> &sums)
   {
 #pragma GCC unroll 2
     for (int t = 0; t < T; ++t) {
       const int8x16_t x = vld1q_s8 (tile.x[t] + at);
-      Sums first = {}, second = {};
+      Words first = {}, second = {};
       add<0> (first, weights[0], x);
       add<1> (first, weights[1], x);
       add<2> (second, weights[2], x);
       add<3> (second, weights[3], x);
-      const Ints a = total (first), b = total (second);
-      dots[t] = {vaddq_s32 (dots[t].low, vaddq_s32 (a.low, b.low)),
-                 vaddq_s32 (dots[t].high, vaddq_s32 (a.high, b.high))};
+      const Ints a = total_words (first), b = total_words (second);
+      Ints &dots = sums.of[t];
+      dots = {vaddq_s32 (dots.low, vaddq_s32 (a.low, b.low)),
+              vaddq_s32 (dots.high, vaddq_s32 (a.high, b.high))};
     }
   }
 };
