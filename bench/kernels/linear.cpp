@@ -21,7 +21,6 @@ using namespace cpu;
 
 constexpr int kColumns = 2048;
 constexpr size_t kMatrixBytes = size_t{96} << 20;
-constexpr int kTokenCounts[] = {1, 2, 4, 5, 8, 16, 128};
 
 /// `rows` rows of blocks as a file has them.
 std::vector<std::byte>

@@ -1,6 +1,7 @@
 // Speed of single kernels on one thread, against what one thread of this machine can do at most.
 //
 //   kernels --benchmark_filter='linear/avx2.*/q4_k'
+//   kernels --benchmark_filter='openblas|linear/avx2/f32'
 //   kernels --benchmark_filter='attention/.*/f16/.*depth:4096' --benchmark_repetitions=5
 //
 // Flags are Google Benchmark's. %read and %mac are per cent of the roofs, which are printed first: a product of few
@@ -40,6 +41,9 @@ main (int argc, char **argv)
     const auto isas = cpu::host_isas ();
     for (auto isa = isas.rbegin (); isa != isas.rend (); ++isa)
       register_all (*cpu::kernels_of (*isa), roofs);
+#ifdef MILLRACE_HAS_OPENBLAS
+    register_openblas (roofs);
+#endif
     benchmark::RunSpecifiedBenchmarks ();
   } catch (const std::exception &error) {
     std::fprintf (stderr, "kernels: %s\n", error.what ());
