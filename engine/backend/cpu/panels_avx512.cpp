@@ -16,6 +16,8 @@ namespace
 {
 
 constexpr int kTileTokens = 8;
+/// From so many tokens on. With fewer, memory is the bound, and one stream of it is read up to twice as fast as two.
+constexpr int kTwoPanelTokens = 6;
 
 struct Avx512Dot {
   static __m256i bytes (__m256i sum, __m256i weights, __m256i x)
@@ -132,7 +134,7 @@ template <template <typename> typename Format>
 void
 linear (const LinearArgs &args)
 {
-  const int row = run_panels<TwoPanels, Format> (args, 0);
+  const int row = args.tokens < kTwoPanelTokens ? 0 : run_panels<TwoPanels, Format> (args, 0);
   run_panels<OnePanel<Avx512Dot, kTileTokens>, Format> (args, row);
 }
 

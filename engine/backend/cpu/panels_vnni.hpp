@@ -22,7 +22,7 @@ namespace
 
 constexpr int kVectorBytes = 32; ///< of a panel
 constexpr int kGroups = kSuperBlock / kGroup;
-constexpr int kAhead = 2048; ///< bytes: rows are long enough for prefetches at a fixed distance
+constexpr int kAhead = 4096; ///< bytes from use that weights are asked for
 
 /// One panel. `Dot` has the dot products of its instruction set.
 template <typename Dot, int kTokens>
@@ -113,6 +113,16 @@ private:
   }
 };
 
+/// Asks for kBytes of each panel, kAhead of `data`: evenly, each part of a block for as much.
+template <typename V, int kBytes>
+inline void
+prefetch (const char *data, size_t stride)
+{
+#pragma GCC unroll 32
+  for (int line = 0; line < kBytes; line += 64)
+    V::prefetch (data + kAhead + line, stride);
+}
+
 /// Where a tile starts.
 template <int T>
 struct Tile {
@@ -126,6 +136,15 @@ inline size_t
 scale_bytes (int columns)
 {
   return (static_cast<size_t> (columns / kGroup) * kPanelRows * 2 + 63) / 64 * 64;
+}
+
+/// Scales and quants are one stretch of memory, of which each group asks for an equal share ahead: what nobody asks for costs
+/// more than all the rest.
+template <typename V, int kGroupBytes, int T>
+inline void
+prefetch_group (const Tile<T> &tile, int group)
+{
+  prefetch<V, kGroupBytes> (tile.panel + group * kGroupBytes, tile.stride);
 }
 
 template <typename V, int T>
@@ -209,8 +228,7 @@ struct Q8 {
     size_t x = 0, x_scales = static_cast<size_t> (tile.columns), eights = x_scales + groups * sizeof (float);
     clear<V> (sums);
     for (int group = 0; group < groups; ++group) {
-      for (int line = 0; line < 8 * kVectorBytes; line += 64)
-        V::prefetch (quants + kAhead + line, tile.stride);
+      prefetch_group<V, 8 * kVectorBytes + 2 * kPanelRows> (tile, group);
       typename V::Ints dots[T];
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t)
@@ -240,8 +258,7 @@ struct Q4 {
     size_t x = 0, x_scales = static_cast<size_t> (tile.columns), eights = x_scales + groups * sizeof (float);
     clear<V> (sums);
     for (int group = 0; group < groups; ++group) {
-      for (int line = 0; line < 4 * kVectorBytes; line += 64)
-        V::prefetch (quants + kAhead + line, tile.stride);
+      prefetch_group<V, 4 * kVectorBytes + 2 * kPanelRows> (tile, group);
       typename V::Ints dots[T];
 #pragma GCC unroll 8
       for (int t = 0; t < T; ++t)
@@ -270,12 +287,11 @@ struct Q4K {
     size_t x_sums = x_scales + blocks * (sizeof (float) + sizeof (int16_t) * (kSuperBlock / 16));
     clear<V> (sums);
     for (size_t b = 0; b < blocks; ++b) {
-      for (int line = 0; line < kQ4KBytes; line += 64)
-        V::prefetch (block + kQ4KBytes + line, tile.stride);
       subtract_minima (tile, block, x_sums, x_scales, sums);
       Ints dots[T];
       clear<V> (dots);
       for (int pair = 0; pair < kGroups / 2; ++pair) {
+        prefetch<V, kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4), tile.stride);
         const char *vectors = block + 128 + pair * 8 * kVectorBytes;
         const Ints scales =
             V::both (V::load_unsigned_words (block + 32 + pair * 16, tile.stride), V::words (63));
@@ -334,11 +350,10 @@ struct Q6K {
     size_t x = 0, x_scales = static_cast<size_t> (tile.columns), x_sums = x_scales + blocks * sizeof (float);
     clear<V> (sums);
     for (size_t b = 0; b < blocks; ++b) {
-      for (int line = 0; line < kQ6KBytes; line += 64)
-        V::prefetch (block + kQ6KBytes + line, tile.stride);
       Ints dots[T];
       clear<V> (dots);
       for (int pair = 0; pair < kGroups; ++pair) {
+        prefetch<V, kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8), tile.stride);
         const char *vectors = block + 160 + pair * kVectors * kVectorBytes;
         const Ints scales = V::load_signed_words (block + pair * 16, tile.stride);
         // What values of q instead of q - 32 are too much.
