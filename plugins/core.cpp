@@ -1,6 +1,10 @@
-// Plug-in "millrace": the elements that turn text into text.
+// Plug-in "millrace": the elements that turn text into text, and a tracer of them.
 
+#define GST_USE_UNSTABLE_API
 #include "elements/elements.hpp"
+#include "plugins/llm_tracer.hpp"
+
+#include <gst/gsttracerfactory.h>
 
 static gboolean
 plugin_init (GstPlugin *plugin)
@@ -21,7 +25,7 @@ plugin_init (GstPlugin *plugin)
   gboolean registered = TRUE;
   for (const auto &[name, type] : kElements)
     registered = gst_element_register (plugin, name, GST_RANK_NONE, type ()) && registered;
-  return registered;
+  return gst_tracer_register (plugin, "llm", llm_tracer_get_type ()) && registered;
 }
 
 GST_PLUGIN_DEFINE (GST_VERSION_MAJOR, GST_VERSION_MINOR, millrace, "LLM inference as pipelines", plugin_init,
