@@ -290,8 +290,12 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Model &
   if (output && settings.timing == TIMING_SPREAD)
     spread (stream, request, model.spec.max_positions - stream.text.usage ().prompt_tokens, ends_now, output);
   // The first tokens of a generation may be no text yet; its first text is what begins it here.
-  if (output && !std::exchange (stream.begun, true))
+  if (output && !std::exchange (stream.begun, true)) {
     GST_BUFFER_FLAG_SET (output, GST_BUFFER_FLAG_DISCONT);
+    LLM_DEBUG (self, "request %s: first text", request.id.c_str ());
+  }
+  if (ends_now)
+    LLM_DEBUG (self, "request %s: ends, %s", request.id.c_str (), finish_name);
   if (end != millrace::FinishReason::kNone)
     state.streams.erase (request.serial);
   return output;

@@ -243,7 +243,8 @@ push_request (LlmPrompt *self, const Settings &settings, const millrace::Request
   GST_BUFFER_PTS (buffer) = span.start;
   if (GST_CLOCK_TIME_IS_VALID (span.start) && GST_CLOCK_TIME_IS_VALID (span.end) && span.end >= span.start)
     GST_BUFFER_DURATION (buffer) = span.end - span.start;
-  GST_LOG_OBJECT (self, "request %s: %zu bytes", millrace_request_get_id (request.get ()), text.size ());
+  LLM_DEBUG (self, "request %s: %zu bytes at %" GST_TIME_FORMAT, millrace_request_get_id (request.get ()),
+             text.size (), GST_TIME_ARGS (span.start));
   return gst_pad_push (self->src, buffer);
 }
 

@@ -129,6 +129,11 @@ static void
 post_finished (LlmScheduler *self, const millrace::Request &request)
 {
   const auto &statistics = request.statistics;
+  LLM_DEBUG (self,
+             "request %s: ended after %" G_GINT64_FORMAT " µs, first token after %" G_GINT64_FORMAT
+             " µs; %d tokens in %d steps, %d of the prompt cached, %d preemptions",
+             request.id.c_str (), statistics.total_us, statistics.first_token_us, statistics.generated,
+             statistics.steps, statistics.cached_tokens, statistics.preemptions);
   GstStructure *structure = gst_structure_new (
       "llm-request", "id", G_TYPE_STRING, request.id.c_str (), "prompt-tokens", G_TYPE_INT,
       static_cast<int> (request.prompt.size ()), "cached-tokens", G_TYPE_INT, statistics.cached_tokens,
@@ -269,6 +274,9 @@ llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
     }
     millrace::request_timing (request.get ()) = {.pts = convert_time (self, pad, GST_BUFFER_PTS (buffer)),
                                                  .duration = GST_BUFFER_DURATION (buffer)};
+    const bool refused = static_cast<bool> (millrace::engine_request (request.get ()).error);
+    LLM_DEBUG (self, "request %s: comes%s", millrace_request_get_id (request.get ()),
+               refused ? ", with an error" : "");
     flow = self->inbox.submit (request.get ());
   });
   return done ? flow : GST_FLOW_ERROR;

@@ -117,7 +117,7 @@ llm_tokenizer_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
   millrace_buffer_add_request_meta (output, request.get (), nullptr);
   GST_BUFFER_PTS (output) = GST_BUFFER_PTS (buffer);
   GST_BUFFER_DURATION (output) = GST_BUFFER_DURATION (buffer);
-  GST_LOG_OBJECT (self, "request %s: %zu tokens", millrace_request_get_id (request.get ()), tokens.size ());
+  LLM_DEBUG (self, "request %s: %zu tokens", millrace_request_get_id (request.get ()), tokens.size ());
   return gst_pad_push (self->src, output);
 }
 

@@ -97,6 +97,19 @@ llm_element_change_state (GstElement *element, GstStateChange transition)
   return result;
 }
 
+// The element's name is its type's in lower case.
+static void
+llm_element_constructed (GObject *object)
+{
+  auto *klass = LLM_ELEMENT_GET_CLASS (object);
+  if (g_once_init_enter (&klass->category)) {
+    g_autofree char *name = g_ascii_strdown (G_OBJECT_TYPE_NAME (object), -1);
+    // A category of that name that is there already is the one.
+    g_once_init_leave (&klass->category, _gst_debug_category_new (name, 0, "Millrace element"));
+  }
+  G_OBJECT_CLASS (llm_element_parent_class)->constructed (object);
+}
+
 static void
 llm_element_finalize (GObject *object)
 {
@@ -118,6 +131,7 @@ llm_element_class_init (LlmElementClass *klass)
   GstElementClass *element_class = GST_ELEMENT_CLASS (klass);
   object_class->set_property = llm_element_set_property;
   object_class->get_property = llm_element_get_property;
+  object_class->constructed = llm_element_constructed;
   object_class->finalize = llm_element_finalize;
   element_class->set_context = llm_element_set_context;
   element_class->change_state = llm_element_change_state;

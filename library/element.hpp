@@ -18,7 +18,14 @@ G_DECLARE_DERIVABLE_TYPE (LlmElement, llm_element, LLM, ELEMENT, GstElement)
 
 struct _LlmElementClass {
   GstElementClass parent;
+  GstDebugCategory *category; ///< named after the element; from the first instance on
 };
+
+/// GST_DEBUG_OBJECT and GST_LOG_OBJECT in the element's own category: what happens to requests, and in steps.
+#define LLM_DEBUG(element, ...)                                                                              \
+  GST_CAT_DEBUG_OBJECT (LLM_ELEMENT_GET_CLASS (element)->category, element, __VA_ARGS__)
+#define LLM_LOG(element, ...)                                                                                \
+  GST_CAT_LOG_OBJECT (LLM_ELEMENT_GET_CLASS (element)->category, element, __VA_ARGS__)
 
 G_END_DECLS
 

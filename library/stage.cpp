@@ -38,6 +38,8 @@ llm_stage_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
   millrace::StageTime &time = step.stage_times.emplace_back ();
   g_strlcpy (time.name, GST_OBJECT_NAME (self), sizeof time.name);
   time.us = step.clock () - began;
+  LLM_LOG (self, "step %" G_GUINT64_FORMAT ": %zu rows, %" G_GINT64_FORMAT " µs", step.number,
+           step.rows.size (), time.us);
   GstPad *src = private_of (self)->src;
   return klass->output ? klass->output (self, src, buffer, step) : gst_pad_push (src, buffer);
 }

@@ -313,3 +313,29 @@ TEST (Relink, WhatIsNoDrafterIsRefusedAndRequestsGoOn)
   auto pad = Ref<GstPad>::adopt (gst_element_get_static_pad (prefill.get (), "src"));
   EXPECT_TRUE (gst_pad_is_linked (pad.get ()));
 }
+
+TEST (Relink, ADrafterThatStartsBeforeItIsLinkedGetsTheBinsModel)
+{
+  gst_init (nullptr, nullptr);
+  auto pipeline = Ref<GstElement>::adopt (
+      gst_parse_launch ("fakesrc ! llmbin name=llm model=demo-draft ! fakesink", nullptr));
+  gst_object_ref_sink (pipeline.get ());
+  auto bin = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline.get ()), "llm"));
+  GstElement *loose = gst_element_factory_make ("llmngramdrafter", "loose");
+  gst_bin_add (GST_BIN (bin.get ()), loose);
+  ASSERT_EQ (gst_element_set_state (loose, GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  ASSERT_EQ (gst_element_set_state (pipeline.get (), GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  auto bus = Ref<GstBus>::adopt (gst_element_get_bus (pipeline.get ()));
+  int opened = 0;
+  while (GstMessage *message = gst_bus_pop_filtered (bus.get (), GST_MESSAGE_HAVE_CONTEXT)) {
+    GstContext *context = nullptr;
+    gst_message_parse_have_context (message, &context);
+    auto model = Ref<MillraceModel>::adopt (millrace_model_from_context (context));
+    EXPECT_TRUE (g_str_has_suffix (millrace_model_get_path (model.get ()), "demo-draft"));
+    opened++;
+    gst_context_unref (context);
+    gst_message_unref (message);
+  }
+  EXPECT_EQ (opened, 1);
+  gst_element_set_state (pipeline.get (), GST_STATE_NULL);
+}
