@@ -50,7 +50,7 @@ private:
           !over_) {
         std::fprintf (stderr, "stuck: %s\n", what_.c_str ());
         const std::string command = "command -v gdb >/dev/null && gdb -p " + std::to_string (getpid ()) +
-                                    " -batch -ex 'thread apply all bt' 2>/dev/null >&2";
+                                    " -batch -ex 'thread apply all bt' >&2 2>/dev/null";
         [[maybe_unused]] const int ignored = std::system (command.c_str ());
         std::abort ();
       }
