@@ -224,6 +224,41 @@ TEST_F (OpenTest, a_tokenizer_for_more_tokens_than_the_model_has_is_refused)
   expect_error ("tokenizer.json", "", "vocab_size is 60");
 }
 
+TEST_F (OpenTest, pieces_are_the_tokenizer_where_there_is_no_json)
+{
+  // <unk>, <s>, "▁", "a", "b", "ab"; a BPE model
+  const auto piece = [] (const std::string &content, char type) {
+    const std::string body =
+        "\x0A" + std::string (1, static_cast<char> (content.size ())) + content + "\x18" + type;
+    return "\x0A" + std::string (1, static_cast<char> (body.size ())) + body;
+  };
+  write ("tokenizer.model", piece ("<unk>", 2) + piece ("<s>", 3) + piece ("▁", 1) + piece ("a", 1) +
+                                piece ("b", 1) + piece ("ab", 1) + "\x12\x02\x18\x02");
+  using Ids = std::vector<TokenId>;
+  const EncodeOptions special{.add_special_tokens = true};
+  EXPECT_EQ (open ()->tokenizer->encode ("ab", special), (Ids{1, 2, 5}));
+  write ("tokenizer_config.json",
+         R"({"add_bos_token": false, "added_tokens_decoder": {"7": {"content": "<turn>",
+                                      "special": true, "rstrip": true}}})");
+  EXPECT_EQ (open ()->tokenizer->encode ("<turn> ab", special), (Ids{7, 2, 5}));
+  write ("added_tokens.json", R"({"<tool>": 6})");
+  EXPECT_EQ (open ()->tokenizer->encode ("<tool>ab", special), (Ids{6, 2, 5}));
+  write ("added_tokens.json", R"({"<tool>": 60})");
+  expect_error ("tokenizer_config.json", "added_tokens_decoder", "has the id 60");
+  write ("added_tokens.json", R"({"<tool>": "x"})");
+  expect_error ("added_tokens.json", "<tool>", "id of a token");
+  write ("added_tokens.json", "{}");
+  write ("tokenizer_config.json", R"({"added_tokens_decoder": {"x": {"content": "y"}}})");
+  expect_error ("tokenizer_config.json", "added_tokens_decoder", "under their ids");
+  write ("tokenizer_config.json", R"({"add_bos_token": 1})");
+  expect_error ("tokenizer_config.json", "add_bos_token", "true or false");
+  write ("tokenizer_config.json", "{}");
+  write ("tokenizer.model", "\x0A");
+  EXPECT_EQ (error_of (path ()).file.filename (), "tokenizer.model");
+  write ("tokenizer.json", std::string (kTokenizer) + R"(59},"merges":["a b"]}})");
+  EXPECT_EQ (open ()->tokenizer->encode ("ab"), (Ids{59})) << "tokenizer.json comes first";
+}
+
 TEST_F (OpenTest, a_broken_tokenizer_is_named)
 {
   write ("tokenizer.json", "[]");

@@ -9,6 +9,7 @@
 
 #include <fstream>
 #include <iostream>
+#include <set>
 #include <sstream>
 
 namespace fs = std::filesystem;
@@ -54,34 +55,45 @@ read_outputs (const fs::path &file)
   return outputs;
 }
 
-TEST (GgufTokenizer, byte_level_vocabularies_reproduce_all_vectors)
+/// What WordPiece makes of a text cannot be read back: words are in lower case, without accents, apart by one space.
+bool
+is_lossy (const GgufVocabulary &vocabulary)
+{
+  return vocabulary.model == "bert";
+}
+
+TEST (GgufTokenizer, every_vocabulary_reproduces_all_vectors)
 {
   REQUIRE_ORACLES ("tokenizer_vectors/gguf");
   int files = 0, vectors = 0;
+  std::set<std::string> models;
   for (const auto &entry : fs::directory_iterator (oracle_path ("tokenizer_vectors/gguf"))) {
-    if (entry.path ().extension () != ".gguf" || !fs::exists (entry.path ().string () + ".inp"))
+    if (entry.path ().extension () != ".gguf")
       continue;
+    SCOPED_TRACE (entry.path ().filename ().string ());
     const GgufVocabularyFile file (entry.path ());
     const GgufVocabulary vocabulary = file.vocabulary ();
-    if (vocabulary.model != "gpt2") {
-      EXPECT_THROW (load_gguf_tokenizer (entry.path (), vocabulary), LoadError) << entry.path ();
-      continue;
-    }
-    SCOPED_TRACE (entry.path ().filename ().string ());
+    models.insert (std::string (vocabulary.model));
     const auto tokenizer = load_gguf_tokenizer (entry.path (), vocabulary);
     EXPECT_EQ (tokenizer->vocab_size (), static_cast<int> (vocabulary.tokens.size ()));
     const auto inputs = read_inputs (entry.path ().string () + ".inp");
     const auto outputs = read_outputs (entry.path ().string () + ".out");
+    ASSERT_FALSE (inputs.empty ());
     ASSERT_EQ (inputs.size (), outputs.size ());
     for (size_t i = 0; i < inputs.size (); ++i) {
       EXPECT_EQ (tokenizer->encode (inputs[i]), outputs[i]) << "string " << i << ": " << inputs[i];
-      EXPECT_EQ (tokenizer->decode (outputs[i]), inputs[i]) << "string " << i;
+      if (!is_lossy (vocabulary))
+        EXPECT_EQ (tokenizer->decode (outputs[i]), inputs[i]) << "string " << i;
+      else // what is read back is the same to it
+        EXPECT_EQ (tokenizer->encode (tokenizer->decode (outputs[i])), outputs[i]) << "string " << i;
       ++vectors;
     }
     ++files;
   }
   std::cout << files << " vocabularies, " << vectors << " vectors\n";
-  EXPECT_GE (files, 3);
+  EXPECT_GE (files, 1);
+  for (const std::string &model : models)
+    std::cout << "model " << model << "\n";
 }
 
 /// Lists of a small vocabulary, changed by the tests.
@@ -172,6 +184,77 @@ TEST (GgufTokenizer, empty_tokens_are_holes_and_types_may_be_absent)
   EXPECT_TRUE (tokenizer->is_known (6));
 }
 
+TEST (GgufTokenizer, pieces_merge_by_score_and_fall_back_to_bytes)
+{
+  const std::vector<std::string_view> tokens = {"<unk>", "<s>", "</s>", "<0x0A>", "▁",  "a",
+                                                "b",     "ab",  "▁a",   "<turn>", "<x>"};
+  const std::vector<int32_t> types = {2, 3, 3, 6, 1, 1, 1, 1, 1, 4, 5};
+  const std::vector<float> scores = {0, 0, 0, 0, -9, -9, -9, -2, -1, 0, 0};
+  GgufVocabulary source{"llama", "default", tokens, {}, types, 1, 2, {}, {}};
+  source.scores = scores;
+  const auto tokenizer = load_gguf_tokenizer ("small.gguf", source);
+  EXPECT_EQ (tokenizer->encode ("ab ab", {.add_special_tokens = true}), (Ids{1, 8, 6, 8, 6}));
+  EXPECT_EQ (tokenizer->encode ("ab\n<turn>ab<x>"), (Ids{8, 6, 3, 9, 8, 6, 0}))
+      << "what is unused stays text";
+  EXPECT_EQ (tokenizer->decode (Ids{1, 8, 6, 3, 8}, true), "ab\n a");
+  source.add_space_prefix = false;
+  source.add_bos = false;
+  source.add_eos = true;
+  EXPECT_EQ (load_gguf_tokenizer ("small.gguf", source)->encode ("ab", {.add_special_tokens = true}),
+             (Ids{7, 2}));
+  source.strips_after_special = true;
+  EXPECT_EQ (load_gguf_tokenizer ("small.gguf", source)->encode ("</s>  ab"), (Ids{2, 7}));
+  EXPECT_EQ (load_gguf_tokenizer ("small.gguf", source)->encode ("<s> ab"), (Ids{1, 8, 6}));
+}
+
+TEST (GgufTokenizer, unigram_models_take_the_best_cut)
+{
+  const std::vector<std::string_view> tokens = {"<pad>", "</s>", "<unk>", "▁", "a", "b", "ab", "▁ab", "ba"};
+  const std::vector<int32_t> types = {3, 3, 2, 1, 1, 1, 1, 1, 1};
+  const std::vector<float> scores = {0, 0, 0, -2, -3, -3, -4, -9, -1};
+  GgufVocabulary source{"t5", "default", tokens, {}, types, -1, 1, {}, {}};
+  source.scores = scores;
+  source.unknown = 2;
+  source.add_space_prefix = true;
+  source.remove_extra_whitespaces = true;
+  const auto tokenizer = load_gguf_tokenizer ("small.gguf", source);
+  EXPECT_EQ (tokenizer->encode ("  abab  ", {.add_special_tokens = true}), (Ids{3, 4, 8, 5, 1}));
+  EXPECT_EQ (tokenizer->encode ("ab  xyz"), (Ids{3, 6, 3, 2})) << "one unknown token for a run";
+  EXPECT_EQ (tokenizer->decode (Ids{7, 3, 6}), "ab ab");
+  // One rule, "x" → "ab": the root's children are at offset 0, the leaf of "x" is the first of its own.
+  std::string map (4 + 4 * 256 + 3, '\0');
+  const auto unit = [&map] (size_t at, uint32_t value) {
+    for (int byte = 0; byte < 4; ++byte)
+      map[4 + at * 4 + static_cast<size_t> (byte)] = static_cast<char> (value >> 8 * byte);
+  };
+  map[1] = 4;
+  unit (0, 1u << 10);
+  const size_t child = 1 ^ 'x';
+  unit (child, 'x' | 1u << 8 | (static_cast<uint32_t> (child ^ 200) << 10));
+  unit (200, 1u << 31);
+  map.replace (4 + 4 * 256, 2, "ab");
+  source.precompiled_charsmap = map;
+  EXPECT_EQ (load_gguf_tokenizer ("small.gguf", source)->encode ("x"), (Ids{3, 6}));
+  source.precompiled_charsmap = "x";
+  EXPECT_THROW (load_gguf_tokenizer ("small.gguf", source), LoadError);
+}
+
+TEST (GgufTokenizer, word_pieces_have_their_mark_at_the_beginning)
+{
+  const std::vector<std::string_view> tokens = {"[PAD]", "[UNK]", "[CLS]", "[SEP]",  "▁ab",
+                                                "c",     "▁c",    "▁,",    "▁\u4E2D"};
+  const std::vector<int32_t> types = {3, 3, 3, 3, 1, 1, 1, 1, 1};
+  GgufVocabulary source{"bert", "", tokens, {}, types, 2, -1, {}, {}};
+  source.unknown = 1;
+  source.separator = 3;
+  const auto tokenizer = load_gguf_tokenizer ("small.gguf", source);
+  EXPECT_EQ (tokenizer->encode ("ÁBC c,c\u4E2D abd", {.add_special_tokens = true}),
+             (Ids{2, 4, 5, 6, 7, 6, 8, 1, 3}));
+  EXPECT_EQ (tokenizer->decode (Ids{2, 4, 5, 6, 7, 6}, true), "abc c, c");
+  source.lowercase = false;
+  EXPECT_EQ (load_gguf_tokenizer ("small.gguf", source)->encode ("AB ab"), (Ids{1, 4}));
+}
+
 void
 expect_refused (const Small &small, const std::string &key, const std::string &part)
 {
@@ -192,7 +275,8 @@ TEST (GgufTokenizer, what_cannot_be_done_is_refused_by_key)
     change (small);
     return small;
   };
-  expect_refused (with ([] (Small &s) { s.model = "llama"; }), "model", "\"llama\" is not supported");
+  expect_refused (with ([] (Small &s) { s.model = "rwkv"; }), "model", "\"rwkv\" is not supported");
+  expect_refused (with ([] (Small &s) { s.model = "llama"; }), "scores", "0 entries for 10 tokens");
   expect_refused (with ([] (Small &s) { s.model = ""; }), "model", "gpt2");
   expect_refused (with ([] (Small &s) { s.pre = "viking"; }), "pre", "qwen2, ");
   expect_refused (with ([] (Small &s) { s.pre = ""; }), "pre", "\"\" is not supported");

@@ -46,10 +46,14 @@ public:
     result.types = types_;
     result.bos = number_or ("tokenizer.ggml.bos_token_id", -1);
     result.eos = number_or ("tokenizer.ggml.eos_token_id", -1);
-    if (numbers_.contains ("tokenizer.ggml.add_bos_token"))
-      result.add_bos = numbers_.at ("tokenizer.ggml.add_bos_token") != 0;
-    if (numbers_.contains ("tokenizer.ggml.add_eos_token"))
-      result.add_eos = numbers_.at ("tokenizer.ggml.add_eos_token") != 0;
+    result.unknown = number_or ("tokenizer.ggml.unknown_token_id", -1);
+    result.separator = number_or ("tokenizer.ggml.seperator_token_id", -1);
+    result.scores = scores_;
+    result.precompiled_charsmap = chars_map_;
+    result.add_bos = flag ("tokenizer.ggml.add_bos_token");
+    result.add_eos = flag ("tokenizer.ggml.add_eos_token");
+    result.add_space_prefix = flag ("tokenizer.ggml.add_space_prefix");
+    result.remove_extra_whitespaces = flag ("tokenizer.ggml.remove_extra_whitespaces");
     return result;
   }
 
@@ -91,6 +95,10 @@ private:
         (key == "tokenizer.ggml.tokens" ? tokens_ : merges_).push_back (text ());
       else if (key == "tokenizer.ggml.token_type")
         types_.push_back (number<int32_t> ());
+      else if (key == "tokenizer.ggml.scores")
+        scores_.push_back (number<float> ());
+      else if (key == "tokenizer.ggml.precompiled_charsmap")
+        chars_map_ += number<char> ();
       else
         at_ += bytes_of (type);
     }
@@ -101,12 +109,20 @@ private:
     return found == numbers_.end () ? fallback : static_cast<TokenId> (found->second);
   }
 
+  std::optional<bool> flag (const char *key) const
+  {
+    const auto found = numbers_.find (key);
+    return found == numbers_.end () ? std::nullopt : std::optional (found->second != 0);
+  }
+
   MappedFile file_;
   size_t at_ = 0;
   std::map<std::string, std::string_view> texts_;
   std::map<std::string, uint64_t> numbers_;
   std::vector<std::string_view> tokens_, merges_;
   std::vector<int32_t> types_;
+  std::vector<float> scores_;
+  std::string chars_map_;
 };
 
 } // namespace millrace::testing

@@ -16,9 +16,9 @@ namespace
 
 constexpr std::string_view kSingleFile = "model.safetensors", kGguf = ".gguf";
 /// Beside the weights.
-constexpr std::array<std::string_view, 6> kModelFiles{"config.json",           "generation_config.json",
-                                                      "tokenizer.json",        "tokenizer.model",
-                                                      "tokenizer_config.json", "chat_template.jinja"};
+constexpr std::array<std::string_view, 7> kModelFiles{
+    "config.json",           "generation_config.json", "tokenizer.json",     "tokenizer.model",
+    "tokenizer_config.json", "added_tokens.json",      "chat_template.jinja"};
 constexpr size_t kNamed = 12; ///< files that a message names
 
 bool

@@ -4,10 +4,14 @@
 #include "engine/error.hpp"
 #include "engine/model/quantization.hpp"
 #include "engine/tensor/mapped_file.hpp"
+#include "engine/tokenizer/tokenizer_sentencepiece.hpp"
 #include "engine/weights/tensor_entry.hpp"
 
 #include <simdjson.h>
 
+#include <algorithm>
+#include <charconv>
+#include <limits>
 #include <optional>
 #include <string_view>
 #include <system_error>
@@ -21,11 +25,12 @@ namespace
 {
 
 constexpr size_t kMaxTextFileBytes = 64u << 20;
-constexpr const char *kConfig = "config.json", *kTokenizer = "tokenizer.json",
+constexpr const char *kConfig = "config.json", *kTokenizer = "tokenizer.json", *kPieces = "tokenizer.model",
                      *kTokenizerConfig = "tokenizer_config.json", *kTemplate = "chat_template.jinja";
 constexpr const char *kFolderContents =
     "a model folder holds config.json, model.safetensors (or model.safetensors.index.json and its shards), "
-    "and usually tokenizer.json, tokenizer_config.json and generation_config.json; a model in one file is a "
+    "and usually tokenizer.json or tokenizer.model, tokenizer_config.json and generation_config.json; a "
+    "model in one file is a "
     "GGUF file, NAME.gguf";
 
 bool
@@ -122,7 +127,55 @@ public:
     return std::nullopt;
   }
 
+  /// What tokenizer.model does not say.
+  SentencePieceOptions sentencepiece () const
+  {
+    SentencePieceOptions options;
+    options.add_bos = flag ("add_bos_token");
+    options.add_eos = flag ("add_eos_token");
+    const auto value = find ("added_tokens_decoder");
+    if (!value)
+      return options;
+    simdjson::dom::object tokens;
+    if (value->get (tokens))
+      throw LoadError (file_, "added_tokens_decoder", "must be an object; fetch the file again");
+    for (const auto [key, token] : tokens)
+      options.added.push_back (added_token (key, token));
+    return options;
+  }
+
 private:
+  std::optional<bool> flag (const char *name) const
+  {
+    const auto value = find (name);
+    bool set = false;
+    if (!value)
+      return std::nullopt;
+    if (value->get (set))
+      throw LoadError (file_, name, "must be true or false");
+    return set;
+  }
+
+  AddedToken added_token (std::string_view key, simdjson::dom::element value) const
+  {
+    AddedToken token;
+    std::string_view content;
+    const auto end = key.data () + key.size ();
+    const auto read = std::from_chars (key.data (), end, token.id);
+    if (read.ec != std::errc () || read.ptr != end || token.id < 0 || value["content"].get (content))
+      throw LoadError (file_, "added_tokens_decoder", "must have objects with \"content\" under their ids");
+    token.content = content;
+    const auto is = [&] (const char *name) {
+      bool set = false;
+      return !value[name].get (set) && set;
+    };
+    token.single_word = is ("single_word");
+    token.lstrip = is ("lstrip");
+    token.rstrip = is ("rstrip");
+    token.special = is ("special");
+    return token;
+  }
+
   std::optional<simdjson::dom::element> find (const char *name) const
   {
     simdjson::dom::element value;
@@ -136,18 +189,38 @@ private:
   std::optional<simdjson::dom::object> root_;
 };
 
-std::shared_ptr<const Tokenizer>
-load_tokenizer (const fs::path &file, int vocab)
+/// added_tokens.json of older checkpoints: contents and ids, all of them special.
+void
+read_added_tokens (const fs::path &file, std::vector<AddedToken> &added)
 {
   if (!is_there (file))
-    return nullptr;
-  auto tokenizer = Tokenizer::load (file);
-  if (tokenizer->vocab_size () > vocab)
+    return;
+  simdjson::dom::parser parser;
+  simdjson::dom::object tokens;
+  if (parser.load (file.string ()).get (tokens))
+    throw LoadError (file, "", "is not a JSON object; fetch it again");
+  for (const auto [key, value] : tokens) {
+    AddedToken token;
+    int64_t id = 0;
+    if (value.get (id) || id < 0 || id > std::numeric_limits<TokenId>::max ())
+      throw LoadError (file, printable (key), "must be an id of a token");
+    token.id = static_cast<TokenId> (id);
+    token.content = key;
+    token.special = true;
+    if (std::none_of (added.begin (), added.end (),
+                      [&] (const AddedToken &other) { return other.id == token.id; }))
+      added.push_back (std::move (token));
+  }
+}
+
+void
+check_vocabulary (const fs::path &file, const Tokenizer &tokenizer, int vocab)
+{
+  if (tokenizer.vocab_size () > vocab)
     throw LoadError (file, "",
-                     "has ids up to " + std::to_string (tokenizer->vocab_size () - 1) +
+                     "has ids up to " + std::to_string (tokenizer.vocab_size () - 1) +
                          " but config.json's vocab_size is " + std::to_string (vocab) +
                          "; the tokenizer belongs to another model");
-  return tokenizer;
 }
 
 /// generation_config.json names them better than config.json, where both do.
@@ -203,10 +276,28 @@ public:
 
   std::shared_ptr<const Tokenizer> tokenizer (int vocab) override
   {
-    return load_tokenizer (folder_ / kTokenizer, vocab);
+    const fs::path json = folder_ / kTokenizer, pieces = folder_ / kPieces;
+    std::shared_ptr<const Tokenizer> tokenizer;
+    if (is_there (json)) {
+      tokenizer = Tokenizer::load (json);
+    } else if (is_there (pieces)) {
+      SentencePieceOptions options = tokenizer_config ().sentencepiece ();
+      read_added_tokens (folder_ / "added_tokens.json", options.added);
+      for (const AddedToken &token : options.added)
+        if (token.id >= vocab)
+          throw LoadError (folder_ / kTokenizerConfig, "added_tokens_decoder",
+                           "has the id " + std::to_string (token.id) + " but config.json's vocab_size is " +
+                               std::to_string (vocab) + "; the tokenizer belongs to another model");
+      tokenizer = load_sentencepiece_tokenizer (pieces, options);
+    }
+    if (tokenizer)
+      check_vocabulary (is_there (json) ? json : pieces, *tokenizer, vocab);
+    return tokenizer;
   }
   std::string tokenizer_kind () override
   {
+    if (!is_there (folder_ / kTokenizer) && is_there (folder_ / kPieces))
+      return "SentencePiece " + std::string (sentencepiece_model_type (folder_ / kPieces)) + ", " + kPieces;
     const std::string type = text_in (folder_ / kTokenizer, "/model/type");
     return type.empty () ? type : type + ", " + kTokenizer;
   }

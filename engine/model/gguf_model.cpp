@@ -39,6 +39,31 @@ token_id (const GgufFields &fields, const char *key, int vocab)
   return static_cast<TokenId> (fields.integer_or (key, 0, vocab - 1, kNoId));
 }
 
+/// Phi-3's tokens take the white space after them; GGUF files do not say so.
+bool
+strips_after_special (const GgufFields &fields)
+{
+  const std::string_view name = fields.text_or ("general.name", "");
+  for (const std::string_view part : {"phi-3", "phi3", "Phi-3", "Phi3"})
+    if (name.find (part) != std::string_view::npos)
+      return true;
+  return false;
+}
+
+/// An array of bytes.
+std::string_view
+bytes_of (const GgufFields &fields, const char *key)
+{
+  const GgufValue *value = fields.find (key);
+  if (!value)
+    return {};
+  if (value->type != GgufType::kArray ||
+      (value->element != GgufType::kUint8 && value->element != GgufType::kInt8))
+    fields.fail (key,
+                 "is " + GgufFields::shown (*value) + ", expected an array of bytes; fetch the file again");
+  return {reinterpret_cast<const char *> (value->bytes.data ()), value->bytes.size ()};
+}
+
 std::shared_ptr<const Tokenizer>
 load_tokenizer (const GgufFields &fields, int vocab)
 {
@@ -57,6 +82,16 @@ load_tokenizer (const GgufFields &fields, int vocab)
   vocabulary.eos = token_id (fields, kEos, vocab);
   vocabulary.add_bos = flag (fields, "tokenizer.ggml.add_bos_token");
   vocabulary.add_eos = flag (fields, "tokenizer.ggml.add_eos_token");
+  const std::vector<float> scores = fields.numbers ("tokenizer.ggml.scores");
+  vocabulary.scores = scores;
+  vocabulary.unknown = token_id (fields, "tokenizer.ggml.unknown_token_id", vocab);
+  vocabulary.separator = token_id (fields, "tokenizer.ggml.seperator_token_id", vocab);
+  vocabulary.precompiled_charsmap = bytes_of (fields, "tokenizer.ggml.precompiled_charsmap");
+  vocabulary.add_space_prefix = flag (fields, "tokenizer.ggml.add_space_prefix");
+  vocabulary.remove_extra_whitespaces = flag (fields, "tokenizer.ggml.remove_extra_whitespaces");
+  vocabulary.lowercase = flag (fields, "tokenizer.ggml.normalizer.lowercase");
+  vocabulary.strip_accents = flag (fields, "tokenizer.ggml.normalizer.strip_accents");
+  vocabulary.strips_after_special = strips_after_special (fields);
   auto tokenizer = load_gguf_tokenizer (fields.file (), vocabulary);
   if (tokenizer->vocab_size () > vocab)
     fields.fail (kTokens, "has " + std::to_string (tokenizer->vocab_size ()) +

@@ -121,7 +121,39 @@ Bpe::encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &
     merge_long (scratch);
   else if (symbols.size () > 1)
     merge_short (symbols);
-  ids.insert (ids.end (), symbols.begin (), symbols.end ());
+  if (merges_characters)
+    append_merged (symbols, ids);
+  else
+    ids.insert (ids.end (), symbols.begin (), symbols.end ());
+}
+
+/// Appends what stands for a character that is no token; returns whether that is the unknown token.
+bool
+Bpe::append_unknown (std::string_view character, bool after_unknown, std::vector<int32_t> &ids) const
+{
+  if (fallback.append (character, ids))
+    return false;
+  if (unknown != kNoToken && !(fuse_unknown && after_unknown))
+    ids.push_back (unknown);
+  return true;
+}
+
+/// Appends tokens as they are, and characters that are none as what stands for them.
+void
+Bpe::append_merged (const std::vector<int32_t> &symbols, std::vector<int32_t> &ids) const
+{
+  bool after_unknown = false;
+  std::string character;
+  for (const int32_t symbol : symbols) {
+    if (symbol >= 0) {
+      ids.push_back (symbol);
+      after_unknown = false;
+      continue;
+    }
+    character.clear ();
+    utf8::append (static_cast<char32_t> (kNoToken - 1 - symbol), character);
+    after_unknown = append_unknown (character, after_unknown, ids);
+  }
 }
 
 void
@@ -133,12 +165,13 @@ Bpe::symbols_of (std::string_view word, std::vector<int32_t> &symbols) const
     const auto byte = static_cast<unsigned char> (word[at]);
     const int size = byte_level ? 1 : utf8::sequence_size (byte);
     const int32_t id = byte_level ? byte_ids[byte] : vocabulary->model_id (word.substr (at, size));
+    if (id != kNoToken || merges_characters) {
+      symbols.push_back (id != kNoToken ? id : symbol_of (utf8::decode (word, at).code_point));
+      after_unknown = false;
+    } else {
+      after_unknown = append_unknown (word.substr (at, size), after_unknown, symbols);
+    }
     at += size;
-    if (id != kNoToken)
-      symbols.push_back (id);
-    else if (unknown != kNoToken && !(fuse_unknown && after_unknown))
-      symbols.push_back (unknown);
-    after_unknown = id == kNoToken;
   }
 }
 

@@ -2,9 +2,11 @@
 //
 // Short words by scanning small arrays, long ones with a heap over a linked list: O(n log n) for any word.
 // Words of a call are remembered in its scratch, so that there is nothing to lock. Immutable; any thread.
-// Source: models/bpe of the reference `tokenizers` library.
+// Sources: models/bpe of the reference `tokenizers` library; bpe_model.cc of SentencePiece, whose merges have the score of
+// what they make for a rank, and are of characters whether those are tokens or not.
 #pragma once
 
+#include "engine/tokenizer/byte_fallback.hpp"
 #include "engine/tokenizer/vocabulary.hpp"
 
 #include <array>
@@ -78,15 +80,23 @@ public:
   std::array<int32_t, 256> byte_ids{}; ///< byte level: the token of each byte, or kNoToken
   int32_t unknown = kNoToken;          ///< for what is not in the vocabulary, which is else left out
   bool fuse_unknown = false;
+  ByteFallback fallback;      ///< of characters that are not in the vocabulary
   bool ignore_merges = false; ///< a word that is a token is that token
-  StringIndex words;          ///< byte level with ignore_merges: whole words by their bytes
+  bool merges_characters =
+      false;         ///< characters that are no tokens merge too; what is left of them is unknown after that
+  StringIndex words; ///< byte level with ignore_merges: whole words by their bytes
   StringTable word_bytes;
   std::vector<int32_t> word_ids;
 
   /// Appends the tokens of `word`, which is not empty.
   void encode (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
 
+  /// With merges_characters: the symbol of a character that is no token; less than kNoToken.
+  static int32_t symbol_of (char32_t character) { return kNoToken - 1 - static_cast<int32_t> (character); }
+
 private:
+  bool append_unknown (std::string_view character, bool after_unknown, std::vector<int32_t> &ids) const;
+  void append_merged (const std::vector<int32_t> &symbols, std::vector<int32_t> &ids) const;
   void encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
   void symbols_of (std::string_view word, std::vector<int32_t> &symbols) const;
   void merge_short (std::vector<int32_t> &symbols) const;

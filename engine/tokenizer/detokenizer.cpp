@@ -15,19 +15,14 @@ Detokenizer::push (TokenId token, std::string &out)
   if (skip_special_ && tokenizer_->is_special (token))
     return;
   // Ids without a token add nothing, not even a separator.
-  if (!tokenizer_->is_known (token))
-    return;
-  if (started_)
-    decoder_.push (tokenizer_->separator (), out);
-  started_ = true;
-  decoder_.push (tokenizer_->token_bytes (token), out);
+  if (tokenizer_->is_known (token))
+    stream_.push (tokenizer_->texts (), token, out);
 }
 
 void
 Detokenizer::finish (std::string &out)
 {
-  decoder_.finish (out);
-  started_ = false;
+  stream_.finish (out);
 }
 
 } // namespace millrace

@@ -6,8 +6,8 @@
 // does). One thread; no allocation beyond growth of `out`.
 #pragma once
 
+#include "engine/tokenizer/token_texts.hpp"
 #include "engine/tokenizer/tokenizer.hpp"
-#include "engine/tokenizer/utf8.hpp"
 
 #include <string>
 
@@ -24,13 +24,12 @@ public:
   void push (TokenId token, std::string &out);
   /// Appends U+FFFD for an unfinished character at the end of the sequence; then starts afresh.
   void finish (std::string &out);
-  bool pending () const { return decoder_.pending (); } ///< bytes of an unfinished character are held
+  bool pending () const { return stream_.pending (); } ///< bytes of an unfinished character are held
 
 private:
   const Tokenizer *tokenizer_;
   bool skip_special_;
-  bool started_ = false; ///< a token was pushed
-  utf8::LossyDecoder decoder_;
+  TokenTextStream stream_;
 };
 
 } // namespace millrace

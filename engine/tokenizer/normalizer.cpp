@@ -1,6 +1,5 @@
 #include "engine/tokenizer/normalizer.hpp"
 
-#include "engine/tokenizer/unicode_additions.hpp"
 #include "engine/tokenizer/utf8.hpp"
 
 #include <unicode/bytestream.h>
@@ -145,13 +144,29 @@ lowercase (std::string_view text, std::string &out)
   out.clear ();
   for (size_t at = 0; at < text.size ();) {
     const utf8::Decoded c = utf8::decode (text, at);
-    if (c.code_point == 0x130) // the one character whose lower case, taken alone, is two
-      out += "i\u0307";
-    else
-      utf8::append (
-          added_lower_case (static_cast<char32_t> (u_tolower (static_cast<UChar32> (c.code_point)))), out);
+    append_lower_case (c.code_point, out);
     at += c.size;
   }
+}
+
+/// What BertNormalizer does: its four parts, one after the other.
+void
+apply_bert (const BertNormalizer &bert, std::string_view text, std::string &out)
+{
+  std::string cleaned;
+  clean_for_bert (bert, text, cleaned);
+  std::string decomposed;
+  if (bert.strip_accents) {
+    if (normalize_form (Normalizer::Step::kNfd, cleaned, decomposed))
+      cleaned.swap (decomposed);
+    decomposed.clear ();
+    remove_nonspacing_marks (cleaned, decomposed);
+    cleaned.swap (decomposed);
+  }
+  if (bert.lowercase)
+    lowercase (cleaned, out);
+  else
+    out.swap (cleaned);
 }
 
 void
@@ -206,6 +221,12 @@ Normalizer::apply (std::string_view text, Regex::Scratch &scratch, std::string &
       break;
     case Step::kReplace:
       replace (step, text, scratch, changed);
+      break;
+    case Step::kBert:
+      apply_bert (step.bert, text, changed);
+      break;
+    case Step::kSentencePiece:
+      step.sentencepiece->apply (text, changed);
       break;
     case Step::kPrepend:
       is_changed = !text.empty ();

@@ -5,7 +5,9 @@
 // Immutable. Source: the normalizers of the reference `tokenizers` library.
 #pragma once
 
+#include "engine/tokenizer/bert_normalizer.hpp"
 #include "engine/tokenizer/regex.hpp"
+#include "engine/tokenizer/sentencepiece_normalizer.hpp"
 
 #include <memory>
 #include <string>
@@ -19,11 +21,13 @@ class Normalizer
 {
 public:
   struct Step {
-    enum Kind { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kPrepend, kStrip };
+    enum Kind { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kPrepend, kStrip, kBert, kSentencePiece };
     Kind kind = kNfc;
     std::shared_ptr<const Regex> pattern; ///< of kReplace
     std::string content;                  ///< of kReplace and kPrepend
     bool left = false, right = false;     ///< of kStrip
+    BertNormalizer bert;                  ///< of kBert
+    std::shared_ptr<const SentencePieceNormalizer> sentencepiece;
   };
   std::vector<Step> steps;
 

@@ -1,5 +1,7 @@
 #include "engine/tokenizer/pre_tokenizer.hpp"
 
+#include "engine/tokenizer/bert_normalizer.hpp"
+#include "engine/tokenizer/sentencepiece_normalizer.hpp"
 #include "engine/tokenizer/utf8.hpp"
 
 #include <algorithm>
@@ -26,6 +28,53 @@ digit_pieces (std::string_view text, std::vector<Piece> &pieces)
   }
   if (covered < text.size ())
     pieces.push_back ({covered, text.size (), false});
+}
+
+/// Cuts before each `mark`; those after another one only where `after_marks` says so.
+void
+cut_before (std::string_view word, std::string_view mark, bool after_marks,
+            std::vector<std::string_view> &out)
+{
+  size_t begin = 0;
+  for (size_t at = word.find (mark, 0); at != std::string_view::npos;
+       at = word.find (mark, at + mark.size ())) {
+    const bool after = at >= mark.size () && word.substr (at - mark.size (), mark.size ()) == mark;
+    if (at == begin || (after && !after_marks))
+      continue;
+    out.push_back (word.substr (begin, at - begin));
+    begin = at;
+  }
+  out.push_back (word.substr (begin));
+}
+
+/// The words again with something put before them or in them, in memory of `scratch`.
+void
+rewrite (const PreTokenizer::Stage &stage, std::string_view text, bool at_start,
+         const std::vector<std::string_view> &words, PreTokenizer::Scratch &scratch)
+{
+  using Stage = PreTokenizer::Stage;
+  const std::string_view space = stage.kind == Stage::kMetaspace ? std::string_view (stage.replacement) : " ";
+  size_t size = 0;
+  for (const std::string_view word : words)
+    size += word.size () + space.size () +
+            static_cast<size_t> (std::count (word.begin (), word.end (), ' ')) * space.size ();
+  std::string &out = *scratch.rewritten.emplace_back (std::make_unique<std::string> ());
+  out.reserve (size); // views of it stay valid
+  for (const std::string_view word : words) {
+    const size_t begin = out.size ();
+    const bool prefixed = stage.kind == Stage::kPrefixSpace || stage.prefix == Stage::kAlways ||
+                          (stage.prefix == Stage::kFirst && at_start && word.data () == text.data ());
+    const bool has_prefix = word.starts_with (space) || word.starts_with (' ');
+    if (prefixed && !has_prefix)
+      out += space;
+    for (const char byte : word) {
+      if (byte == ' ')
+        out += space;
+      else
+        out += byte;
+    }
+    scratch.next.push_back (std::string_view (out).substr (begin));
+  }
 }
 
 } // namespace
@@ -76,41 +125,51 @@ apply_behavior (SplitBehavior behavior, const std::vector<Piece> &matches, std::
 }
 
 void
-PreTokenizer::split (std::string_view text, Scratch &scratch, std::vector<std::string_view> &words) const
+PreTokenizer::split (std::string_view text, bool at_start, Scratch &scratch,
+                     std::vector<std::string_view> &words) const
 {
   words.assign (1, text);
-  scratch.prefixed.clear ();
+  scratch.rewritten.clear ();
   for (const Stage &stage : stages) {
     scratch.next.clear ();
-    for (std::string_view word : words) {
-      if (stage.kind == Stage::kPrefixSpace) {
-        if (word.starts_with (' ')) {
-          scratch.next.push_back (word);
-        } else {
-          scratch.prefixed.push_back (std::make_unique<std::string> (" "));
-          scratch.next.push_back (scratch.prefixed.back ()->append (word));
-        }
-        continue;
-      }
-      scratch.matches.clear ();
-      if (stage.kind == Stage::kDigits)
-        digit_pieces (word, scratch.matches);
-      else
-        stage.pattern->find_all (word, scratch.regex, scratch.matches);
-      if (stage.invert)
-        for (Piece &piece : scratch.matches)
-          piece.matched = !piece.matched;
-      const std::vector<Piece> *pieces = &scratch.matches;
-      if (stage.behavior != SplitBehavior::kIsolated) {
-        apply_behavior (stage.behavior, scratch.matches, scratch.kept);
-        pieces = &scratch.kept;
-      }
-      for (const Piece &piece : *pieces)
-        if (piece.begin < piece.end)
-          scratch.next.push_back (word.substr (piece.begin, piece.end - piece.begin));
-    }
+    if (stage.kind == Stage::kPrefixSpace || stage.kind == Stage::kMetaspace)
+      rewrite (stage, text, at_start, words, scratch);
+    else
+      for (const std::string_view word : words)
+        cut (stage, word, scratch);
     words.swap (scratch.next);
   }
+}
+
+void
+PreTokenizer::cut (const Stage &stage, std::string_view word, Scratch &scratch)
+{
+  switch (stage.kind) {
+  case Stage::kMetaspaceWords:
+    return cut_before (word, kMetaspace, false, scratch.next);
+  case Stage::kBert:
+    return cut_for_bert (word, scratch.next);
+  case Stage::kMetaspacePieces:
+    return cut_before (word, stage.replacement, true, scratch.next);
+  case Stage::kDigits:
+    scratch.matches.clear ();
+    digit_pieces (word, scratch.matches);
+    break;
+  default:
+    scratch.matches.clear ();
+    stage.pattern->find_all (word, scratch.regex, scratch.matches);
+  }
+  if (stage.invert)
+    for (Piece &piece : scratch.matches)
+      piece.matched = !piece.matched;
+  const std::vector<Piece> *pieces = &scratch.matches;
+  if (stage.behavior != SplitBehavior::kIsolated) {
+    apply_behavior (stage.behavior, scratch.matches, scratch.kept);
+    pieces = &scratch.kept;
+  }
+  for (const Piece &piece : *pieces)
+    if (piece.begin < piece.end)
+      scratch.next.push_back (word.substr (piece.begin, piece.end - piece.begin));
 }
 
 } // namespace millrace

@@ -1,4 +1,4 @@
-// Cuts normalized text into the words that BPE works on.
+// Cuts normalized text into the words that the model works on.
 //
 // A list of stages, each of which cuts every piece of the one before. The byte-level stage is always the
 // last: it only says that words are byte strings, the alphabet itself is never written out. Immutable.
@@ -21,11 +21,22 @@ class PreTokenizer
 {
 public:
   struct Stage {
-    enum Kind { kSplit, kDigits, kPrefixSpace };
+    enum Kind {
+      kSplit,
+      kDigits,
+      kPrefixSpace,
+      kBert,            ///< as cut_for_bert () does
+      kMetaspace,       ///< spaces become "▁", and one is put before as `prefix` says
+      kMetaspaceWords,  ///< a word begins with each "▁" that follows something else
+      kMetaspacePieces, ///< a word begins with each "▁"
+    };
+    enum Prefix { kNever, kFirst, kAlways };
     Kind kind = kSplit;
     SplitBehavior behavior = SplitBehavior::kIsolated;
     bool invert = false;
-    std::shared_ptr<const Regex> pattern; ///< of kSplit
+    std::shared_ptr<const Regex> pattern = {}; ///< of kSplit
+    Prefix prefix = kNever;                    ///< of kMetaspace
+    std::string replacement = {};              ///< of kMetaspace and kMetaspacePieces
   };
   /// Buffers of one call.
   struct Scratch {
@@ -33,14 +44,20 @@ public:
     std::vector<Piece> matches;
     std::vector<Piece> kept;
     std::vector<std::string_view> next;
-    std::vector<std::unique_ptr<std::string>> prefixed; ///< pieces with a space put before
+    std::vector<std::unique_ptr<std::string>> rewritten; ///< texts of words that are not those of the text
   };
 
   std::vector<Stage> stages;
   bool byte_level = false; ///< words are byte strings; otherwise strings of characters
 
   /// Replaces `words` by the words of `text`. They point into `text` or into `scratch` until the next call.
-  void split (std::string_view text, Scratch &scratch, std::vector<std::string_view> &words) const;
+  /// `at_start`: nothing comes before `text` in what is encoded.
+  void split (std::string_view text, bool at_start, Scratch &scratch,
+              std::vector<std::string_view> &words) const;
+
+private:
+  /// Appends the pieces of `word` to scratch.next.
+  static void cut (const Stage &stage, std::string_view word, Scratch &scratch);
 };
 
 /// Turns pieces of alternating matches into what is kept, as `behavior` says. Empty ones may remain.

@@ -15,7 +15,6 @@ struct Tokenizer::State {
   TokenizerParts parts;
   AddedTokenMatcher verbatim;   ///< added tokens found in the text as it is
   AddedTokenMatcher normalized; ///< added tokens found in the normalized text
-  StringTable bytes;            ///< by id
   std::vector<uint8_t> special; ///< by id
   std::string digest;
 
@@ -23,8 +22,8 @@ struct Tokenizer::State {
 
 private:
   void set_added_tokens (const std::filesystem::path &file, std::unordered_map<int32_t, std::string> &forms);
-  void set_bytes (const std::unordered_map<int32_t, std::string> &forms);
-  void set_bpe ();
+  void set_texts (const std::unordered_map<int32_t, std::string> &forms);
+  void set_bpe (Bpe &bpe);
   void set_digest ();
 };
 
@@ -32,20 +31,6 @@ namespace
 {
 
 constexpr size_t kLongestWord = size_t{1} << 30; // symbols of a word are counted in 31 bits
-
-/// Appends the bytes that `text` spells in the byte alphabet; false when a character is not of it.
-bool
-append_alphabet_bytes (std::string_view text, std::string &out)
-{
-  for (size_t at = 0; at < text.size ();) {
-    const utf8::Decoded c = utf8::decode (text, at);
-    if (c.code_point >= kByteAlphabet.byte.size () || kByteAlphabet.byte[c.code_point] < 0)
-      return false;
-    out += static_cast<char> (kByteAlphabet.byte[c.code_point]);
-    at += c.size;
-  }
-  return true;
-}
 
 /// FNV-1a with 64 bits.
 class Digest
@@ -80,8 +65,9 @@ Tokenizer::State::State (const std::filesystem::path &file, TokenizerParts from)
 {
   std::unordered_map<int32_t, std::string> forms;
   set_added_tokens (file, forms);
-  set_bytes (forms);
-  set_bpe ();
+  set_texts (forms);
+  if (Bpe *bpe = std::get_if<Bpe> (&parts.model))
+    set_bpe (*bpe);
   set_digest ();
 }
 
@@ -109,7 +95,7 @@ Tokenizer::State::set_added_tokens (const std::filesystem::path &file,
       continue;
     AddedToken token = entry.token;
     token.special = special_contents.contains (token.content);
-    if (entry.normalized)
+    if (entry.normalized && !entry.is_normal_form)
       token.content = parts.normalizer.apply (entry.token.content, scratch, buffer);
     forms[token.id] = token.content;
     // The reference asks whether the form is the content of a special token.
@@ -129,37 +115,64 @@ Tokenizer::State::set_added_tokens (const std::filesystem::path &file,
 }
 
 void
-Tokenizer::State::set_bytes (const std::unordered_map<int32_t, std::string> &forms)
+Tokenizer::State::set_texts (const std::unordered_map<int32_t, std::string> &forms)
 {
   const int count = parts.vocabulary.size ();
-  bytes.reserve (count, 0);
-  std::string token;
+  TokenTexts &texts = parts.texts;
+  texts.bytes.reserve (count, 0);
+  Regex::Scratch scratch;
+  std::string text;
   for (int id = 0; id < count; id++) {
-    std::string_view form = parts.vocabulary.contents[id];
+    std::string_view content = parts.vocabulary.contents[id];
     bool verbatim = false;
     if (!forms.empty ())
       if (const auto added = forms.find (id); added != forms.end ()) {
-        form = added->second;
+        content = added->second;
         verbatim = parts.added_verbatim;
       }
-    token.clear ();
-    // A token with a character outside the alphabet is its own text.
-    if (parts.decoder == DecoderKind::kByteLevel && !verbatim && append_alphabet_bytes (form, token))
-      bytes.append (token);
-    else
-      bytes.append (form);
+    for (const bool first : {false, true}) {
+      if (first && texts.first_forms == FirstForms::kNone)
+        break;
+      text.clear ();
+      if (verbatim)
+        text = content;
+      else
+        decode_token (parts.decoder, content, first, scratch, text);
+      (first ? texts.first : texts.bytes).append (text);
+    }
   }
 }
 
-void
-Tokenizer::State::set_bpe ()
+/// Whether no token of `vocabulary` has "▁" after another character, so that no merge reaches over such a place.
+bool
+words_begin_with_metaspace (const Vocabulary &vocabulary)
 {
-  Bpe &bpe = parts.bpe;
+  if (vocabulary.model_id (kMetaspace) == kNoToken)
+    return false;
+  for (int id = 0; id < vocabulary.size (); id++) {
+    if (!(vocabulary.flags[id] & Vocabulary::kModel))
+      continue;
+    std::string_view content = vocabulary.contents[id];
+    while (content.starts_with (kMetaspace))
+      content.remove_prefix (kMetaspace.size ());
+    if (content.find (kMetaspace) != std::string_view::npos)
+      return false;
+  }
+  return true;
+}
+
+void
+Tokenizer::State::set_bpe (Bpe &bpe)
+{
   const Vocabulary &vocabulary = parts.vocabulary;
   bpe.vocabulary = &vocabulary;
   bpe.byte_level = parts.pre_tokenizer.byte_level;
-  if (!bpe.byte_level)
+  if (!bpe.byte_level) {
+    // Where the file does not cut the text at all, what merges cannot join is cut, which changes no token.
+    if (parts.pre_tokenizer.stages.empty () && !bpe.ignore_merges && words_begin_with_metaspace (vocabulary))
+      parts.pre_tokenizer.stages.push_back ({.kind = PreTokenizer::Stage::kMetaspaceWords});
     return;
+  }
   for (int byte = 0; byte < 256; byte++) {
     std::string character;
     utf8::append (kByteAlphabet.character[byte], character);
@@ -189,8 +202,8 @@ Tokenizer::State::set_digest ()
     if (!(parts.vocabulary.flags[id] & Vocabulary::kPresent))
       continue;
     sum.add (static_cast<uint32_t> (id));
-    sum.add (static_cast<uint32_t> (bytes[id].size ()));
-    sum.add (bytes[id]);
+    sum.add (static_cast<uint32_t> (parts.texts.bytes[id].size ()));
+    sum.add (parts.texts.bytes[id]);
     sum.add (special[id] ? "\x01" : std::string_view ("\0", 1));
   }
   digest = sum.hexadecimal ();
@@ -239,6 +252,7 @@ public:
       }
       const std::string_view original = text.substr (part.begin, part.end - part.begin);
       const std::string_view form = parts_.normalizer.apply (original, words_scratch_.regex, buffer_);
+      at_start_ = part.begin == 0;
       if (normalized.empty ()) {
         add_text (form);
       } else {
@@ -249,6 +263,7 @@ public:
             ids_.push_back (piece.id);
           else
             add_text (form.substr (piece.begin, piece.end - piece.begin));
+          at_start_ = false;
         }
       }
       // Remembered words point into the buffer, which the next part overwrites.
@@ -262,20 +277,43 @@ private:
   {
     if (text.empty ())
       return;
-    parts_.pre_tokenizer.split (text, words_scratch_, words_);
+    parts_.pre_tokenizer.split (text, at_start_, words_scratch_, words_);
     for (std::string_view word : words_) {
-      for (; word.size () > kLongestWord; word.remove_prefix (kLongestWord))
-        parts_.bpe.encode (word.substr (0, kLongestWord), bpe_, ids_);
-      parts_.bpe.encode (word, bpe_, ids_);
+      for (size_t size = leading_size (word); size < word.size (); size = leading_size (word)) {
+        add_word (word.substr (0, size));
+        word.remove_prefix (size);
+      }
+      add_word (word);
     }
-    if (!words_scratch_.prefixed.empty ())
+    if (!words_scratch_.rewritten.empty ())
       bpe_.forget ();
+  }
+
+  /// How much of a word can be worked on at once: whole characters.
+  static size_t leading_size (std::string_view word)
+  {
+    size_t size = std::min (word.size (), kLongestWord);
+    while (size < word.size () && (static_cast<unsigned char> (word[size]) & 0xC0) == 0x80)
+      size--;
+    return size;
+  }
+
+  void add_word (std::string_view word)
+  {
+    if (const Bpe *bpe = std::get_if<Bpe> (&parts_.model))
+      bpe->encode (word, bpe_, ids_);
+    else if (const Unigram *unigram = std::get_if<Unigram> (&parts_.model))
+      unigram->encode (word, unigram_, ids_);
+    else
+      std::get<WordPiece> (parts_.model).encode (word, ids_);
   }
 
   const TokenizerParts &parts_;
   std::vector<TokenId> &ids_;
   PreTokenizer::Scratch words_scratch_;
   Bpe::Scratch bpe_;
+  Unigram::Scratch unigram_;
+  bool at_start_ = false; ///< the text comes first in what is encoded
   std::vector<std::string_view> words_;
   std::string buffer_;
 };
@@ -309,24 +347,18 @@ Tokenizer::decode (std::span<const TokenId> ids, bool skip_special) const
 {
   std::string text;
   text.reserve (ids.size () * 4);
-  utf8::LossyDecoder decoder;
-  bool started = false;
-  for (const TokenId id : ids) {
-    if (!is_known (id) || (skip_special && is_special (id)))
-      continue;
-    if (started)
-      decoder.push (separator (), text);
-    started = true;
-    decoder.push (token_bytes (id), text);
-  }
-  decoder.finish (text);
+  TokenTextStream stream;
+  for (const TokenId id : ids)
+    if (is_known (id) && !(skip_special && is_special (id)))
+      stream.push (texts (), id, text);
+  stream.finish (text);
   return text;
 }
 
 std::string_view
 Tokenizer::token_bytes (TokenId id) const
 {
-  return id >= 0 && id < vocab_size () ? state_->bytes[id] : std::string_view ();
+  return id >= 0 && id < vocab_size () ? texts ().bytes[id] : std::string_view ();
 }
 
 bool
@@ -341,10 +373,10 @@ Tokenizer::is_special (TokenId id) const
   return id >= 0 && id < vocab_size () && state_->special[id];
 }
 
-std::string_view
-Tokenizer::separator () const
+const TokenTexts &
+Tokenizer::texts () const
 {
-  return state_->parts.decoder == DecoderKind::kSpaced ? " " : "";
+  return state_->parts.texts;
 }
 
 std::optional<TokenId>

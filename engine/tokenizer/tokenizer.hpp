@@ -1,8 +1,9 @@
-// Text ↔ token ids, as the reference `tokenizers` library does it for a model's tokenizer.json (or what a GGUF file
-// has of it: tokenizer_gguf.hpp).
+// Text ↔ token ids, as the reference `tokenizers` library does it for a model's tokenizer.json, SentencePiece for its
+// tokenizer.model (tokenizer_sentencepiece.hpp), or for what a GGUF file has of either (tokenizer_gguf.hpp).
 //
-// Byte-level BPE: added tokens are cut out first, then the normalizer, the pre-tokenizer's regular
-// expression, bytes → printable alphabet, merges by rank. Immutable after loading; any thread.
+// Added tokens are cut out first, then the normalizer and the pre-tokenizer make words, and those become tokens by byte pair
+// encoding (merges by rank; byte-level or of characters), a unigram language model or WordPiece. Immutable after loading; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +20,7 @@ namespace millrace
 
 using TokenId = int32_t;
 
+struct TokenTexts;
 struct TokenizerParts;
 
 struct EncodeOptions {
@@ -45,8 +47,8 @@ public:
   std::string_view token_bytes (TokenId id) const;
   bool is_known (TokenId id) const; ///< the id is in use
   bool is_special (TokenId id) const;
-  /// What decode () puts between two tokens: a space for a file without a decoder, as the reference does.
-  std::string_view separator () const;
+  /// What decode () is made of, for Detokenizer.
+  const TokenTexts &texts () const;
   /// Id of a token by its content as written in the file (added tokens: their text); none if absent.
   std::optional<TokenId> token_id (std::string_view content) const;
 

@@ -2,9 +2,10 @@
 #include "engine/tokenizer/tokenizer_gguf.hpp"
 
 #include "engine/error.hpp"
-#include "engine/tokenizer/tokenizer_parts.hpp"
+#include "engine/tokenizer/gguf_pre_tokenizers.hpp"
+#include "engine/tokenizer/sentencepiece_parts.hpp"
 
-#include <array>
+#include <stdexcept>
 #include <string>
 
 namespace millrace
@@ -14,63 +15,15 @@ namespace
 {
 
 constexpr const char *kModelKey = "tokenizer.ggml.model";
+constexpr const char *kScoresKey = "tokenizer.ggml.scores";
+constexpr const char *kBosKey = "tokenizer.ggml.bos_token_id";
+constexpr const char *kEosKey = "tokenizer.ggml.eos_token_id";
 constexpr const char *kPreKey = "tokenizer.ggml.pre";
 constexpr const char *kTokensKey = "tokenizer.ggml.tokens";
 constexpr const char *kTypesKey = "tokenizer.ggml.token_type";
 constexpr const char *kMergesKey = "tokenizer.ggml.merges";
 constexpr const char *kDamaged = "; the file is damaged, fetch it again";
 constexpr size_t kMaxShown = 80;
-
-/// tokenizer.ggml.token_type
-enum TokenType : int32_t { kUndefined, kNormal, kUnknown, kControl, kUserDefined, kUnused, kByte };
-
-// Patterns, in Oniguruma's syntax; kByteLevelPattern is one more.
-
-constexpr std::string_view kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kTekken =
-    R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kDeepseek3 =
-    "[!\"#$%&'()*+,\\-./:;<=>?@\\[\\\\\\]^_`{|}~][A-Za-z]+|[^\\r\\n\\p{L}\\p{P}\\p{S}]?[\\p{L}\\p{M}]+| "
-    "?[\\p{P}\\p{S}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
-constexpr std::string_view kDigit = R"(\p{N})";
-constexpr std::string_view kThreeDigits = R"(\p{N}{1,3})";
-constexpr std::string_view kLineEnd = R"([\r\n])";
-constexpr std::string_view kSpacedLetters = R"(\s?\p{L}+)";
-constexpr std::string_view kSpacedPunctuation = R"(\s?\p{P}+)";
-constexpr std::string_view kHanAndHangul = "[一-龥ࠀ-一가-퟿]+";
-constexpr std::string_view kHanAndKana = "[一-龥぀-ゟ゠-ヿ]+";
-constexpr std::string_view kPunctuation = R"([\p{P}\$\+<=>\^~\|]+)";
-constexpr std::string_view kDigits = R"(\p{N}+)";
-constexpr std::string_view kAsciiThreeDigits = "[0-9][0-9][0-9]";
-
-/// How the texts of one kind of model are cut: each pattern cuts what those before it have left.
-struct Kind {
-  std::array<std::string_view, 8> names; ///< of tokenizer.ggml.pre
-  std::array<std::string_view, 5> patterns;
-  bool normalizes = false;    ///< to NFC, before
-  bool ignore_merges = false; ///< a word that is a token is that token
-  bool adds_bos = false;      ///< where the file does not say
-};
-
-// "default" is what files say that were made before there was a tokenizer.ggml.pre.
-constexpr std::array<Kind, 9> kKinds{{
-    {.names = {"qwen2", "deepseek-r1-qwen"}, .patterns = {kQwen2}, .normalizes = true},
-    {.names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "pixtral"},
-     .patterns = {kLlama3},
-     .ignore_merges = true,
-     .adds_bos = true},
-    {.names = {"gpt-2", "phi-2"}, .patterns = {kByteLevelPattern}},
-    {.names = {"starcoder", "refact", "smollm", "codeshell"}, .patterns = {kDigit, kByteLevelPattern}},
-    {.names = {"deepseek-coder"},
-     .patterns = {kLineEnd, kSpacedLetters, kSpacedPunctuation, kHanAndHangul, kDigit}},
-    {.names = {"deepseek-v3"}, .patterns = {kThreeDigits, kHanAndKana, kDeepseek3}},
-    {.names = {"dbrx", "smaug-bpe"}, .patterns = {kLlama3}},
-    {.names = {"tekken"}, .patterns = {kTekken}, .ignore_merges = true, .adds_bos = true},
-    {.names = {"default"}, .patterns = {kPunctuation, kByteLevelPattern, kDigits, kAsciiThreeDigits}},
-}};
 
 std::string
 quoted (std::string_view text)
@@ -92,13 +45,20 @@ public:
 
   TokenizerParts read ()
   {
-    if (source_.model != "gpt2")
-      fail (kModelKey, quoted (source_.model) +
-                           " is not supported; supported is gpt2, byte-level BPE: use a model "
-                           "with such a tokenizer, or its folder with a tokenizer.json");
-    read_kind (find_kind ());
-    read_tokens ();
-    read_merges ();
+    if (source_.model == "gpt2")
+      read_gpt2 ();
+    else if (source_.model == "llama" || source_.model == "t5")
+      read_sentencepiece ();
+    else if (source_.model == "bert")
+      read_bert ();
+    else
+      fail (kModelKey,
+            quoted (source_.model) +
+                " is not supported; supported are gpt2, llama, t5 and bert: use a model with such a "
+                "tokenizer, or its folder with a tokenizer.json or tokenizer.model");
+    if (source_.strips_after_special)
+      for (AddedTokenEntry &entry : parts_.added)
+        entry.token.rstrip = strips_after (entry.token);
     return std::move (parts_);
   }
 
@@ -108,36 +68,113 @@ private:
     throw LoadError (file_, key, problem);
   }
 
-  const Kind &find_kind () const
+  void read_gpt2 ()
   {
-    std::string known;
-    for (const Kind &kind : kKinds)
-      for (const std::string_view name : kind.names) {
-        if (name.empty ())
-          continue;
-        if (name == source_.pre)
-          return kind;
-        known += (known.empty () ? "" : ", ") + std::string (name);
-      }
-    fail (kPreKey, quoted (source_.pre) + " is not supported; supported are " + known);
-  }
-
-  void read_kind (const Kind &kind)
-  {
-    if (kind.normalizes)
+    const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (source_.pre);
+    if (!kind)
+      fail (kPreKey,
+            quoted (source_.pre) + " is not supported; supported are " + gguf_pre_tokenizer_names ());
+    parts_.model.emplace<Bpe> ().ignore_merges = kind->ignore_merges;
+    if (kind->normalizes)
       parts_.normalizer.steps.push_back (Normalizer::Step ());
-    for (const std::string_view pattern : kind.patterns)
+    for (const std::string_view pattern : kind->patterns)
       if (!pattern.empty ())
         parts_.pre_tokenizer.stages.push_back (
             {.kind = PreTokenizer::Stage::kSplit,
              .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
     parts_.pre_tokenizer.byte_level = true;
-    parts_.decoder = DecoderKind::kByteLevel;
+    parts_.decoder.push_back ({.kind = DecoderStep::kByteLevel});
     parts_.added_verbatim = true;
-    parts_.bpe.ignore_merges = kind.ignore_merges;
-    add_ends (parts_.prefix, source_.add_bos.value_or (kind.adds_bos), source_.bos,
-              "tokenizer.ggml.bos_token_id");
-    add_ends (parts_.suffix, source_.add_eos.value_or (false), source_.eos, "tokenizer.ggml.eos_token_id");
+    add_ends (parts_.prefix, source_.add_bos.value_or (kind->adds_bos), source_.bos, kBosKey);
+    add_ends (parts_.suffix, source_.add_eos.value_or (false), source_.eos, kEosKey);
+    read_tokens ();
+    read_merges (std::get<Bpe> (parts_.model));
+  }
+
+  void read_sentencepiece ()
+  {
+    const bool unigram = source_.model == "t5";
+    check_counts ();
+    if (source_.scores.size () != source_.tokens.size ())
+      fail (kScoresKey, "has " + std::to_string (source_.scores.size ()) + " entries for " +
+                            std::to_string (source_.tokens.size ()) + " tokens" + kDamaged);
+    SentencePieceSource source;
+    source.file = file_;
+    source.field = kTokensKey;
+    source.unigram = unigram;
+    source.user_defined_verbatim = true;
+    for (size_t id = 0; id < source_.tokens.size (); ++id) {
+      source.pieces.push_back ({source_.tokens[id], source_.scores[id], type_of (id)});
+      if (type_of (id) == PieceType::kByte)
+        source.byte_fallback = true;
+    }
+    if (source_.unknown >= 0 && static_cast<size_t> (source_.unknown) < source.pieces.size ())
+      source.pieces[static_cast<size_t> (source_.unknown)].type = PieceType::kUnknown;
+    SentencePieceNormalizer &normalizer = source.normalizer;
+    normalizer.add_dummy_prefix = source_.add_space_prefix.value_or (!unigram);
+    normalizer.remove_extra_whitespaces = unigram && source_.remove_extra_whitespaces.value_or (false);
+    if (unigram)
+      try {
+        normalizer.map = CharsMap (source_.precompiled_charsmap);
+      } catch (const std::invalid_argument &error) {
+        fail ("tokenizer.ggml.precompiled_charsmap", error.what () + std::string (kDamaged));
+      }
+    parts_ = sentencepiece_parts (std::move (source));
+    add_ends (parts_.prefix, source_.add_bos.value_or (!unigram), source_.bos, kBosKey);
+    add_ends (parts_.suffix, source_.add_eos.value_or (unigram), source_.eos, kEosKey);
+  }
+
+  /// The file has "▁" before tokens that begin a word in place of "##" before those that go on.
+  void read_bert ()
+  {
+    check_counts ();
+    read_tokens ();
+    WordPiece &model = parts_.model.emplace<WordPiece> ();
+    const Vocabulary &vocabulary = parts_.vocabulary;
+    model.pieces.reserve (vocabulary.contents.bytes ().size () + 1);
+    const std::string continuing (1, '\0'); // a character that is in no word
+    for (int id = 0; id < vocabulary.size (); ++id) {
+      const std::string_view content = vocabulary.contents[id];
+      if (!(vocabulary.flags[id] & Vocabulary::kModel))
+        continue;
+      if (content.starts_with (kMetaspace))
+        model.pieces.insert (content.substr (kMetaspace.size ()), id);
+      else
+        model.pieces.insert (continuing + std::string (content), id);
+    }
+    model.set_prefix (continuing);
+    model.unknown = source_.unknown >= 0 ? source_.unknown : token_named ("[UNK]");
+    if (model.unknown >= vocabulary.size ())
+      fail ("tokenizer.ggml.unknown_token_id",
+            "is " + std::to_string (model.unknown) + ", not a token" + kDamaged);
+
+    Normalizer::Step step;
+    step.kind = Normalizer::Step::kBert;
+    step.bert.lowercase = source_.lowercase.value_or (true);
+    step.bert.strip_accents = source_.strip_accents.value_or (step.bert.lowercase);
+    parts_.normalizer.steps.push_back (std::move (step));
+    parts_.pre_tokenizer.stages.push_back ({.kind = PreTokenizer::Stage::kBert});
+    parts_.added_verbatim = true;
+    parts_.decoder.push_back ({.kind = DecoderStep::kMetaspace, .content = std::string (kMetaspace)});
+    parts_.decoder.push_back ({.kind = DecoderStep::kCleanup});
+    parts_.texts.first_forms = FirstForms::kFirstToken;
+    add_ends (parts_.prefix, source_.add_bos.value_or (true), first_of (source_.bos, token_named ("[CLS]")),
+              kBosKey);
+    add_ends (parts_.suffix, source_.add_eos.value_or (true),
+              first_of (source_.separator, token_named ("[SEP]")), "tokenizer.ggml.seperator_token_id");
+  }
+
+  static TokenId first_of (TokenId given, TokenId otherwise) { return given >= 0 ? given : otherwise; }
+
+  TokenId token_named (std::string_view content) const
+  {
+    return parts_.vocabulary.index.find (parts_.vocabulary.contents, content);
+  }
+
+  /// In Phi-3's tokenizer all special tokens do, but for the three of Llama's vocabulary that it does not use.
+  static bool strips_after (const AddedToken &token)
+  {
+    return token.content != "<unk>" && token.content != "<s>" && token.content != "<|endoftext|>";
   }
 
   void add_ends (std::vector<int32_t> &ids, bool wanted, TokenId id, const char *key)
@@ -150,12 +187,14 @@ private:
     ids.push_back (id);
   }
 
-  TokenType type_of (size_t id) const
+  PieceType type_of (size_t id) const
   {
-    return source_.types.empty () ? kNormal : static_cast<TokenType> (source_.types[id]);
+    const int32_t type = source_.types.empty () ? 1 : source_.types[id];
+    return type >= 0 && type <= static_cast<int32_t> (PieceType::kByte) ? static_cast<PieceType> (type)
+                                                                        : PieceType::kUndefined;
   }
 
-  void read_tokens ()
+  void check_counts () const
   {
     const size_t count = source_.tokens.size ();
     if (count == 0 || count > kMaxTokenId)
@@ -164,6 +203,12 @@ private:
     if (!source_.types.empty () && source_.types.size () != count)
       fail (kTypesKey, "has " + std::to_string (source_.types.size ()) + " entries for " +
                            std::to_string (count) + " tokens" + kDamaged);
+  }
+
+  void read_tokens ()
+  {
+    check_counts ();
+    const size_t count = source_.tokens.size ();
     size_t bytes = 0;
     for (const std::string_view token : source_.tokens)
       bytes += token.size ();
@@ -189,12 +234,12 @@ private:
     if (other != kNoToken)
       fail (kTokensKey, quoted (content) + " is token " + std::to_string (other) + " and token " +
                             std::to_string (id) + kDamaged);
-    const TokenType type = type_of (id);
-    const bool special = type == kControl || type == kUnknown;
+    const PieceType type = type_of (id);
+    const bool special = type == PieceType::kControl || type == PieceType::kUnknown;
     vocabulary.flags[id] = Vocabulary::kPresent;
     if (!special) // ordinary text never becomes a special token, not even as a whole word
       vocabulary.flags[id] |= Vocabulary::kModel;
-    if (special || type == kUserDefined) {
+    if (special || type == PieceType::kUserDefined) {
       AddedTokenEntry entry;
       entry.token.id = static_cast<int32_t> (id);
       entry.token.content = content;
@@ -212,9 +257,9 @@ private:
     return id;
   }
 
-  void read_merges ()
+  void read_merges (Bpe &bpe)
   {
-    parts_.bpe.merges.reserve (source_.merges.size ());
+    bpe.merges.reserve (source_.merges.size ());
     std::string merged;
     for (size_t i = 0; i < source_.merges.size (); ++i) {
       const std::string_view line = source_.merges[i];
@@ -225,7 +270,7 @@ private:
       const std::string_view left = line.substr (0, space), right = line.substr (space + 1);
       merged.assign (left).append (right);
       const int32_t ids[] = {token_of (left, i), token_of (right, i), token_of (merged, i)};
-      parts_.bpe.merges.insert (ids[0], ids[1], {static_cast<uint32_t> (i), ids[2]});
+      bpe.merges.insert (ids[0], ids[1], {static_cast<uint32_t> (i), ids[2]});
     }
   }
 

@@ -116,7 +116,7 @@ read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int dep
     type.fail (std::string (name) + " after ByteLevel is not supported");
   if (name == "ByteLevel") {
     if (field.at ("add_prefix_space").boolean ())
-      pre_tokenizer.stages.push_back ({.kind = Stage::kPrefixSpace, .pattern = nullptr});
+      pre_tokenizer.stages.push_back ({.kind = Stage::kPrefixSpace});
     if (field.boolean_or ("use_regex", true))
       pre_tokenizer.stages.push_back (
           {.kind = Stage::kSplit,
@@ -131,8 +131,7 @@ read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int dep
     const bool individual = field.at ("individual_digits").boolean ();
     pre_tokenizer.stages.push_back (
         {.kind = Stage::kDigits,
-         .behavior = individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous,
-         .pattern = nullptr});
+         .behavior = individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous});
   } else {
     unsupported (type);
   }
@@ -192,28 +191,24 @@ read_post_processor (const JsonField &field, TokenizerParts &parts, bool &has_te
 }
 
 void
-read_decoder (const JsonField &field, DecoderKind &decoder, bool &fused, int depth = 0)
+read_decoder (const JsonField &field, TokenizerParts &parts, bool &fused, int depth = 0)
 {
   const JsonField type = field.at ("type");
   const std::string_view name = type.string ();
   if (name == "Sequence") {
     if (depth == kMaxNesting)
       field.fail ("sequences are nested too deeply");
-    if (decoder == DecoderKind::kSpaced)
-      decoder = DecoderKind::kPlain;
     const JsonField list = field.at ("decoders");
     size_t index = 0;
     for (const auto element : list.array ())
-      read_decoder (list.item (index++, element), decoder, fused, depth + 1);
+      read_decoder (list.item (index++, element), parts, fused, depth + 1);
   } else if (name == "ByteLevel") {
     // On fused text the alphabet would apply to all tokens or to none, and twice it makes no sense.
     if (fused)
       type.fail ("ByteLevel after Fuse or ByteLevel is not supported");
-    decoder = DecoderKind::kByteLevel;
+    parts.decoder.push_back ({.kind = DecoderStep::kByteLevel});
     fused = true;
   } else if (name == "Fuse") {
-    if (decoder == DecoderKind::kSpaced)
-      decoder = DecoderKind::kPlain;
     fused = true;
   } else {
     unsupported (type);
@@ -233,16 +228,17 @@ read_model (const JsonField &root, TokenizerParts &parts)
       affix->fail (std::string ("a non-empty ") + name + " is not supported");
   if (model.boolean_or ("byte_fallback", false))
     model.at ("byte_fallback").fail ("byte fallback is not supported; it must be false");
-  parts.bpe.fuse_unknown = model.boolean_or ("fuse_unk", false);
-  parts.bpe.ignore_merges = model.boolean_or ("ignore_merges", false);
+  Bpe &bpe = parts.model.emplace<Bpe> ();
+  bpe.fuse_unknown = model.boolean_or ("fuse_unk", false);
+  bpe.ignore_merges = model.boolean_or ("ignore_merges", false);
 
   read_vocabulary (root, parts);
   if (const auto unknown = model.find ("unk_token")) {
-    parts.bpe.unknown = parts.vocabulary.model_id (unknown->string ());
-    if (parts.bpe.unknown == kNoToken)
+    bpe.unknown = parts.vocabulary.model_id (unknown->string ());
+    if (bpe.unknown == kNoToken)
       unknown->fail (std::string (unknown->string ()) + " is not in model.vocab");
   }
-  read_merges (model, parts);
+  read_merges (model, parts.vocabulary, bpe);
 }
 
 } // namespace
@@ -273,7 +269,9 @@ read_tokenizer_json (const std::filesystem::path &file)
   if (const auto field = root.find ("post_processor"))
     read_post_processor (*field, parts, has_template);
   if (const auto field = root.find ("decoder"))
-    read_decoder (*field, parts.decoder, fused);
+    read_decoder (*field, parts, fused);
+  else
+    parts.texts.separator = " ";
   return parts;
 }
 

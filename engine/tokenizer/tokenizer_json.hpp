@@ -18,6 +18,6 @@ TokenizerParts read_tokenizer_json (const std::filesystem::path &file);
 // The sections, each in its own function; the model and the added tokens are in tokenizer_json_model.cpp.
 
 void read_vocabulary (const JsonField &root, TokenizerParts &parts);
-void read_merges (const JsonField &model, TokenizerParts &parts);
+void read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe);
 
 } // namespace millrace

@@ -125,7 +125,7 @@ read_vocabulary (const JsonField &root, TokenizerParts &parts)
 }
 
 void
-read_merges (const JsonField &model, TokenizerParts &parts)
+read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe)
 {
   const JsonField list = model.at ("merges");
   const simdjson::dom::array array = list.array ();
@@ -133,7 +133,7 @@ read_merges (const JsonField &model, TokenizerParts &parts)
   size_t count = 0;
   for ([[maybe_unused]] const auto element : array)
     count++;
-  parts.bpe.merges.reserve (count);
+  bpe.merges.reserve (count);
 
   std::string merged;
   uint32_t rank = 0;
@@ -166,11 +166,11 @@ read_merges (const JsonField &model, TokenizerParts &parts)
     merged.assign (sides[0]).append (sides[1]);
     const std::string_view names[3] = {sides[0], sides[1], merged};
     for (int i = 0; i < 3; i++) {
-      ids[i] = parts.vocabulary.model_id (names[i]);
+      ids[i] = vocabulary.model_id (names[i]);
       if (ids[i] == kNoToken)
         field ().fail ("the token " + quoted (names[i]) + " is not in model.vocab");
     }
-    parts.bpe.merges.insert (ids[0], ids[1], {rank++, ids[2]});
+    bpe.merges.insert (ids[0], ids[1], {rank++, ids[2]});
     index++;
   }
 }

@@ -191,21 +191,29 @@ LossyDecoder::push (std::string_view bytes, std::string &out)
       break;
     case Prefix::kInvalid:
       // The maximal subpart is what came before this byte, which may start a character of its own.
-      out += kReplacement;
       if (size_ == 1)
         at++;
-      size_ = 0;
+      else
+        size_--;
+      replace (out);
       break;
     }
   }
 }
 
 void
+LossyDecoder::replace (std::string &out)
+{
+  for (int i = 0; i < (each_byte_ ? size_ : 1); i++)
+    out += kReplacement;
+  size_ = 0;
+}
+
+void
 LossyDecoder::finish (std::string &out)
 {
   if (size_ > 0)
-    out += kReplacement;
-  size_ = 0;
+    replace (out);
 }
 
 std::string

@@ -45,10 +45,15 @@ public:
   void push (std::string_view bytes, std::string &out);
   void finish (std::string &out); ///< U+FFFD for an unfinished character
   bool pending () const { return size_ > 0; }
+  /// Every byte of what is not UTF-8 becomes U+FFFD, as SentencePiece does it.
+  void replace_each_byte (bool each) { each_byte_ = each; }
 
 private:
+  void replace (std::string &out);
+
   char bytes_[4] = {};
   int size_ = 0;
+  bool each_byte_ = false;
 };
 
 /// `text` itself as a copy with everything that is not UTF-8 replaced.

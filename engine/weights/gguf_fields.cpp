@@ -210,4 +210,24 @@ GgufFields::integers (std::string_view key) const
   return result;
 }
 
+std::vector<float>
+GgufFields::numbers (std::string_view key) const
+{
+  std::vector<float> result;
+  const GgufValue *value = find (key);
+  if (!value)
+    return result;
+  const size_t width = value->type == GgufType::kArray ? gguf_type_bytes (value->element) : 0;
+  if (width == 0)
+    fail (key, "is " + shown (*value) + ", expected an array of numbers" + kRemedy);
+  result.reserve (static_cast<size_t> (value->count));
+  for (size_t i = 0; i < value->count; ++i) {
+    double number = 0;
+    if (!gguf_number (value->element, value->bytes.subspan (i * width, width), number))
+      fail (key, "entry " + std::to_string (i) + " is not a number" + kRemedy);
+    result.push_back (static_cast<float> (number));
+  }
+  return result;
+}
+
 } // namespace millrace

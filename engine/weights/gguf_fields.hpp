@@ -39,6 +39,8 @@ public:
   const std::vector<std::string_view> &texts (std::string_view key) const;
   /// Empty when absent; each within 32 bits, true is 1.
   std::vector<int32_t> integers (std::string_view key) const;
+  /// Empty when absent; integers are taken too.
+  std::vector<float> numbers (std::string_view key) const;
 
   /// The value as people may read it: "7", "\"yarn\"", "an array".
   static std::string shown (const GgufValue &value);
