@@ -8,6 +8,7 @@
 #include "engine/tokenizer/tokenizer.hpp"
 #include "tests/test_paths.hpp"
 
+#include <array>
 #include <fstream>
 #include <iostream>
 #include <random>
@@ -125,22 +126,33 @@ TEST_F (BrokenFiles, each_wrong_field_is_named)
       {&Sections::added, "[" + added_token ("5", "a") + "]", "added_tokens", "two ids"},
       {&Sections::added, "[" + added_token ("5", "x", "1") + "]", "added_tokens[0].normalized",
        "true or false"},
-      {&Sections::normalizer, R"({"type":"BertNormalizer"})", "normalizer.type",
-       "BertNormalizer is not supported"},
-      {&Sections::normalizer, R"({"type":"Precompiled"})", "normalizer.type", "Precompiled is not supported"},
+      {&Sections::normalizer, R"({"type":"BertNormalizer"})", "normalizer.clean_text", "missing"},
+      {&Sections::normalizer, R"({"type":"ByteLevel"})", "normalizer.type", "ByteLevel is not supported"},
+      {&Sections::normalizer, R"({"type":"Precompiled","precompiled_charsmap":"AAA"})",
+       "normalizer.precompiled_charsmap", "not Base64"},
+      {&Sections::normalizer, R"({"type":"Precompiled","precompiled_charsmap":"A*AA"})",
+       "normalizer.precompiled_charsmap", "not Base64"},
+      {&Sections::normalizer, R"({"type":"Precompiled","precompiled_charsmap":"AAAA"})",
+       "normalizer.precompiled_charsmap", "cut short"},
       {&Sections::normalizer, R"({"type":7})", "normalizer.type", "string"},
       {&Sections::normalizer, "[]", "normalizer", "object"},
-      {&Sections::normalizer, R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Nmt"}]})",
-       "normalizer.normalizers[1].type", "Nmt is not supported"},
+      {&Sections::normalizer, R"({"type":"Sequence","normalizers":[{"type":"NFC"},{"type":"Odd"}]})",
+       "normalizer.normalizers[1].type", "Odd is not supported"},
       {&Sections::normalizer, R"({"type":"Replace","pattern":{"Regex":"("},"content":""})",
        "normalizer.pattern.Regex", "not closed"},
       {&Sections::normalizer, R"({"type":"Replace","pattern":{},"content":""})", "normalizer.pattern.Regex",
        "missing"},
       {&Sections::normalizer, R"({"type":"Strip","strip_left":true})", "normalizer.strip_right", "missing"},
-      {&Sections::pre_tokenizer, R"({"type":"Metaspace"})", "pre_tokenizer.type",
-       "Metaspace is not supported"},
-      {&Sections::pre_tokenizer, R"({"type":"Sequence","pretokenizers":[{"type":"Whitespace"}]})",
-       "pre_tokenizer.pretokenizers[0].type", "Whitespace is not supported"},
+      {&Sections::pre_tokenizer, R"({"type":"Metaspace"})", "pre_tokenizer.replacement", "missing"},
+      {&Sections::pre_tokenizer, R"({"type":"Metaspace","replacement":""})", "pre_tokenizer.replacement",
+       "must not be empty"},
+      {&Sections::pre_tokenizer, R"({"type":"Metaspace","replacement":"_","prepend_scheme":"last"})",
+       "pre_tokenizer.prepend_scheme", "last is not a scheme"},
+      {&Sections::pre_tokenizer, R"({"type":"CharDelimiterSplit"})", "pre_tokenizer.delimiter", "missing"},
+      {&Sections::pre_tokenizer, R"({"type":"Punctuation","behavior":"Odd"})", "pre_tokenizer.behavior",
+       "Odd is not a split behavior"},
+      {&Sections::pre_tokenizer, R"({"type":"Sequence","pretokenizers":[{"type":"UnicodeScripts"}]})",
+       "pre_tokenizer.pretokenizers[0].type", "UnicodeScripts is not supported"},
       {&Sections::pre_tokenizer,
        R"({"type":"Sequence","pretokenizers":[{"type":"ByteLevel","add_prefix_space":false},{"type":"Digits"}]})",
        "pre_tokenizer.pretokenizers[1].type", "after ByteLevel"},
@@ -158,8 +170,15 @@ TEST_F (BrokenFiles, each_wrong_field_is_named)
       {&Sections::pre_tokenizer, split ("\"a\""), "pre_tokenizer.pattern", "object"},
       {&Sections::pre_tokenizer, split (R"({"Regex":"a"})", "Sometimes"), "pre_tokenizer.behavior",
        "Sometimes"},
-      {&Sections::post_processor, R"({"type":"RobertaProcessing"})", "post_processor.type",
-       "RobertaProcessing"},
+      {&Sections::post_processor, R"({"type":"Odd"})", "post_processor.type", "Odd is not supported"},
+      {&Sections::post_processor, R"({"type":"RobertaProcessing"})", "post_processor.cls", "missing"},
+      {&Sections::post_processor, R"({"type":"BertProcessing","cls":["a",0],"sep":["b"]})",
+       "post_processor.sep", "a token and its id"},
+      {&Sections::post_processor, R"({"type":"BertProcessing","cls":["a",0],"sep":["b",99]})",
+       "post_processor.sep[1]", "99 is no token"},
+      {&Sections::post_processor,
+       R"({"type":"Sequence","processors":[{"type":"BertProcessing","cls":["a",0],"sep":["b",1]},{"type":"BertProcessing"}]})",
+       "post_processor.processors[1].type", "after another template"},
       {&Sections::post_processor, R"({"type":"TemplateProcessing","special_tokens":{}})",
        "post_processor.single", "missing"},
       {&Sections::post_processor, R"({"type":"TemplateProcessing","single":[],"special_tokens":{}})",
@@ -172,12 +191,26 @@ TEST_F (BrokenFiles, each_wrong_field_is_named)
        "post_processor.special_tokens.<s>.ids[0]", "99"},
       {&Sections::post_processor, R"({"type":"TemplateProcessing","single":[{"Sequence":{"id":"B"}}]})",
        "post_processor.single[0].Sequence", "sequence A"},
-      {&Sections::decoder, R"({"type":"ByteFallback"})", "decoder.type", "ByteFallback is not supported"},
+      {&Sections::decoder, R"({"type":"CTC"})", "decoder.type", "CTC is not supported"},
+      {&Sections::decoder, R"({"type":"BPEDecoder","suffix":"</w>"})", "decoder.type",
+       "BPEDecoder is not supported"},
+      {&Sections::decoder, R"({"type":"Metaspace"})", "decoder.replacement", "missing"},
+      {&Sections::decoder, R"({"type":"Strip","content":" ","start":-1,"stop":0})", "decoder.start",
+       "whole number"},
+      {&Sections::decoder,
+       R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":1}]})",
+       "decoder.decoders[1].stop", "must be 0 after Fuse"},
+      {&Sections::decoder,
+       R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"Replace","pattern":{"String":"_"},"content":" "}]})",
+       "decoder.decoders[1].type", "Replace after Fuse"},
       {&Sections::decoder, R"({"type":"Sequence","decoders":[{"type":"Fuse"},{"type":"ByteLevel"}]})",
        "decoder.decoders[1].type", "after Fuse"},
-      {&Sections::model, R"("type":"Unigram")", "model.type", "Unigram is not supported"},
+      {&Sections::model, R"("type":"Odd")", "model.type", "Odd is not supported"},
+      {&Sections::model, R"("type":"Unigram")", "model.vocab", "array"},
+      {&Sections::model, R"("type":"WordPiece")", "model.max_input_chars_per_word", "missing"},
+      {&Sections::model, R"("type":"WordLevel")", "model.unk_token", "missing"},
+      {&Sections::model, R"("type":"WordLevel","unk_token":"?")", "model.unk_token", "not in model.vocab"},
       {&Sections::model, with_model (R"("dropout":0.1)"), "model.dropout", "null"},
-      {&Sections::model, with_model (R"("byte_fallback":true)"), "model.byte_fallback", "not supported"},
       {&Sections::model, with_model (R"("continuing_subword_prefix":"##")"),
        "model.continuing_subword_prefix", "not supported"},
       {&Sections::model, with_model (R"("end_of_word_suffix":"</w>")"), "model.end_of_word_suffix",
@@ -206,6 +239,19 @@ TEST_F (BrokenFiles, each_wrong_field_is_named)
     Sections sections;
     sections.*c.section = c.value;
     expect_error (sections.json (), c.field, c.says);
+  }
+
+  for (const auto &[vocab, field, says] :
+       {std::array{"[]", "model.vocab", "empty"},
+        std::array{R"([["a"]])", "model.vocab[0]", "a token and its score"},
+        std::array{R"([["a",0],["b","1"]])", "model.vocab[1]", "a token and its score"},
+        std::array{R"([["a",0],["a",1]])", "model.vocab", "two ids"},
+        std::array{R"([["a",0],["<s>",1],["b",1]])", "model.unk_id", "whole number from 0 to 2"}}) {
+    Sections unigram;
+    unigram.model = R"("type":"Unigram","unk_id":3)";
+    unigram.vocab = vocab;
+    unigram.added = "[]";
+    expect_error (unigram.json (), field, says);
   }
 
   Sections sections;

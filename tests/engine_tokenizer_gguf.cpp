@@ -3,7 +3,11 @@
 //
 // Tokenizers from the lists of GGUF files: the vectors of public models, small ones of our own, and what is refused.
 #include "engine/error.hpp"
+#include "engine/tokenizer/byte_alphabet.hpp"
+#include "engine/tokenizer/gguf_pre_tokenizers.hpp"
+#include "engine/tokenizer/pre_tokenizer.hpp"
 #include "engine/tokenizer/tokenizer_gguf.hpp"
+#include "engine/tokenizer/utf8.hpp"
 #include "tests/gguf_vocabulary.hpp"
 #include "tests/test_paths.hpp"
 
@@ -184,6 +188,100 @@ TEST (GgufTokenizer, empty_tokens_are_holes_and_types_may_be_absent)
   EXPECT_TRUE (tokenizer->is_known (6));
 }
 
+TEST (GgufTokenizer, every_pre_tokenizer_cuts_as_its_model_does)
+{
+  std::vector<std::string> contents;
+  for (const int c : kByteAlphabet.character) {
+    contents.emplace_back ();
+    utf8::append (static_cast<char32_t> (c), contents.back ());
+  }
+  std::vector<std::string_view> tokens (contents.begin (), contents.end ());
+  const std::string all = gguf_pre_tokenizer_names ();
+  int count = 0;
+  for (size_t at = 0; at < all.size (); count++) {
+    const size_t end = std::min (all.find (", ", at), all.size ());
+    const std::string name = all.substr (at, end - at);
+    at = end + 2;
+    SCOPED_TRACE (name);
+    const GgufVocabulary source{"gpt2", name, tokens, {}, {}, -1, -1, {}, {}};
+    const auto tokenizer = load_gguf_tokenizer ("small.gguf", source);
+    const std::string text = "It's 1234567 of\n\n  THEM, <b>x</b> 中文の한 y\u0301!! ";
+    const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (name);
+    const std::string composed = "It's 1234567 of\n\n  THEM, <b>x</b> 中文の한 \u00fd!! ";
+    if (!kind->of_characters) {
+      EXPECT_EQ (tokenizer->decode (tokenizer->encode (text)), kind->normalizes ? composed : text);
+    }
+  }
+  EXPECT_GE (count, 80);
+}
+
+/// Where a text is cut by the patterns and digit groups of a name.
+std::vector<std::string>
+pieces_of (const char *name, const std::string &text)
+{
+  const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (name);
+  PreTokenizer pre_tokenizer;
+  using Stage = PreTokenizer::Stage;
+  if (kind->groups_digits)
+    pre_tokenizer.stages.push_back ({.kind = Stage::kDigitGroups, .whole_numbers = kind->whole_numbers});
+  for (const std::string_view pattern : kind->patterns)
+    if (!pattern.empty ())
+      pre_tokenizer.stages.push_back (
+          {.kind = Stage::kSplit, .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
+  PreTokenizer::Scratch scratch;
+  std::vector<std::string_view> words;
+  pre_tokenizer.split (text, true, scratch, words);
+  return {words.begin (), words.end ()};
+}
+
+TEST (GgufTokenizer, what_is_particular_of_a_pre_tokenizer)
+{
+  using Pieces = std::vector<std::string>;
+  EXPECT_EQ (pieces_of ("qwen2", "ab 123"), (Pieces{"ab", " ", "1", "2", "3"}));
+  EXPECT_EQ (pieces_of ("qwen35", "क्षि x"), (Pieces{"क्षि", " x"}));
+  EXPECT_EQ (pieces_of ("qwen2", "क्षि x"), (Pieces{"क", "्ष", "ि", " x"}));
+  EXPECT_EQ (pieces_of ("llama-bpe", "IT'S 12345"), (Pieces{"IT", "'S", " ", "123", "45"}));
+  EXPECT_EQ (pieces_of ("gpt-2", "IT'S 12345  x"), (Pieces{"IT", "'", "S", " 12345", " ", " x"}));
+  EXPECT_EQ (pieces_of ("starcoder", "a 12"), (Pieces{"a", " ", "1", "2"}));
+  EXPECT_EQ (pieces_of ("falcon", "a`b 1234"), (Pieces{"a", "`", "b", " ", "123", "4"}));
+  EXPECT_EQ (pieces_of ("gpt-4o", "helloWorld HTTPServer's"), (Pieces{"hello", "World", " HTTPServer's"}));
+  EXPECT_EQ (pieces_of ("tekken", "helloWorld's 12"), (Pieces{"hello", "World", "'s", " ", "1", "2"}));
+  EXPECT_EQ (pieces_of ("kimi-k2", "abc中文def"), (Pieces{"abc", "中文", "def"}));
+  EXPECT_EQ (pieces_of ("deepseek-v3", "x1234 中文!Go"), (Pieces{"x", "123", "4", " ", "中文", "!Go"}));
+  EXPECT_EQ (pieces_of ("tiny_aya", "1234567 12a"), (Pieces{"1", "234", "567", " ", "12", "a"}));
+  EXPECT_EQ (pieces_of ("superbpe", "x1234567y"), (Pieces{"x", "1", "234", "567", "y"}));
+  EXPECT_EQ (pieces_of ("afmoe", "1234"), (Pieces{"1", "234"}));
+  EXPECT_EQ (pieces_of ("bailingmoe", "a!!\n\nb"), (Pieces{"a", "!!\n\n", "b"}));
+  EXPECT_EQ (pieces_of ("seed-coder", "a!!\nb"), (Pieces{"a", "!!", "\n", "b"}));
+  EXPECT_EQ (pieces_of ("ufakzeka", "Ankara'da"), (Pieces{"Ankara", "'da"}));
+  EXPECT_EQ (pieces_of ("exaone-moe", "ab cd 1"), (Pieces{"ab cd", " ", "1"}));
+  EXPECT_EQ (pieces_of ("jais-2", "a     b"), (Pieces{"a", "    ", " b"}));
+  EXPECT_EQ (pieces_of ("bloom", "Hi, you(2)"), (Pieces{"Hi", ",", " you", "(", "2", ")"}));
+  EXPECT_EQ (pieces_of ("viking", "a12"), (Pieces{"a", "1", "2"}));
+  EXPECT_EQ (pieces_of ("chameleon", "<sentinel:12>IMGIMGABZ x"),
+             (Pieces{"<", "sentinel", ":", "1", "2", ">", "IMGIMGABZ", " x"}));
+  // The range of its punctuation from ":" to "~" has the letters in it.
+  EXPECT_EQ (pieces_of ("deepseek-llm", "Ünï, Жи 12"), (Pieces{"Ü", "n", "ï", ",", " Жи", " ", "12"}));
+  EXPECT_EQ (pieces_of ("minicpm5", "12345"), (Pieces{"123", "45"}));
+  EXPECT_EQ (pieces_of ("youtu", "12 한국…x"), (Pieces{"1", "2", " ", "한국", "…", "x"}));
+  EXPECT_EQ (pieces_of ("gemma4", "a b\n\nc"), (Pieces{"a b", "\n\n", "c"}));
+}
+
+TEST (GgufTokenizer, gemma_merges_characters_with_spaces_as_marks)
+{
+  const std::vector<std::string_view> tokens = {"<bos>", "<0xC3>", "<0xA9>", "▁",    "a", "b",
+                                                "▁a",    "▁ab",    "\n",     "\n\n", "  "};
+  const std::vector<std::string_view> merges = {"▁ a", "▁a b"};
+  const std::vector<int32_t> types = {3, 6, 6, 1, 1, 1, 1, 1, 1, 1, 4};
+  for (const char *model : {"gemma4", "gpt2"}) {
+    const GgufVocabulary source{model, "gemma4", tokens, merges, types, 0, -1, {}, {}};
+    const auto tokenizer = load_gguf_tokenizer ("small.gguf", source);
+    EXPECT_EQ (tokenizer->encode ("a ab\n\né  b", {.add_special_tokens = true}),
+               (Ids{0, 4, 7, 9, 1, 2, 10, 5}));
+    EXPECT_EQ (tokenizer->decode (Ids{4, 7, 9, 1, 2, 10, 5}), "a ab\n\né  b");
+  }
+}
+
 TEST (GgufTokenizer, pieces_merge_by_score_and_fall_back_to_bytes)
 {
   const std::vector<std::string_view> tokens = {"<unk>", "<s>", "</s>", "<0x0A>", "▁",  "a",
@@ -278,7 +376,7 @@ TEST (GgufTokenizer, what_cannot_be_done_is_refused_by_key)
   expect_refused (with ([] (Small &s) { s.model = "rwkv"; }), "model", "\"rwkv\" is not supported");
   expect_refused (with ([] (Small &s) { s.model = "llama"; }), "scores", "0 entries for 10 tokens");
   expect_refused (with ([] (Small &s) { s.model = ""; }), "model", "gpt2");
-  expect_refused (with ([] (Small &s) { s.pre = "viking"; }), "pre", "qwen2, ");
+  expect_refused (with ([] (Small &s) { s.pre = "no-such-model"; }), "pre", "qwen2, ");
   expect_refused (with ([] (Small &s) { s.pre = ""; }), "pre", "\"\" is not supported");
   expect_refused (with ([] (Small &s) { s.tokens.clear (); }), "tokens", "0 tokens");
   expect_refused (with ([] (Small &s) { s.types.pop_back (); }), "token_type", "9 entries for 10 tokens");

@@ -136,6 +136,45 @@ TEST (TokenizerVectors, every_feature_gives_the_ids_of_the_reference)
   EXPECT_GE (count, 500u);
 }
 
+TEST (TokenizerVectors, every_kind_of_model_gives_the_ids_and_texts_of_the_reference)
+{
+  simdjson::dom::parser parser;
+  const element data = parse_data (parser, "model_vectors.json");
+  std::vector<std::string> texts;
+  for (const auto text : data["texts"].get_array ())
+    texts.push_back (text_of (text));
+  TemporaryFolder folder;
+  size_t count = 0;
+  for (const auto config : data["configs"].get_array ()) {
+    const std::string name = text_of (config["name"]);
+    SCOPED_TRACE ("configuration " + name);
+    const auto path = folder.path () / (name + ".json");
+    std::ofstream (path) << simdjson::minify (config["tokenizer"].value ());
+    const auto tokenizer = Tokenizer::load (path);
+    size_t index = 0;
+    for (const auto expected : config["cases"].get_array ()) {
+      const std::string &text = texts.at (index++);
+      SCOPED_TRACE ("text: " + text);
+      const auto ids = ids_of (expected["ids"]);
+      EXPECT_EQ (tokenizer->encode (text), ids);
+      element other;
+      const bool has_with_special = !expected["with_special"].get (other);
+      EXPECT_EQ (tokenizer->encode (text, {.add_special_tokens = true}),
+                 has_with_special ? ids_of (other) : ids);
+      const std::string decoded = text_of (expected["decoded"]);
+      expect_decodes (*tokenizer, ids, decoded, expected["skipped"].get (other) ? decoded : text_of (other));
+      count++;
+    }
+    for (const auto sequence : config["sequences"].get_array ()) {
+      const auto ids = ids_of (sequence["ids"]);
+      const std::string decoded = text_of (sequence["decoded"]);
+      EXPECT_EQ (tokenizer->decode (ids), decoded) << testing::PrintToString (ids);
+      EXPECT_EQ (decode_incrementally (*tokenizer, ids, false), decoded) << testing::PrintToString (ids);
+    }
+  }
+  EXPECT_GE (count, 1000u);
+}
+
 TEST (TokenizerVectors, regular_expressions_cut_as_the_reference)
 {
   simdjson::dom::parser parser;

@@ -16,11 +16,7 @@ is_control (char32_t c)
 {
   if (c == '\t' || c == '\n' || c == '\r')
     return false;
-  const auto code = static_cast<UChar32> (c);
-  if (u_charType (code) == U_UNASSIGNED)
-    return !is_unicode_addition (c, "L") && !is_unicode_addition (c, "M") && !is_unicode_addition (c, "N") &&
-           !is_unicode_addition (c, "P") && !is_unicode_addition (c, "S");
-  return U_GET_GC_MASK (code) & U_GC_C_MASK;
+  return U_GET_GC_MASK (static_cast<UChar32> (c)) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK);
 }
 
 bool
@@ -68,6 +64,18 @@ remove_nonspacing_marks (std::string_view text, std::string &out)
     const utf8::Decoded c = utf8::decode (text, at);
     if (u_charType (static_cast<UChar32> (c.code_point)) != U_NON_SPACING_MARK &&
         !is_unicode_addition (c.code_point, "Mn"))
+      out += text.substr (at, static_cast<size_t> (c.size));
+    at += static_cast<size_t> (c.size);
+  }
+}
+
+void
+remove_marks (std::string_view text, std::string &out)
+{
+  for (size_t at = 0; at < text.size ();) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    if (!(U_GET_GC_MASK (static_cast<UChar32> (c.code_point)) & U_GC_M_MASK) &&
+        !is_unicode_addition (c.code_point, "M"))
       out += text.substr (at, static_cast<size_t> (c.size));
     at += static_cast<size_t> (c.size);
   }

@@ -20,6 +20,7 @@ struct BertNormalizer {
 /// The first two parts, appended to `out`.
 void clean_for_bert (const BertNormalizer &bert, std::string_view text, std::string &out);
 void remove_nonspacing_marks (std::string_view text, std::string &out);
+void remove_marks (std::string_view text, std::string &out); ///< of all kinds
 /// The character's lower case by itself, of whatever place in a word.
 void append_lower_case (char32_t character, std::string &out);
 

@@ -13,12 +13,16 @@ namespace millrace
 {
 
 struct GgufPreTokenizer {
-  std::array<std::string_view, 8> names;
-  std::array<std::string_view, 5>
+  std::array<std::string_view, 16> names;
+  std::array<std::string_view, 6>
       patterns;               ///< in Oniguruma's syntax; each cuts what those before it have left
   bool normalizes = false;    ///< to NFC, before
   bool ignore_merges = false; ///< a word that is a token is that token
   bool adds_bos = false;      ///< where the file does not say
+  bool groups_digits = false; ///< before the patterns: digits by threes, from the right
+  bool whole_numbers = false; ///< and no run of digits before a letter
+  bool of_characters = false; ///< not byte-level, with byte fallback
+  bool metaspaces = false;    ///< spaces become "▁"
 };
 
 /// Null for an unknown name.

@@ -2,13 +2,17 @@
 
 #include "engine/tokenizer/utf8.hpp"
 
+#include <unicode/brkiter.h>
 #include <unicode/bytestream.h>
 #include <unicode/normalizer2.h>
 #include <unicode/uchar.h>
 #include <unicode/unistr.h>
+#include <unicode/utext.h>
 
 #include <algorithm>
 #include <limits>
+#include <memory>
+#include <new>
 
 namespace millrace
 {
@@ -149,6 +153,68 @@ lowercase (std::string_view text, std::string &out)
   }
 }
 
+/// What Nmt does: control characters go, what is a kind of white space becomes a space.
+void
+apply_nmt (std::string_view text, std::string &out)
+{
+  out.clear ();
+  for (size_t at = 0; at < text.size ();) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    const char32_t code = c.code_point;
+    const bool control = (code >= 1 && code <= 8) || code == 0xB || (code >= 0xE && code <= 0x1F) ||
+                         code == 0x7F || code == 0x8F || code == 0x9F;
+    const bool space = code == 9 || code == 0xA || code == 0xC || code == 0xD || code == 0x1680 ||
+                       (code >= 0x200B && code <= 0x200F) || code == 0x2028 || code == 0x2029 ||
+                       code == 0x2581 || code == 0xFEFF || code == 0xFFFD;
+    if (space)
+      out += ' ';
+    else if (!control)
+      out += text.substr (at, static_cast<size_t> (c.size));
+    at += static_cast<size_t> (c.size);
+  }
+}
+
+/// Replaces `text` as a whole if a rule begins it, else its characters.
+void
+replace_grapheme (const CharsMap &map, std::string_view text, std::string &out)
+{
+  if (text.size () < 6) // as the reference has it
+    if (const CharsMap::Match match = map.shortest (text); match.size) {
+      out += match.replacement;
+      return;
+    }
+  for (size_t at = 0; at < text.size ();) {
+    const auto size = static_cast<size_t> (utf8::sequence_size (static_cast<unsigned char> (text[at])));
+    const std::string_view character = text.substr (at, size);
+    const CharsMap::Match match = map.shortest (character);
+    out += match.size ? match.replacement : character;
+    at += size;
+  }
+}
+
+/// What Precompiled does, which is not what SentencePiece does with the same table: the first rule that begins a grapheme
+/// replaces all of it.
+void
+apply_precompiled (const CharsMap &map, std::string_view text, std::string &out)
+{
+  out.clear ();
+  UErrorCode status = U_ZERO_ERROR;
+  const std::unique_ptr<icu::BreakIterator> graphemes (
+      icu::BreakIterator::createCharacterInstance (icu::Locale::getRoot (), status));
+  UText *view = utext_openUTF8 (nullptr, text.data (), static_cast<int64_t> (text.size ()), &status);
+  if (U_SUCCESS (status))
+    graphemes->setText (view, status);
+  if (U_FAILURE (status)) {
+    utext_close (view);
+    throw std::bad_alloc ();
+  }
+  int32_t begin = graphemes->first ();
+  for (int32_t end = graphemes->next (); end != icu::BreakIterator::DONE;
+       begin = end, end = graphemes->next ())
+    replace_grapheme (map, text.substr (static_cast<size_t> (begin), static_cast<size_t> (end - begin)), out);
+  utext_close (view);
+}
+
 /// What BertNormalizer does: its four parts, one after the other.
 void
 apply_bert (const BertNormalizer &bert, std::string_view text, std::string &out)
@@ -224,6 +290,16 @@ Normalizer::apply (std::string_view text, Regex::Scratch &scratch, std::string &
       break;
     case Step::kBert:
       apply_bert (step.bert, text, changed);
+      break;
+    case Step::kStripAccents:
+      changed.clear ();
+      remove_marks (text, changed);
+      break;
+    case Step::kNmt:
+      apply_nmt (text, changed);
+      break;
+    case Step::kPrecompiled:
+      apply_precompiled (*step.map, text, changed);
       break;
     case Step::kSentencePiece:
       step.sentencepiece->apply (text, changed);

@@ -21,12 +21,27 @@ class Normalizer
 {
 public:
   struct Step {
-    enum Kind { kNfc, kNfd, kNfkc, kNfkd, kLowercase, kReplace, kPrepend, kStrip, kBert, kSentencePiece };
+    enum Kind {
+      kNfc,
+      kNfd,
+      kNfkc,
+      kNfkd,
+      kLowercase,
+      kReplace,
+      kPrepend,
+      kStrip,
+      kBert,
+      kStripAccents,
+      kNmt,
+      kPrecompiled,
+      kSentencePiece
+    };
     Kind kind = kNfc;
     std::shared_ptr<const Regex> pattern; ///< of kReplace
     std::string content;                  ///< of kReplace and kPrepend
     bool left = false, right = false;     ///< of kStrip
     BertNormalizer bert;                  ///< of kBert
+    std::shared_ptr<const CharsMap> map;  ///< of kPrecompiled
     std::shared_ptr<const SentencePieceNormalizer> sentencepiece;
   };
   std::vector<Step> steps;

@@ -30,6 +30,63 @@ digit_pieces (std::string_view text, std::vector<Piece> &pieces)
     pieces.push_back ({covered, text.size (), false});
 }
 
+/// What `\d{1,3}(?=(?:\d{3})*\b)` matches (or with `(?!\d)` at its end), without looking at a run again for each group.
+void
+digit_groups (std::string_view text, bool whole_numbers, std::vector<Piece> &pieces)
+{
+  size_t covered = 0;
+  std::vector<size_t> starts;
+  for (size_t at = 0; at < text.size ();) {
+    utf8::Decoded c = utf8::decode (text, at);
+    if (!utf8::is_decimal (c.code_point)) {
+      at += static_cast<size_t> (c.size);
+      continue;
+    }
+    starts.clear ();
+    const size_t begin = at;
+    while (at < text.size () && utf8::is_decimal ((c = utf8::decode (text, at)).code_point)) {
+      starts.push_back (at);
+      at += static_cast<size_t> (c.size);
+    }
+    if (whole_numbers && at < text.size () && utf8::is_word (utf8::decode (text, at).code_point))
+      continue;
+    if (covered < begin)
+      pieces.push_back ({covered, begin, false});
+    for (size_t i = 0; i < starts.size ();) {
+      const size_t next = i + (starts.size () - i - 1) % 3 + 1;
+      pieces.push_back ({starts[i], next < starts.size () ? starts[next] : at, true});
+      i = next;
+    }
+    covered = at;
+  }
+  if (covered < text.size ())
+    pieces.push_back ({covered, text.size (), false});
+}
+
+/// What `\w+|[^\w\s]+` of the Unicode standard (UTS #18, which Oniguruma's \w is not) matches.
+void
+cut_words (std::string_view text, std::vector<std::string_view> &words)
+{
+  enum Class { kSpace, kWord, kOther };
+  Class current = kSpace;
+  size_t begin = 0;
+  for (size_t at = 0; at < text.size ();) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    const Class next = utf8::is_word (c.code_point)          ? kWord
+                       : utf8::is_white_space (c.code_point) ? kSpace
+                                                             : kOther;
+    if (next != current) {
+      if (current != kSpace)
+        words.push_back (text.substr (begin, at - begin));
+      begin = at;
+      current = next;
+    }
+    at += static_cast<size_t> (c.size);
+  }
+  if (current != kSpace)
+    words.push_back (text.substr (begin));
+}
+
 /// Cuts before each `mark`; those after another one only where `after_marks` says so.
 void
 cut_before (std::string_view word, std::string_view mark, bool after_marks,
@@ -147,10 +204,16 @@ PreTokenizer::cut (const Stage &stage, std::string_view word, Scratch &scratch)
   switch (stage.kind) {
   case Stage::kMetaspaceWords:
     return cut_before (word, kMetaspace, false, scratch.next);
+  case Stage::kWords:
+    return cut_words (word, scratch.next);
   case Stage::kBert:
     return cut_for_bert (word, scratch.next);
   case Stage::kMetaspacePieces:
     return cut_before (word, stage.replacement, true, scratch.next);
+  case Stage::kDigitGroups:
+    scratch.matches.clear ();
+    digit_groups (word, stage.whole_numbers, scratch.matches);
+    break;
   case Stage::kDigits:
     scratch.matches.clear ();
     digit_pieces (word, scratch.matches);

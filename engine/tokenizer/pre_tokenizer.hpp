@@ -24,7 +24,9 @@ public:
     enum Kind {
       kSplit,
       kDigits,
+      kDigitGroups, ///< decimal digits by threes, counted from the right
       kPrefixSpace,
+      kWords,           ///< runs of characters of words, and of others; white space is left out
       kBert,            ///< as cut_for_bert () does
       kMetaspace,       ///< spaces become "▁", and one is put before as `prefix` says
       kMetaspaceWords,  ///< a word begins with each "▁" that follows something else
@@ -34,6 +36,7 @@ public:
     Kind kind = kSplit;
     SplitBehavior behavior = SplitBehavior::kIsolated;
     bool invert = false;
+    bool whole_numbers = false;                ///< of kDigitGroups: but no run before a character of words
     std::shared_ptr<const Regex> pattern = {}; ///< of kSplit
     Prefix prefix = kNever;                    ///< of kMetaspace
     std::string replacement = {};              ///< of kMetaspace and kMetaspacePieces

@@ -45,7 +45,7 @@ public:
 
   TokenizerParts read ()
   {
-    if (source_.model == "gpt2")
+    if (source_.model == "gpt2" || source_.model == "gemma4")
       read_gpt2 ();
     else if (source_.model == "llama" || source_.model == "t5")
       read_sentencepiece ();
@@ -54,7 +54,7 @@ public:
     else
       fail (kModelKey,
             quoted (source_.model) +
-                " is not supported; supported are gpt2, llama, t5 and bert: use a model with such a "
+                " is not supported; supported are gpt2, gemma4, llama, t5 and bert: use a model with such a "
                 "tokenizer, or its folder with a tokenizer.json or tokenizer.model");
     if (source_.strips_after_special)
       for (AddedTokenEntry &entry : parts_.added)
@@ -70,25 +70,63 @@ private:
 
   void read_gpt2 ()
   {
-    const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (source_.pre);
+    const std::string_view pre = source_.model == "gpt2" ? source_.pre : source_.model;
+    const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (pre);
     if (!kind)
-      fail (kPreKey,
-            quoted (source_.pre) + " is not supported; supported are " + gguf_pre_tokenizer_names ());
+      fail (kPreKey, quoted (pre) + " is not supported; supported are " + gguf_pre_tokenizer_names () +
+                         ": use the model's folder with a tokenizer.json");
     parts_.model.emplace<Bpe> ().ignore_merges = kind->ignore_merges;
-    if (kind->normalizes)
-      parts_.normalizer.steps.push_back (Normalizer::Step ());
-    for (const std::string_view pattern : kind->patterns)
-      if (!pattern.empty ())
-        parts_.pre_tokenizer.stages.push_back (
-            {.kind = PreTokenizer::Stage::kSplit,
-             .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
-    parts_.pre_tokenizer.byte_level = true;
-    parts_.decoder.push_back ({.kind = DecoderStep::kByteLevel});
+    set_normalizer (*kind);
+    set_stages (*kind);
+    if (kind->of_characters) {
+      parts_.decoder.push_back ({.kind = DecoderStep::kByteFallback});
+      if (kind->metaspaces)
+        parts_.decoder.push_back (
+            {.kind = DecoderStep::kMetaspace, .content = std::string (kMetaspace), .drop_first = false});
+      parts_.texts.each_byte_replaced = true;
+    } else {
+      parts_.decoder.push_back ({.kind = DecoderStep::kByteLevel});
+    }
+    parts_.pre_tokenizer.byte_level = !kind->of_characters;
     parts_.added_verbatim = true;
     add_ends (parts_.prefix, source_.add_bos.value_or (kind->adds_bos), source_.bos, kBosKey);
     add_ends (parts_.suffix, source_.add_eos.value_or (false), source_.eos, kEosKey);
     read_tokens ();
-    read_merges (std::get<Bpe> (parts_.model));
+    Bpe &bpe = std::get<Bpe> (parts_.model);
+    read_merges (bpe);
+    if (kind->of_characters) {
+      bpe.fallback = find_byte_tokens (parts_.vocabulary);
+      bpe.fuse_unknown = true;
+      bpe.unknown =
+          source_.unknown < static_cast<TokenId> (source_.tokens.size ()) ? source_.unknown : kNoToken;
+    }
+  }
+
+  void set_normalizer (const GgufPreTokenizer &kind)
+  {
+    if (kind.normalizes)
+      parts_.normalizer.steps.push_back (Normalizer::Step ());
+    if (!kind.metaspaces)
+      return;
+    SentencePieceNormalizer spaces;
+    spaces.add_dummy_prefix = source_.add_space_prefix.value_or (false);
+    spaces.remove_extra_whitespaces = false;
+    Normalizer::Step step;
+    step.kind = Normalizer::Step::kSentencePiece;
+    step.sentencepiece = std::make_shared<const SentencePieceNormalizer> (std::move (spaces));
+    parts_.normalizer.steps.push_back (std::move (step));
+  }
+
+  void set_stages (const GgufPreTokenizer &kind)
+  {
+    using Stage = PreTokenizer::Stage;
+    if (kind.groups_digits)
+      parts_.pre_tokenizer.stages.push_back (
+          {.kind = Stage::kDigitGroups, .whole_numbers = kind.whole_numbers});
+    for (const std::string_view pattern : kind.patterns)
+      if (!pattern.empty ())
+        parts_.pre_tokenizer.stages.push_back (
+            {.kind = Stage::kSplit, .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
   }
 
   void read_sentencepiece ()

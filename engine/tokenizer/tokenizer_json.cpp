@@ -1,140 +1,20 @@
 #include "engine/tokenizer/tokenizer_json.hpp"
 
-#include <array>
-#include <stdexcept>
-
 namespace millrace
 {
 
 namespace
 {
 
-constexpr int kMaxNesting = 16; ///< of Sequence in Sequence
+constexpr int64_t kMaxStripped = 1 << 16;
 
-[[noreturn]] void
-unsupported (const JsonField &type)
+int32_t
+read_token_id (const JsonField &field, const TokenizerParts &parts)
 {
-  type.fail (std::string (type.string ()) + " is not supported; a byte-level BPE tokenizer is needed");
-}
-
-std::shared_ptr<const Regex>
-compile (const JsonField &pattern)
-{
-  if (const auto literal = pattern.find ("String")) {
-    try {
-      return std::make_shared<const Regex> (Regex::literal (literal->string ()));
-    } catch (const std::invalid_argument &error) {
-      literal->fail (error.what ());
-    }
-  }
-  const JsonField regex = pattern.at ("Regex");
-  try {
-    return std::make_shared<const Regex> (Regex::compile (regex.string ()));
-  } catch (const std::invalid_argument &error) {
-    regex.fail (error.what ());
-  }
-}
-
-void
-read_normalizer (const JsonField &field, Normalizer &normalizer, int depth = 0)
-{
-  using Step = Normalizer::Step;
-  const JsonField type = field.at ("type");
-  const std::string_view name = type.string ();
-  Step step;
-  if (name == "Sequence") {
-    if (depth == kMaxNesting)
-      field.fail ("sequences are nested too deeply");
-    const JsonField list = field.at ("normalizers");
-    size_t index = 0;
-    for (const auto element : list.array ())
-      read_normalizer (list.item (index++, element), normalizer, depth + 1);
-    return;
-  }
-  if (name == "NFC") {
-    step.kind = Step::kNfc;
-  } else if (name == "NFD") {
-    step.kind = Step::kNfd;
-  } else if (name == "NFKC") {
-    step.kind = Step::kNfkc;
-  } else if (name == "NFKD") {
-    step.kind = Step::kNfkd;
-  } else if (name == "Lowercase") {
-    step.kind = Step::kLowercase;
-  } else if (name == "Replace") {
-    step.kind = Step::kReplace;
-    step.pattern = compile (field.at ("pattern"));
-    step.content = field.at ("content").string ();
-  } else if (name == "Prepend") {
-    step.kind = Step::kPrepend;
-    step.content = field.at ("prepend").string ();
-  } else if (name == "Strip") {
-    step.kind = Step::kStrip;
-    step.left = field.at ("strip_left").boolean ();
-    step.right = field.at ("strip_right").boolean ();
-  } else {
-    unsupported (type);
-  }
-  normalizer.steps.push_back (std::move (step));
-}
-
-SplitBehavior
-read_behavior (const JsonField &field)
-{
-  struct Named {
-    std::string_view name;
-    SplitBehavior behavior;
-  };
-  constexpr std::array<Named, 5> kNames = {{{"Removed", SplitBehavior::kRemoved},
-                                            {"Isolated", SplitBehavior::kIsolated},
-                                            {"MergedWithPrevious", SplitBehavior::kMergedWithPrevious},
-                                            {"MergedWithNext", SplitBehavior::kMergedWithNext},
-                                            {"Contiguous", SplitBehavior::kContiguous}}};
-  for (const Named &named : kNames)
-    if (field.string () == named.name)
-      return named.behavior;
-  field.fail (std::string (field.string ()) + " is not a split behavior");
-}
-
-void
-read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int depth = 0)
-{
-  using Stage = PreTokenizer::Stage;
-  const JsonField type = field.at ("type");
-  const std::string_view name = type.string ();
-  if (name == "Sequence") {
-    if (depth == kMaxNesting)
-      field.fail ("sequences are nested too deeply");
-    const JsonField list = field.at ("pretokenizers");
-    size_t index = 0;
-    for (const auto element : list.array ())
-      read_pre_tokenizer (list.item (index++, element), pre_tokenizer, depth + 1);
-    return;
-  }
-  // What comes after ByteLevel would see its alphabet instead of the text.
-  if (pre_tokenizer.byte_level)
-    type.fail (std::string (name) + " after ByteLevel is not supported");
-  if (name == "ByteLevel") {
-    if (field.at ("add_prefix_space").boolean ())
-      pre_tokenizer.stages.push_back ({.kind = Stage::kPrefixSpace});
-    if (field.boolean_or ("use_regex", true))
-      pre_tokenizer.stages.push_back (
-          {.kind = Stage::kSplit,
-           .pattern = std::make_shared<const Regex> (Regex::compile (kByteLevelPattern))});
-    pre_tokenizer.byte_level = true;
-  } else if (name == "Split") {
-    pre_tokenizer.stages.push_back ({.kind = Stage::kSplit,
-                                     .behavior = read_behavior (field.at ("behavior")),
-                                     .invert = field.at ("invert").boolean (),
-                                     .pattern = compile (field.at ("pattern"))});
-  } else if (name == "Digits") {
-    const bool individual = field.at ("individual_digits").boolean ();
-    pre_tokenizer.stages.push_back (
-        {.kind = Stage::kDigits,
-         .behavior = individual ? SplitBehavior::kIsolated : SplitBehavior::kContiguous});
-  } else {
-    unsupported (type);
-  }
+  const auto id = static_cast<int32_t> (field.integer (0, kMaxTokenId));
+  if (id >= parts.vocabulary.size () || !(parts.vocabulary.flags[id] & Vocabulary::kPresent))
+    field.fail ("the id " + std::to_string (id) + " is no token of this file");
+  return id;
 }
 
 /// The template of one sequence: special tokens around exactly one "$A".
@@ -157,15 +37,23 @@ read_template (const JsonField &field, TokenizerParts &parts)
     const JsonField ids = token.at ("ids");
     size_t id_index = 0;
     for (const auto id_element : ids.array ()) {
-      const JsonField item = ids.item (id_index++, id_element);
-      const auto id = static_cast<int32_t> (item.integer (0, kMaxTokenId));
-      if (id >= parts.vocabulary.size () || !(parts.vocabulary.flags[id] & Vocabulary::kPresent))
-        item.fail ("the id " + std::to_string (id) + " is no token of this file");
+      const int32_t id = read_token_id (ids.item (id_index++, id_element), parts);
       (after_text ? parts.suffix : parts.prefix).push_back (id);
     }
   }
   if (!after_text)
     single.fail ("has no sequence A");
+}
+
+/// A token as ["[SEP]", 102].
+int32_t
+read_end (const JsonField &field, const TokenizerParts &parts)
+{
+  const simdjson::dom::array pair = field.array ();
+  simdjson::dom::element id_element;
+  if (pair.size () != 2 || pair.at (1).get (id_element))
+    field.fail ("must be an array of a token and its id");
+  return read_token_id (field.item (1, id_element), parts);
 }
 
 void
@@ -185,9 +73,65 @@ read_post_processor (const JsonField &field, TokenizerParts &parts, bool &has_te
       type.fail ("a second TemplateProcessing is not supported");
     has_template = true;
     read_template (field, parts);
+  } else if (name == "BertProcessing" || name == "RobertaProcessing") {
+    if (has_template)
+      type.fail (std::string (name) + " after another template is not supported");
+    has_template = true;
+    parts.prefix.push_back (read_end (field.at ("cls"), parts));
+    parts.suffix.push_back (read_end (field.at ("sep"), parts));
   } else if (name != "ByteLevel") { // which trims offsets and adds no token
     unsupported (type);
   }
+}
+
+/// What is left out at the beginning of the whole text.
+void
+read_strip_of_text (const JsonField &field, TokenTexts &texts)
+{
+  if (field.at ("stop").integer (0, kMaxStripped) != 0)
+    field.at ("stop").fail (
+        "must be 0 after Fuse; what the end of a text is, is not known while it is written");
+  if (texts.leading_count)
+    field.fail ("a second Strip after Fuse is not supported");
+  texts.leading = field.at ("content").string ();
+  texts.leading_count =
+      texts.leading.empty () ? 0 : static_cast<size_t> (field.at ("start").integer (0, kMaxStripped));
+}
+
+/// A decoder that works on one token after the other.
+DecoderStep
+read_decoder_step (const JsonField &field, TokenizerParts &parts)
+{
+  const JsonField type = field.at ("type");
+  const std::string_view name = type.string ();
+  DecoderStep step;
+  if (name == "ByteLevel") {
+    step.kind = DecoderStep::kByteLevel;
+  } else if (name == "ByteFallback") {
+    step.kind = DecoderStep::kByteFallback;
+    parts.texts.each_byte_replaced = true;
+  } else if (name == "Replace") {
+    step.kind = DecoderStep::kReplace;
+    step.pattern = read_pattern (field.at ("pattern"));
+    step.content = field.at ("content").string ();
+  } else if (name == "Strip") {
+    step.kind = DecoderStep::kStrip;
+    step.content = field.at ("content").string ();
+    step.left = static_cast<size_t> (field.at ("start").integer (0, kMaxStripped));
+    step.right = static_cast<size_t> (field.at ("stop").integer (0, kMaxStripped));
+  } else if (name == "Metaspace") {
+    step.kind = DecoderStep::kMetaspace;
+    step.content = field.at ("replacement").string ();
+    step.drop_first = read_prepend_scheme (field) != PrependScheme::kNever;
+    parts.texts.first_forms = FirstForms::kFirstToken;
+  } else if (name == "WordPiece") {
+    step.kind = DecoderStep::kWordPiece;
+    step.content = field.at ("prefix").string ();
+    parts.texts.first_forms = FirstForms::kFirstToken;
+  } else {
+    unsupported (type);
+  }
+  return step;
 }
 
 void
@@ -202,46 +146,28 @@ read_decoder (const JsonField &field, TokenizerParts &parts, bool &fused, int de
     size_t index = 0;
     for (const auto element : list.array ())
       read_decoder (list.item (index++, element), parts, fused, depth + 1);
-  } else if (name == "ByteLevel") {
-    // On fused text the alphabet would apply to all tokens or to none, and twice it makes no sense.
-    if (fused)
-      type.fail ("ByteLevel after Fuse or ByteLevel is not supported");
-    parts.decoder.push_back ({.kind = DecoderStep::kByteLevel});
-    fused = true;
   } else if (name == "Fuse") {
     fused = true;
+  } else if (fused && name == "Strip") {
+    read_strip_of_text (field, parts.texts);
+  } else if (fused) {
+    // On fused text it would see more than a token at once.
+    type.fail (std::string (name) + " after Fuse or ByteLevel is not supported");
   } else {
-    unsupported (type);
+    parts.decoder.push_back (read_decoder_step (field, parts));
+    fused = name == "ByteLevel";
+    if (name == "WordPiece" && field.boolean_or ("cleanup", true))
+      parts.decoder.push_back ({.kind = DecoderStep::kCleanup});
   }
-}
-
-void
-read_model (const JsonField &root, TokenizerParts &parts)
-{
-  const JsonField model = root.at ("model");
-  if (const auto type = model.find ("type"); type && type->string () != "BPE")
-    unsupported (*type);
-  if (const auto dropout = model.find ("dropout"))
-    dropout->fail ("dropout is for training; it must be null");
-  for (const char *name : {"continuing_subword_prefix", "end_of_word_suffix"})
-    if (const auto affix = model.find (name); affix && !affix->string ().empty ())
-      affix->fail (std::string ("a non-empty ") + name + " is not supported");
-  if (model.boolean_or ("byte_fallback", false))
-    model.at ("byte_fallback").fail ("byte fallback is not supported; it must be false");
-  Bpe &bpe = parts.model.emplace<Bpe> ();
-  bpe.fuse_unknown = model.boolean_or ("fuse_unk", false);
-  bpe.ignore_merges = model.boolean_or ("ignore_merges", false);
-
-  read_vocabulary (root, parts);
-  if (const auto unknown = model.find ("unk_token")) {
-    bpe.unknown = parts.vocabulary.model_id (unknown->string ());
-    if (bpe.unknown == kNoToken)
-      unknown->fail (std::string (unknown->string ()) + " is not in model.vocab");
-  }
-  read_merges (model, parts.vocabulary, bpe);
 }
 
 } // namespace
+
+void
+unsupported (const JsonField &type)
+{
+  type.fail (std::string (type.string ()) + " is not supported");
+}
 
 TokenizerParts
 read_tokenizer_json (const std::filesystem::path &file)
@@ -262,9 +188,9 @@ read_tokenizer_json (const std::filesystem::path &file)
   TokenizerParts parts;
   read_model (root, parts);
   if (const auto field = root.find ("normalizer"))
-    read_normalizer (*field, parts.normalizer);
+    read_normalizer (*field, parts.normalizer, 0);
   if (const auto field = root.find ("pre_tokenizer"))
-    read_pre_tokenizer (*field, parts.pre_tokenizer);
+    read_pre_tokenizer (*field, parts.pre_tokenizer, 0);
   bool has_template = false, fused = false;
   if (const auto field = root.find ("post_processor"))
     read_post_processor (*field, parts, has_template);

@@ -15,9 +15,22 @@ namespace millrace
 
 TokenizerParts read_tokenizer_json (const std::filesystem::path &file);
 
-// The sections, each in its own function; the model and the added tokens are in tokenizer_json_model.cpp.
+// The sections, each in its own function: normalizer and pre_tokenizer in tokenizer_json_text.cpp, the model and the added
+// tokens in tokenizer_json_model.cpp.
 
-void read_vocabulary (const JsonField &root, TokenizerParts &parts);
-void read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe);
+constexpr int kMaxNesting = 16; ///< of Sequence in Sequence
+
+void read_model (const JsonField &root, TokenizerParts &parts);
+void read_normalizer (const JsonField &field, Normalizer &normalizer, int depth);
+void read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int depth);
+/// {"String": …} or {"Regex": …}
+std::shared_ptr<const Regex> read_pattern (const JsonField &pattern);
+
+enum class PrependScheme { kNever, kFirst, kAlways };
+/// Of Metaspace.
+PrependScheme read_prepend_scheme (const JsonField &field);
+
+/// Refuses the value by its name.
+[[noreturn]] void unsupported (const JsonField &type);
 
 } // namespace millrace

@@ -1,15 +1,19 @@
-// The sections of tokenizer.json that name tokens: model.vocab, added_tokens and model.merges.
+// The sections of tokenizer.json that name tokens: the model with its vocabulary and merges, and added_tokens.
 
 #include "engine/tokenizer/tokenizer.hpp"
 #include "engine/tokenizer/tokenizer_json.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace millrace
 {
 
 namespace
 {
+
+constexpr double kUnknownPenalty = 10; // below the least score of a piece
+constexpr int64_t kMaxWordCharacters = int64_t{1} << 40;
 
 struct Entry {
   std::string_view content;
@@ -84,14 +88,40 @@ read_added_tokens (const JsonField &list, std::vector<Entry> &entries, std::vect
   }
 }
 
-} // namespace
-
+/// Puts Unigram's list of [content, score] into `entries`.
 void
-read_vocabulary (const JsonField &root, TokenizerParts &parts)
+read_scored_vocabulary (const JsonField &vocab, std::vector<Entry> &entries, std::vector<double> &scores)
+{
+  size_t index = 0;
+  for (const auto element : vocab.array ()) {
+    const auto field = [&] { return vocab.item (index, element); };
+    simdjson::dom::array pair;
+    std::string_view content;
+    double score = 0;
+    if (element.get (pair) || pair.size () != 2 || pair.at (0).get (content) || pair.at (1).get (score))
+      field ().fail ("must be an array of a token and its score");
+    if (!std::isfinite (score))
+      field ().fail ("has a score that is not a number");
+    if (index > static_cast<size_t> (kMaxTokenId))
+      vocab.fail ("has more than " + std::to_string (kMaxTokenId) + " tokens");
+    entries.push_back ({content, Vocabulary::kPresent | Vocabulary::kModel});
+    scores.push_back (score);
+    index++;
+  }
+  if (entries.empty ())
+    vocab.fail ("is empty");
+}
+
+/// The vocabulary of `model` and the added tokens of `root`; of a Unigram model also `scores`.
+void
+read_vocabulary (const JsonField &root, TokenizerParts &parts, std::vector<double> *scores)
 {
   const JsonField vocab = root.at ("model").at ("vocab");
   std::vector<Entry> entries;
-  read_model_vocabulary (vocab, entries);
+  if (scores)
+    read_scored_vocabulary (vocab, entries, *scores);
+  else
+    read_model_vocabulary (vocab, entries);
   const auto added = root.find ("added_tokens");
   if (added)
     read_added_tokens (*added, entries, parts.added);
@@ -173,6 +203,93 @@ read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe)
     bpe.merges.insert (ids[0], ids[1], {rank++, ids[2]});
     index++;
   }
+}
+
+int32_t
+read_unknown (const JsonField &field, const Vocabulary &vocabulary)
+{
+  const int32_t id = vocabulary.model_id (field.string ());
+  if (id == kNoToken)
+    field.fail (std::string (field.string ()) + " is not in model.vocab");
+  return id;
+}
+
+void
+read_bpe (const JsonField &root, const JsonField &model, TokenizerParts &parts)
+{
+  if (const auto dropout = model.find ("dropout"))
+    dropout->fail ("dropout is for training; it must be null");
+  for (const char *name : {"continuing_subword_prefix", "end_of_word_suffix"})
+    if (const auto affix = model.find (name); affix && !affix->string ().empty ())
+      affix->fail (std::string ("a non-empty ") + name + " is not supported");
+  Bpe &bpe = parts.model.emplace<Bpe> ();
+  bpe.fuse_unknown = model.boolean_or ("fuse_unk", false);
+  bpe.ignore_merges = model.boolean_or ("ignore_merges", false);
+  const bool byte_fallback = model.boolean_or ("byte_fallback", false);
+
+  read_vocabulary (root, parts, nullptr);
+  if (const auto unknown = model.find ("unk_token"))
+    bpe.unknown = read_unknown (*unknown, parts.vocabulary);
+  if (byte_fallback)
+    bpe.fallback = find_byte_tokens (parts.vocabulary);
+  read_merges (model, parts.vocabulary, bpe);
+}
+
+void
+read_unigram (const JsonField &root, const JsonField &model, TokenizerParts &parts)
+{
+  Unigram &unigram = parts.model.emplace<Unigram> ();
+  const bool byte_fallback = model.boolean_or ("byte_fallback", false);
+  read_vocabulary (root, parts, &unigram.scores);
+  if (const auto unknown = model.find ("unk_id"))
+    unigram.unknown =
+        static_cast<int32_t> (unknown->integer (0, static_cast<int64_t> (unigram.scores.size ()) - 1));
+  if (byte_fallback)
+    unigram.fallback = find_byte_tokens (parts.vocabulary);
+  double least = unigram.scores[0];
+  for (size_t id = 0; id < unigram.scores.size (); id++) {
+    least = std::min (least, unigram.scores[id]);
+    if (!parts.vocabulary.contents[id].empty ())
+      unigram.pieces.insert (parts.vocabulary.contents[id], static_cast<int32_t> (id));
+  }
+  unigram.unknown_score = least - kUnknownPenalty;
+}
+
+void
+read_word_piece (const JsonField &root, const JsonField &model, bool whole_words, TokenizerParts &parts)
+{
+  WordPiece &word_piece = parts.model.emplace<WordPiece> ();
+  word_piece.whole_words = whole_words;
+  if (!whole_words)
+    word_piece.most_characters =
+        static_cast<size_t> (model.at ("max_input_chars_per_word").integer (0, kMaxWordCharacters));
+  read_vocabulary (root, parts, nullptr);
+  const Vocabulary &vocabulary = parts.vocabulary;
+  word_piece.unknown = read_unknown (model.at ("unk_token"), vocabulary);
+  word_piece.pieces.reserve (vocabulary.contents.bytes ().size ());
+  for (int id = 0; id < vocabulary.size (); id++)
+    if ((vocabulary.flags[id] & Vocabulary::kModel) && !vocabulary.contents[id].empty ())
+      word_piece.pieces.insert (vocabulary.contents[id], id);
+  if (!whole_words)
+    word_piece.set_prefix (model.at ("continuing_subword_prefix").string ());
+}
+
+} // namespace
+
+void
+read_model (const JsonField &root, TokenizerParts &parts)
+{
+  const JsonField model = root.at ("model");
+  const auto type = model.find ("type"); // files of long ago have none, and are BPE
+  const std::string_view name = type ? type->string () : "BPE";
+  if (name == "BPE")
+    read_bpe (root, model, parts);
+  else if (name == "Unigram")
+    read_unigram (root, model, parts);
+  else if (name == "WordPiece" || name == "WordLevel")
+    read_word_piece (root, model, name == "WordLevel", parts);
+  else
+    unsupported (*type);
 }
 
 } // namespace millrace

@@ -164,6 +164,15 @@ is_numeric (char32_t c)
   return (mask & U_GC_N_MASK) || ((mask & U_GC_CN_MASK) && is_unicode_addition (c, "N"));
 }
 
+bool
+is_decimal (char32_t c)
+{
+  if (c < 0x80)
+    return c >= '0' && c <= '9';
+  const uint32_t mask = U_GET_GC_MASK (static_cast<UChar32> (c));
+  return (mask & U_GC_ND_MASK) || ((mask & U_GC_CN_MASK) && is_unicode_addition (c, "Nd"));
+}
+
 void
 LossyDecoder::push (std::string_view bytes, std::string &out)
 {

@@ -36,6 +36,7 @@ bool is_ascii (std::string_view text);
 bool is_white_space (char32_t c); ///< property White_Space
 bool is_word (char32_t c);        ///< \w of UTS #18: Alphabetic, M, Nd, Pc and Join_Control
 bool is_numeric (char32_t c);     ///< Nd, Nl, No
+bool is_decimal (char32_t c);     ///< Nd
 
 /// Turns bytes into well-formed text: maximal subparts of what is not UTF-8 become U+FFFD (Unicode §3.9).
 /// Bytes may come in any portions; an unfinished character waits for the next one.
