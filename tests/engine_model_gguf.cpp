@@ -402,6 +402,27 @@ TEST_F (OpenGgufTest, tokenizer_template_and_ends_come_from_the_metadata)
   EXPECT_EQ (model->chat_template->render (R"({"bos_token": "x", "eos_token": "y"})", 0), "xy");
 }
 
+TEST_F (OpenGgufTest, pieces_with_scores_are_a_tokenizer)
+{
+  std::vector<std::string> tokens = {"<unk>", "<s>", "</s>", "<|end|>", "▁", "a", "b", "ab", "▁ab"};
+  std::vector<int32_t> types = {2, 3, 3, 3, 1, 1, 1, 1, 1};
+  std::vector<float> scores = {0, 0, 0, 0, -1, -2, -3, -4, -5};
+  const auto write = [&] (GgufWriter &writer) {
+    writer.set ("general.name", "Phi-3 of the tests");
+    writer.set ("tokenizer.ggml.model", "llama");
+    writer.set ("tokenizer.ggml.tokens", tokens);
+    writer.set ("tokenizer.ggml.token_type", types);
+    writer.set ("tokenizer.ggml.scores", scores);
+    writer.set ("tokenizer.ggml.bos_token_id", uint32_t{1});
+    writer.set ("tokenizer.ggml.unknown_token_id", uint32_t{0});
+    writer.set ("tokenizer.ggml.add_space_prefix", false);
+  };
+  const auto tokenizer = open (with (write))->tokenizer;
+  ASSERT_NE (tokenizer, nullptr);
+  EXPECT_EQ (tokenizer->encode ("ab ab<|end|>  ab", {.add_special_tokens = true}),
+             (std::vector<TokenId>{1, 7, 8, 3, 7}));
+}
+
 TEST_F (OpenGgufTest, defaults_are_those_of_the_format)
 {
   // Head size from the embedding (40 / 2), all heads their own keys, no rotation base: 10000.
@@ -488,7 +509,7 @@ TEST_F (OpenGgufTest, what_cannot_be_computed_is_refused_by_key)
   expect_bad ("llama.attention.value_length", uint32_t{10}, "is 10 but keys have 20");
   expect_bad ("llama.rope.scaling.type", "longrope", "supported are none, linear and yarn");
   expect_bad ("llama.rope.scaling.factor", -1.0f, "is -1");
-  expect_bad ("tokenizer.ggml.model", "llama", "supported is gpt2");
+  expect_bad ("tokenizer.ggml.model", "rwkv", "supported are gpt2");
   expect_bad ("tokenizer.ggml.eos_token_id", uint32_t{60}, "is 60, expected an integer from 0 to 59");
   expect_bad ("tokenizer.chat_template", "{% if %}", "does not compile");
 }
