@@ -13,6 +13,7 @@
 
 #include <fstream>
 #include <iostream>
+#include <random>
 #include <set>
 #include <sstream>
 
@@ -98,6 +99,61 @@ TEST (GgufTokenizer, every_vocabulary_reproduces_all_vectors)
   EXPECT_GE (files, 1);
   for (const std::string &model : models)
     std::cout << "model " << model << "\n";
+}
+
+/// Characters of many kinds, among them what normal forms change.
+std::string
+random_text (std::mt19937 &random)
+{
+  std::string text;
+  for (auto length = random () % 40; length > 0; length--) {
+    const auto kind = random () % 5;
+    utf8::append (kind < 2    ? 32 + random () % 95
+                  : kind == 2 ? U" \n\t'\u00e9\u0301<|"[random () % 8]
+                  : kind == 3 ? 0x80 + random () % 0xD700
+                              : 0x10000 + random () % 0x100000,
+                  text);
+  }
+  return text;
+}
+
+/// Some vocabularies do not: of their training there was no character with such a byte.
+bool
+has_all_bytes (const Tokenizer &tokenizer)
+{
+  for (const char16_t c : kByteAlphabet.character) {
+    std::string content;
+    utf8::append (c, content);
+    if (!tokenizer.token_id (content))
+      return false;
+  }
+  return true;
+}
+
+TEST (GgufTokenizer, a_hundred_thousand_random_texts_come_back_from_bytes)
+{
+  REQUIRE_ORACLES ("tokenizer_vectors/gguf");
+  const char *given = std::getenv ("MILLRACE_SEED");
+  const uint32_t seed = given ? std::strtoul (given, nullptr, 10) : std::random_device () ();
+  std::cout << "texts: MILLRACE_SEED=" << seed << std::endl;
+  std::mt19937 random (seed);
+  std::vector<std::shared_ptr<const Tokenizer>> tokenizers;
+  for (const auto &entry : fs::directory_iterator (oracle_path ("tokenizer_vectors/gguf")))
+    if (entry.path ().extension () == ".gguf") {
+      const GgufVocabularyFile file (entry.path ());
+      if (file.vocabulary ().model != "gpt2" || find_gguf_pre_tokenizer (file.vocabulary ().pre)->normalizes)
+        continue;
+      const auto tokenizer = load_gguf_tokenizer (entry.path (), file.vocabulary ());
+      if (has_all_bytes (*tokenizer))
+        tokenizers.push_back (tokenizer);
+    }
+  std::cout << tokenizers.size () << " vocabularies of all bytes\n";
+  ASSERT_FALSE (tokenizers.empty ());
+  for (int i = 0; i < 100'000; i++) {
+    const Tokenizer &tokenizer = *tokenizers[i % tokenizers.size ()];
+    const std::string text = random_text (random);
+    ASSERT_EQ (tokenizer.decode (tokenizer.encode (text)), text) << "iteration " << i;
+  }
 }
 
 /// Lists of a small vocabulary, changed by the tests.

@@ -19,10 +19,15 @@ constexpr size_t kRememberedWord = 64;    // bytes
 constexpr size_t kLeastRemembering = 512; // bytes of text
 constexpr size_t kMostSlots = 1 << 14;
 
-uint64_t
-pair_key (int32_t left, int32_t right)
+/// A few ids, by hand: vector::insert () costs more than they do.
+void
+append (const int32_t *first, size_t count, std::vector<int32_t> &ids)
 {
-  return static_cast<uint64_t> (static_cast<uint32_t> (left)) << 32 | static_cast<uint32_t> (right);
+  const size_t before = ids.size ();
+  ids.resize (before + count);
+  int32_t *out = ids.data () + before;
+  for (size_t i = 0; i < count; i++)
+    out[i] = first[i];
 }
 
 } // namespace
@@ -33,13 +38,16 @@ MergeTable::reserve (size_t count)
   const size_t size = std::bit_ceil (count * 2 + 2);
   slots_.assign (size, Slot{});
   shift_ = 64 - std::countr_zero (size);
+  const size_t bits = std::max<size_t> (64, std::bit_ceil (count * 8));
+  bits_.assign (bits / 64, 0);
+  bit_shift_ = 64 - std::countr_zero (bits);
 }
 
 size_t
 MergeTable::probe (uint64_t pair) const
 {
   const size_t mask = slots_.size () - 1;
-  size_t at = (pair * 0x9E3779B97F4A7C15) >> shift_;
+  size_t at = hash_of (pair) >> shift_;
   while (slots_[at].pair != pair && slots_[at].pair != UINT64_MAX)
     at = (at + 1) & mask;
   return at;
@@ -48,14 +56,9 @@ MergeTable::probe (uint64_t pair) const
 void
 MergeTable::insert (int32_t left, int32_t right, Merge merge)
 {
-  const uint64_t pair = pair_key (left, right);
+  const uint64_t pair = key (left, right), hash = hash_of (pair) >> bit_shift_;
   slots_[probe (pair)] = {pair, merge};
-}
-
-MergeTable::Merge
-MergeTable::find (int32_t left, int32_t right) const
-{
-  return slots_[probe (pair_key (left, right))].merge;
+  bits_[hash >> 6] |= uint64_t{1} << (hash & 63);
 }
 
 void
@@ -85,8 +88,7 @@ Bpe::encode (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids)
   Scratch::Remembered &slot = scratch.slots[hash & (scratch.slots.size () - 1)];
   if (slot.generation == scratch.generation && slot.size == word.size () &&
       std::memcmp (slot.word, word.data (), word.size ()) == 0) {
-    const int32_t *first = scratch.ids.data () + slot.first;
-    ids.insert (ids.end (), first, first + slot.count);
+    append (scratch.ids.data () + slot.first, slot.count, ids);
     return;
   }
   const size_t before = ids.size ();
@@ -96,7 +98,7 @@ Bpe::encode (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids)
     return;
   slot = {word.data (), static_cast<uint32_t> (word.size ()), static_cast<uint32_t> (scratch.ids.size ()),
           static_cast<uint32_t> (count), scratch.generation};
-  scratch.ids.insert (scratch.ids.end (), ids.begin () + before, ids.end ());
+  append (ids.data () + before, count, scratch.ids);
 }
 
 void
@@ -124,7 +126,7 @@ Bpe::encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &
   if (merges_characters)
     append_merged (symbols, ids);
   else
-    ids.insert (ids.end (), symbols.begin (), symbols.end ());
+    append (symbols.data (), symbols.size (), ids);
 }
 
 /// Appends what stands for a character that is no token; returns whether that is the unknown token.
@@ -180,25 +182,29 @@ Bpe::merge_short (std::vector<int32_t> &symbols) const
 {
   std::array<MergeTable::Merge, kShortWord> pairs; // pairs[i]: of symbols i and i + 1
   size_t count = symbols.size ();
-  for (size_t i = 0; i + 1 < count; i++)
+  size_t best = 0;
+  for (size_t i = 0; i + 1 < count; i++) {
     pairs[i] = merges.find (symbols[i], symbols[i + 1]);
-  while (count > 1) {
-    size_t best = 0;
-    for (size_t i = 1; i + 1 < count; i++)
-      if (pairs[i].rank < pairs[best].rank)
-        best = i;
-    if (pairs[best].rank == MergeTable::kNoRank)
-      break;
+    if (pairs[i].rank < pairs[best].rank)
+      best = i;
+  }
+  while (pairs[best].rank != MergeTable::kNoRank) {
     symbols[best] = pairs[best].merged;
     count--;
     for (size_t i = best + 1; i < count; i++) {
       symbols[i] = symbols[i + 1];
       pairs[i] = pairs[i + 1];
     }
+    if (count == 1)
+      break;
     if (best > 0)
       pairs[best - 1] = merges.find (symbols[best - 1], symbols[best]);
     if (best + 1 < count)
       pairs[best] = merges.find (symbols[best], symbols[best + 1]);
+    best = 0;
+    for (size_t i = 1; i + 1 < count; i++)
+      if (pairs[i].rank < pairs[best].rank)
+        best = i;
   }
   symbols.resize (count);
 }
@@ -230,8 +236,10 @@ Bpe::merge_long (Scratch &scratch) const
     }
   }
   std::make_heap (heap.begin (), heap.end (), std::greater<> ());
+  scratch.work_ += symbols.size ();
 
   const auto push = [&] (int32_t at) {
+    scratch.work_++;
     const auto merge = merges.find (symbols[at], symbols[next[at]]);
     if (merge.rank == MergeTable::kNoRank)
       return;
@@ -239,6 +247,7 @@ Bpe::merge_long (Scratch &scratch) const
     std::push_heap (heap.begin (), heap.end (), std::greater<> ());
   };
   while (!heap.empty ()) {
+    scratch.work_++;
     std::pop_heap (heap.begin (), heap.end (), std::greater<> ());
     const uint64_t top = heap.back ();
     heap.pop_back ();

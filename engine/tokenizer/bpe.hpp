@@ -18,7 +18,8 @@
 namespace millrace
 {
 
-/// (left, right) → (rank, merged): open addressing, filled to at most a half.
+/// (left, right) → (rank, merged): open addressing, filled to at most a half. Most pairs of a text have no merge; a bit for
+/// every few hashes, of which no more than one in eight is set, says so without a look at the table.
 class MergeTable
 {
 public:
@@ -31,17 +32,34 @@ public:
   void reserve (size_t count);
   /// A pair given twice has the later rank, as in the reference.
   void insert (int32_t left, int32_t right, Merge merge);
-  Merge find (int32_t left, int32_t right) const;
+  Merge find (int32_t left, int32_t right) const
+  {
+    const uint64_t pair = key (left, right), hash = hash_of (pair);
+    if (!(bits_[hash >> bit_shift_ >> 6] >> (hash >> bit_shift_ & 63) & 1))
+      return {};
+    return slots_[probe (pair)].merge;
+  }
 
 private:
   struct Slot {
     uint64_t pair = UINT64_MAX;
     Merge merge;
   };
+  static uint64_t key (int32_t left, int32_t right)
+  {
+    return static_cast<uint64_t> (static_cast<uint32_t> (left)) << 32 | static_cast<uint32_t> (right);
+  }
+  static uint64_t hash_of (uint64_t pair)
+  {
+    const uint64_t mixed = (pair ^ pair >> 29) * 0x9E3779B97F4A7C15;
+    return (mixed ^ mixed >> 32) * 0x9E3779B97F4A7C15;
+  }
   size_t probe (uint64_t pair) const;
 
   std::vector<Slot> slots_;
+  std::vector<uint64_t> bits_{0};
   int shift_ = 63;
+  int bit_shift_ = 63;
 };
 
 class Bpe
@@ -55,6 +73,8 @@ public:
     void prepare (size_t bytes);
     /// The words seen so far will go away.
     void forget ();
+    /// Look-ups of merges and entries of the heap, of long words; for tests of how it grows.
+    size_t work () const { return work_; }
 
   private:
     friend class Bpe;
@@ -68,6 +88,7 @@ public:
     std::vector<Remembered> slots;
     std::vector<int32_t> ids;
     uint32_t generation = 1;
+    size_t work_ = 0;
     std::vector<int32_t> symbols;
     std::vector<int32_t> next;
     std::vector<int32_t> previous;

@@ -10,14 +10,8 @@ namespace
 
 // Patterns, in Oniguruma's syntax; kByteLevelPattern is one more.
 
-constexpr std::string_view kQwen2 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kTekken =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
-constexpr std::string_view kQwen35 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kO200k =
     R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 constexpr std::string_view kYoutu =
@@ -71,15 +65,17 @@ constexpr std::string_view kNoSpace = R"(\S+)";
 
 // "default" is what files say that were made before there was a tokenizer.ggml.pre.
 constexpr GgufPreTokenizer kKinds[] = {
-    {.names = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"}, .patterns = {kQwen2}, .normalizes = true},
-    {.names = {"megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, .patterns = {kQwen2}},
-    {.names = {"qwen35"}, .patterns = {kQwen35}, .normalizes = true},
+    {.names = {"qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2"},
+     .patterns = {kQwen2Pattern},
+     .normalizes = true},
+    {.names = {"megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"}, .patterns = {kQwen2Pattern}},
+    {.names = {"qwen35"}, .patterns = {kQwen35Pattern}, .normalizes = true},
     {.names = {"llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
                "jina-v5-nano"},
-     .patterns = {kLlama3},
+     .patterns = {kLlama3Pattern},
      .ignore_merges = true,
      .adds_bos = true},
-    {.names = {"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, .patterns = {kLlama3}},
+    {.names = {"dbrx", "smaug-bpe", "glm4", "chatglm-bpe"}, .patterns = {kLlama3Pattern}},
     {.names = {"minicpm5"}, .patterns = {kThreeDigits, kMinicpm5}, .ignore_merges = true},
     {.names = {"jais-2"}, .patterns = {kJais2}},
     {.names = {"gpt-2", "phi-2", "jina-es", "jina-de", "jina-v2-es", "jina-v2-de", "gigachat", "a.x-4.0",
@@ -109,7 +105,7 @@ constexpr GgufPreTokenizer kKinds[] = {
     {.names = {"bailingmoe", "bailingmoe2", "llada-moe"}, .patterns = {kBailing}},
     {.names = {"seed-coder"}, .patterns = {kSeedCoder}},
     {.names = {"ufakzeka"}, .patterns = {kUfakzeka}},
-    {.names = {"laguna"}, .patterns = {kLines, kQwen2}},
+    {.names = {"laguna"}, .patterns = {kLines, kQwen2Pattern}},
     {.names = {"exaone-moe"}, .patterns = {kExaoneMoe}},
     {.names = {"bloom", "poro-chat", "gpt3-finnish"}, .patterns = {kBloom}},
     {.names = {"viking"}, .patterns = {kBloom, kDigit}},

@@ -112,11 +112,45 @@ in_canonical_order (std::string_view text, const icu::Normalizer2 &form)
   return out;
 }
 
+/// By code point below kTableEnd: NFC leaves it alone, whatever is beside it.
+constexpr char32_t kTableEnd = 0x30000;
+
+std::vector<bool>
+make_inert ()
+{
+  std::vector<bool> inert (kTableEnd);
+  for (UChar32 c = 0; c < static_cast<UChar32> (kTableEnd); c++)
+    inert[static_cast<size_t> (c)] =
+        u_getIntPropertyValue (c, UCHAR_NFC_QUICK_CHECK) == UNORM_YES && u_getCombiningClass (c) == 0;
+  return inert;
+}
+
+/// Whether NFC leaves `text` alone, for what can be said at a glance.
+bool
+is_plainly_nfc (std::string_view text)
+{
+  static const std::vector<bool> inert = make_inert ();
+  for (size_t at = 0; at < text.size ();) {
+    const auto lead = static_cast<unsigned char> (text[at]);
+    if (lead < 0xCC) { // nothing below U+0300 changes
+      at += lead < 0x80 ? 1 : 2;
+      continue;
+    }
+    const utf8::Decoded c = utf8::decode (text, at);
+    if (c.code_point >= kTableEnd || !inert[c.code_point])
+      return false;
+    at += static_cast<size_t> (c.size);
+  }
+  return true;
+}
+
 /// Returns false when `text` is in that form already.
 bool
 normalize_form (Normalizer::Step::Kind kind, std::string_view text, std::string &out)
 {
   if (utf8::is_ascii (text) || text.size () > std::numeric_limits<int32_t>::max () / 4)
+    return false;
+  if (kind == Normalizer::Step::kNfc && is_plainly_nfc (text))
     return false;
   const icu::Normalizer2 *form = form_of (kind);
   if (!form)

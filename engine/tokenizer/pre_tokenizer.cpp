@@ -136,6 +136,19 @@ rewrite (const PreTokenizer::Stage &stage, std::string_view text, bool at_start,
 
 } // namespace
 
+PreTokenizer::Stage
+split_stage (std::string_view pattern, SplitBehavior behavior, bool invert)
+{
+  PreTokenizer::Stage stage{.kind = PreTokenizer::Stage::kSplit,
+                            .behavior = behavior,
+                            .invert = invert,
+                            .pattern = std::make_shared<const Regex> (Regex::compile (pattern))};
+  // Where matches are all there is, they are what remains, whether kept apart or not kept from each other.
+  if (behavior == SplitBehavior::kIsolated || (behavior == SplitBehavior::kRemoved && invert))
+    stage.known = KnownPattern::find (pattern);
+  return stage;
+}
+
 void
 apply_behavior (SplitBehavior behavior, const std::vector<Piece> &matches, std::vector<Piece> &kept)
 {
@@ -219,6 +232,14 @@ PreTokenizer::cut (const Stage &stage, std::string_view word, Scratch &scratch)
     digit_pieces (word, scratch.matches);
     break;
   default:
+    if (stage.known) {
+      for (size_t at = 0; at < word.size ();) {
+        const size_t end = stage.known.end_of_match (word, at);
+        scratch.next.push_back (word.substr (at, end - at));
+        at = end;
+      }
+      return;
+    }
     scratch.matches.clear ();
     stage.pattern->find_all (word, scratch.regex, scratch.matches);
   }

@@ -5,6 +5,7 @@
 // Source: the pre_tokenizers and SplitDelimiterBehavior of the reference `tokenizers` library.
 #pragma once
 
+#include "engine/tokenizer/known_pattern.hpp"
 #include "engine/tokenizer/regex.hpp"
 
 #include <memory>
@@ -38,6 +39,7 @@ public:
     bool invert = false;
     bool whole_numbers = false;                ///< of kDigitGroups: but no run before a character of words
     std::shared_ptr<const Regex> pattern = {}; ///< of kSplit
+    KnownPattern known = {};                   ///< of kSplit: the same, where there is one
     Prefix prefix = kNever;                    ///< of kMetaspace
     std::string replacement = {};              ///< of kMetaspace and kMetaspacePieces
   };
@@ -53,6 +55,11 @@ public:
   std::vector<Stage> stages;
   bool byte_level = false; ///< words are byte strings; otherwise strings of characters
 
+  /// The pattern when a text is cut by nothing else: its matches are the words.
+  const KnownPattern *only_pattern () const
+  {
+    return stages.size () == 1 && stages[0].known ? &stages[0].known : nullptr;
+  }
   /// Replaces `words` by the words of `text`. They point into `text` or into `scratch` until the next call.
   /// `at_start`: nothing comes before `text` in what is encoded.
   void split (std::string_view text, bool at_start, Scratch &scratch,
@@ -62,6 +69,10 @@ private:
   /// Appends the pieces of `word` to scratch.next.
   static void cut (const Stage &stage, std::string_view word, Scratch &scratch);
 };
+
+/// A stage that cuts by `pattern`, in Oniguruma's syntax. Throws std::invalid_argument.
+PreTokenizer::Stage split_stage (std::string_view pattern, SplitBehavior behavior = SplitBehavior::kIsolated,
+                                 bool invert = false);
 
 /// Turns pieces of alternating matches into what is kept, as `behavior` says. Empty ones may remain.
 void apply_behavior (SplitBehavior behavior, const std::vector<Piece> &matches, std::vector<Piece> &kept);

@@ -277,16 +277,35 @@ private:
   {
     if (text.empty ())
       return;
-    parts_.pre_tokenizer.split (text, at_start_, words_scratch_, words_);
-    for (std::string_view word : words_) {
-      for (size_t size = leading_size (word); size < word.size (); size = leading_size (word)) {
-        add_word (word.substr (0, size));
-        word.remove_prefix (size);
-      }
-      add_word (word);
+    if (const KnownPattern *pattern = parts_.pre_tokenizer.only_pattern ()) {
+      add_matches (*pattern, text);
+      return;
     }
+    parts_.pre_tokenizer.split (text, at_start_, words_scratch_, words_);
+    for (const std::string_view word : words_)
+      add_long_word (word);
     if (!words_scratch_.rewritten.empty ())
       bpe_.forget ();
+  }
+
+  /// Words as they are found, without a list of them.
+  void add_matches (const KnownPattern &pattern, std::string_view text)
+  {
+    for (size_t at = 0; at < text.size ();) {
+      const size_t end = pattern.end_of_match (text, at);
+      add_long_word (text.substr (at, end - at));
+      at = end;
+    }
+  }
+
+  void add_long_word (std::string_view word)
+  {
+    while (word.size () > kLongestWord) {
+      const size_t size = leading_size (word);
+      add_word (word.substr (0, size));
+      word.remove_prefix (size);
+    }
+    add_word (word);
   }
 
   /// How much of a word can be worked on at once: whole characters.

@@ -125,8 +125,7 @@ private:
           {.kind = Stage::kDigitGroups, .whole_numbers = kind.whole_numbers});
     for (const std::string_view pattern : kind.patterns)
       if (!pattern.empty ())
-        parts_.pre_tokenizer.stages.push_back (
-            {.kind = Stage::kSplit, .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
+        parts_.pre_tokenizer.stages.push_back (split_stage (pattern));
   }
 
   void read_sentencepiece ()

@@ -140,6 +140,25 @@ read_mark (const JsonField &field)
   return std::string (mark);
 }
 
+PreTokenizer::Stage
+read_split (const JsonField &field)
+{
+  const SplitBehavior behavior = read_behavior (field.at ("behavior"));
+  const bool invert = field.at ("invert").boolean ();
+  const JsonField pattern = field.at ("pattern");
+  const auto regex = pattern.find ("String") ? std::nullopt : pattern.find ("Regex");
+  if (!regex)
+    return {.kind = PreTokenizer::Stage::kSplit,
+            .behavior = behavior,
+            .invert = invert,
+            .pattern = read_pattern (pattern)};
+  try {
+    return split_stage (regex->string (), behavior, invert);
+  } catch (const std::invalid_argument &error) {
+    regex->fail (error.what ());
+  }
+}
+
 void
 read_metaspace (const JsonField &field, PreTokenizer &pre_tokenizer)
 {
@@ -158,15 +177,6 @@ read_metaspace (const JsonField &field, PreTokenizer &pre_tokenizer)
   }
   if (field.boolean_or ("split", true))
     pre_tokenizer.stages.push_back ({.kind = Stage::kMetaspacePieces, .replacement = mark});
-}
-
-PreTokenizer::Stage
-split_by (std::string_view pattern, SplitBehavior behavior, bool invert = false)
-{
-  return {.kind = PreTokenizer::Stage::kSplit,
-          .behavior = behavior,
-          .invert = invert,
-          .pattern = std::make_shared<const Regex> (Regex::compile (pattern))};
 }
 
 } // namespace
@@ -209,15 +219,10 @@ read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int dep
     if (field.at ("add_prefix_space").boolean ())
       pre_tokenizer.stages.push_back ({.kind = Stage::kPrefixSpace});
     if (field.boolean_or ("use_regex", true))
-      pre_tokenizer.stages.push_back (
-          {.kind = Stage::kSplit,
-           .pattern = std::make_shared<const Regex> (Regex::compile (kByteLevelPattern))});
+      pre_tokenizer.stages.push_back (split_stage (kByteLevelPattern));
     pre_tokenizer.byte_level = true;
   } else if (name == "Split") {
-    pre_tokenizer.stages.push_back ({.kind = Stage::kSplit,
-                                     .behavior = read_behavior (field.at ("behavior")),
-                                     .invert = field.at ("invert").boolean (),
-                                     .pattern = read_pattern (field.at ("pattern"))});
+    pre_tokenizer.stages.push_back (read_split (field));
   } else if (name == "Metaspace") {
     read_metaspace (field, pre_tokenizer);
   } else if (name == "BertPreTokenizer") {
@@ -225,11 +230,11 @@ read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int dep
   } else if (name == "Whitespace") {
     pre_tokenizer.stages.push_back ({.kind = Stage::kWords});
   } else if (name == "WhitespaceSplit") {
-    pre_tokenizer.stages.push_back (split_by (R"(\s)", SplitBehavior::kRemoved));
+    pre_tokenizer.stages.push_back (split_stage (R"(\s)", SplitBehavior::kRemoved));
   } else if (name == "Punctuation") {
     const auto behavior = field.find ("behavior");
     pre_tokenizer.stages.push_back (
-        split_by (kPunctuationPattern, behavior ? read_behavior (*behavior) : SplitBehavior::kIsolated));
+        split_stage (kPunctuationPattern, behavior ? read_behavior (*behavior) : SplitBehavior::kIsolated));
   } else if (name == "CharDelimiterSplit") {
     pre_tokenizer.stages.push_back (
         {.kind = Stage::kSplit,

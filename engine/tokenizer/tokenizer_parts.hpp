@@ -6,6 +6,7 @@
 
 #include "engine/tokenizer/added_tokens.hpp"
 #include "engine/tokenizer/bpe.hpp"
+#include "engine/tokenizer/known_patterns.hpp"
 #include "engine/tokenizer/normalizer.hpp"
 #include "engine/tokenizer/pre_tokenizer.hpp"
 #include "engine/tokenizer/token_texts.hpp"
@@ -38,9 +39,5 @@ struct TokenizerParts {
   TokenTexts texts; ///< what depends on the place in the text; the tokens' texts are added by their owner
   bool added_verbatim = false; ///< added tokens are their own text, whatever the decoder
 };
-
-/// What a ByteLevel pre-tokenizer cuts by: GPT-2's pattern.
-inline constexpr std::string_view kByteLevelPattern =
-    R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
 } // namespace millrace

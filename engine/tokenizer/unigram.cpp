@@ -26,6 +26,7 @@ Unigram::find_ways (std::string_view text, Scratch &scratch) const
     bool single = false;
     uint32_t trie = ByteTrie::kRoot;
     for (size_t end = begin; end < text.size ();) {
+      scratch.work_++;
       trie = pieces.step (trie, static_cast<unsigned char> (text[end++]));
       if (trie == ByteTrie::kNowhere)
         break;

@@ -23,7 +23,12 @@ public:
   /// Buffers of one call.
   class Scratch
   {
+  public:
+    size_t work () const { return work_; } ///< steps in the trie; for tests of how it grows
+
+  private:
     friend class Unigram;
+    size_t work_ = 0;
     struct Node { ///< the best way to a place in the text
       double score = 0;
       int32_t piece = kNoToken;
