@@ -11,6 +11,8 @@
 #include "tests/gguf_vocabulary.hpp"
 #include "tests/test_paths.hpp"
 
+#include <simdjson.h>
+
 #include <fstream>
 #include <iostream>
 #include <random>
@@ -275,19 +277,35 @@ TEST (GgufTokenizer, every_pre_tokenizer_cuts_as_its_model_does)
 std::vector<std::string>
 pieces_of (const char *name, const std::string &text)
 {
-  const GgufPreTokenizer *kind = find_gguf_pre_tokenizer (name);
-  PreTokenizer pre_tokenizer;
-  using Stage = PreTokenizer::Stage;
-  if (kind->groups_digits)
-    pre_tokenizer.stages.push_back ({.kind = Stage::kDigitGroups, .whole_numbers = kind->whole_numbers});
-  for (const std::string_view pattern : kind->patterns)
-    if (!pattern.empty ())
-      pre_tokenizer.stages.push_back (
-          {.kind = Stage::kSplit, .pattern = std::make_shared<const Regex> (Regex::compile (pattern))});
+  const PreTokenizer pre_tokenizer = make_pre_tokenizer (*find_gguf_pre_tokenizer (name));
   PreTokenizer::Scratch scratch;
   std::vector<std::string_view> words;
   pre_tokenizer.split (text, true, scratch, words);
   return {words.begin (), words.end ()};
+}
+
+TEST (GgufTokenizer, pre_tokenizers_cut_as_the_reference)
+{
+  simdjson::dom::parser parser;
+  const simdjson::dom::element data =
+      parser.load (source_path ("tests/data/tokenizer/cut_vectors.json").string ()).value ();
+  size_t count = 0;
+  for (const auto [name, rows] : data["cuts"].get_object ()) {
+    SCOPED_TRACE (std::string (name));
+    size_t index = 0;
+    const simdjson::dom::array texts = data["texts"].get_array ();
+    for (const auto lengths : rows.get_array ()) {
+      const std::string text (texts.at (index++).get_string ().value ());
+      std::vector<size_t> expected, found;
+      for (const auto length : lengths.get_array ())
+        expected.push_back (static_cast<size_t> (int64_t (length)));
+      for (const std::string &piece : pieces_of (std::string (name).c_str (), text))
+        found.push_back (piece.size ());
+      EXPECT_EQ (found, expected) << "text: " << text;
+      count++;
+    }
+  }
+  EXPECT_GE (count, 1000u);
 }
 
 TEST (GgufTokenizer, what_is_particular_of_a_pre_tokenizer)

@@ -101,7 +101,7 @@ constexpr GgufPreTokenizer kKinds[] = {
     {.names = {"granite-embed-multi-97m"}, .patterns = {kO200k}, .ignore_merges = true},
     {.names = {"tiny_aya", "cohere2moe"}, .patterns = {kO200k}, .groups_digits = true, .whole_numbers = true},
     {.names = {"kimi-k2"}, .patterns = {kKimi}},
-    {.names = {"superbpe"}, .patterns = {kDigits}, .groups_digits = true},
+    {.names = {"superbpe"}, .patterns = {kDigits}, .cuts_digits = true},
     {.names = {"bailingmoe", "bailingmoe2", "llada-moe"}, .patterns = {kBailing}},
     {.names = {"seed-coder"}, .patterns = {kSeedCoder}},
     {.names = {"ufakzeka"}, .patterns = {kUfakzeka}},
@@ -144,6 +144,22 @@ gguf_pre_tokenizer_names ()
       if (!name.empty ())
         names.append (names.empty () ? "" : ", ").append (name);
   return names;
+}
+
+PreTokenizer
+make_pre_tokenizer (const GgufPreTokenizer &kind)
+{
+  using Stage = PreTokenizer::Stage;
+  PreTokenizer pre_tokenizer;
+  pre_tokenizer.byte_level = !kind.of_characters;
+  if (kind.groups_digits)
+    pre_tokenizer.stages.push_back ({.kind = Stage::kDigitGroups, .whole_numbers = kind.whole_numbers});
+  for (const std::string_view pattern : kind.patterns)
+    if (!pattern.empty ())
+      pre_tokenizer.stages.push_back (split_stage (pattern));
+  if (kind.cuts_digits)
+    pre_tokenizer.stages.push_back ({.kind = Stage::kDigitCuts});
+  return pre_tokenizer;
 }
 
 } // namespace millrace

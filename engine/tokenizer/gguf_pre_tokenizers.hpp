@@ -5,6 +5,8 @@
 // files ("default" is llama.cpp's own).
 #pragma once
 
+#include "engine/tokenizer/pre_tokenizer.hpp"
+
 #include <array>
 #include <string>
 #include <string_view>
@@ -21,12 +23,15 @@ struct GgufPreTokenizer {
   bool adds_bos = false;      ///< where the file does not say
   bool groups_digits = false; ///< before the patterns: digits by threes, from the right
   bool whole_numbers = false; ///< and no run of digits before a letter
+  bool cuts_digits = false;   ///< after the patterns: where a multiple of three digits follows
   bool of_characters = false; ///< not byte-level, with byte fallback
   bool metaspaces = false;    ///< spaces become "▁"
 };
 
 /// Null for an unknown name.
 const GgufPreTokenizer *find_gguf_pre_tokenizer (std::string_view name);
+/// Its stages.
+PreTokenizer make_pre_tokenizer (const GgufPreTokenizer &kind);
 /// All of them, for messages.
 std::string gguf_pre_tokenizer_names ();
 

@@ -30,6 +30,28 @@ digit_pieces (std::string_view text, std::vector<Piece> &pieces)
     pieces.push_back ({covered, text.size (), false});
 }
 
+/// Whether there is no `\b` between a digit and `c`: Oniguruma's characters of words have a few numbers of Latin-1 among them.
+bool
+goes_on_after_digit (char32_t c)
+{
+  return utf8::is_word (c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE);
+}
+
+/// A run of decimal digits from `at` on: where each begins, and where the last ends.
+size_t
+digits_from (std::string_view text, size_t at, std::vector<size_t> &starts)
+{
+  starts.clear ();
+  while (at < text.size ()) {
+    const utf8::Decoded c = utf8::decode (text, at);
+    if (!utf8::is_decimal (c.code_point))
+      break;
+    starts.push_back (at);
+    at += static_cast<size_t> (c.size);
+  }
+  return at;
+}
+
 /// What `\d{1,3}(?=(?:\d{3})*\b)` matches (or with `(?!\d)` at its end), without looking at a run again for each group.
 void
 digit_groups (std::string_view text, bool whole_numbers, std::vector<Piece> &pieces)
@@ -37,18 +59,13 @@ digit_groups (std::string_view text, bool whole_numbers, std::vector<Piece> &pie
   size_t covered = 0;
   std::vector<size_t> starts;
   for (size_t at = 0; at < text.size ();) {
-    utf8::Decoded c = utf8::decode (text, at);
-    if (!utf8::is_decimal (c.code_point)) {
-      at += static_cast<size_t> (c.size);
+    const size_t begin = at;
+    at = digits_from (text, begin, starts);
+    if (starts.empty ()) {
+      at += static_cast<size_t> (utf8::sequence_size (static_cast<unsigned char> (text[at])));
       continue;
     }
-    starts.clear ();
-    const size_t begin = at;
-    while (at < text.size () && utf8::is_decimal ((c = utf8::decode (text, at)).code_point)) {
-      starts.push_back (at);
-      at += static_cast<size_t> (c.size);
-    }
-    if (whole_numbers && at < text.size () && utf8::is_word (utf8::decode (text, at).code_point))
+    if (whole_numbers && at < text.size () && goes_on_after_digit (utf8::decode (text, at).code_point))
       continue;
     if (covered < begin)
       pieces.push_back ({covered, begin, false});
@@ -61,6 +78,26 @@ digit_groups (std::string_view text, bool whole_numbers, std::vector<Piece> &pie
   }
   if (covered < text.size ())
     pieces.push_back ({covered, text.size (), false});
+}
+
+/// What the empty matches of `(?=(\d{3})+(?!\d))` leave.
+void
+digit_cuts (std::string_view text, std::vector<std::string_view> &words)
+{
+  size_t covered = 0;
+  std::vector<size_t> starts;
+  for (size_t at = 0; at < text.size ();) {
+    at = digits_from (text, at, starts);
+    if (starts.empty ())
+      at += static_cast<size_t> (utf8::sequence_size (static_cast<unsigned char> (text[at])));
+    for (size_t i = 0; i < starts.size (); i++) {
+      if ((starts.size () - i) % 3 != 0 || starts[i] == covered)
+        continue;
+      words.push_back (text.substr (covered, starts[i] - covered));
+      covered = starts[i];
+    }
+  }
+  words.push_back (text.substr (covered));
 }
 
 /// What `\w+|[^\w\s]+` of the Unicode standard (UTS #18, which Oniguruma's \w is not) matches.
@@ -217,6 +254,8 @@ PreTokenizer::cut (const Stage &stage, std::string_view word, Scratch &scratch)
   switch (stage.kind) {
   case Stage::kMetaspaceWords:
     return cut_before (word, kMetaspace, false, scratch.next);
+  case Stage::kDigitCuts:
+    return digit_cuts (word, scratch.next);
   case Stage::kWords:
     return cut_words (word, scratch.next);
   case Stage::kBert:

@@ -25,6 +25,7 @@ public:
     enum Kind {
       kSplit,
       kDigits,
+      kDigitCuts,   ///< only where a multiple of three decimal digits follows
       kDigitGroups, ///< decimal digits by threes, counted from the right
       kPrefixSpace,
       kWords,           ///< runs of characters of words, and of others; white space is left out

@@ -77,7 +77,7 @@ private:
                          ": use the model's folder with a tokenizer.json");
     parts_.model.emplace<Bpe> ().ignore_merges = kind->ignore_merges;
     set_normalizer (*kind);
-    set_stages (*kind);
+    parts_.pre_tokenizer = make_pre_tokenizer (*kind);
     if (kind->of_characters) {
       parts_.decoder.push_back ({.kind = DecoderStep::kByteFallback});
       if (kind->metaspaces)
@@ -87,7 +87,6 @@ private:
     } else {
       parts_.decoder.push_back ({.kind = DecoderStep::kByteLevel});
     }
-    parts_.pre_tokenizer.byte_level = !kind->of_characters;
     parts_.added_verbatim = true;
     add_ends (parts_.prefix, source_.add_bos.value_or (kind->adds_bos), source_.bos, kBosKey);
     add_ends (parts_.suffix, source_.add_eos.value_or (false), source_.eos, kEosKey);
@@ -115,17 +114,6 @@ private:
     step.kind = Normalizer::Step::kSentencePiece;
     step.sentencepiece = std::make_shared<const SentencePieceNormalizer> (std::move (spaces));
     parts_.normalizer.steps.push_back (std::move (step));
-  }
-
-  void set_stages (const GgufPreTokenizer &kind)
-  {
-    using Stage = PreTokenizer::Stage;
-    if (kind.groups_digits)
-      parts_.pre_tokenizer.stages.push_back (
-          {.kind = Stage::kDigitGroups, .whole_numbers = kind.whole_numbers});
-    for (const std::string_view pattern : kind.patterns)
-      if (!pattern.empty ())
-        parts_.pre_tokenizer.stages.push_back (split_stage (pattern));
   }
 
   void read_sentencepiece ()
