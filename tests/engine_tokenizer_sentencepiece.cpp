@@ -5,6 +5,7 @@
 // refused by name, and files damaged in all ways.
 
 #include "engine/error.hpp"
+#include "engine/tokenizer/chars_map.hpp"
 #include "engine/tokenizer/detokenizer.hpp"
 #include "engine/tokenizer/tokenizer_sentencepiece.hpp"
 #include "tests/test_paths.hpp"
@@ -209,6 +210,57 @@ TEST_F (SentencePieceFiles, unused_pieces_are_never_produced)
     EXPECT_EQ (tokenizer->encode ("ab"), (Ids{1, 2, 3})) << type;
     EXPECT_EQ (tokenizer->decode (Ids{1, 4}), "ab");
   }
+}
+
+TEST (SentencePieceVectors, each_byte_that_is_no_character_is_replaced)
+{
+  const auto tokenizer = load_sentencepiece_tokenizer (kData / "unigram-bytes.model");
+  const auto byte = [&] (const char *name) { return tokenizer->token_id (name).value (); };
+  const Ids ids = {byte ("<0xE4>"), byte ("<0xBD>"), byte ("<0x41>"), byte ("<0xE4>"), byte ("<0xBD>"),
+                   byte ("<0xA0>"), byte ("<0xF0>"), byte ("<0x9F>"), byte ("<0x99>")};
+  EXPECT_EQ (tokenizer->decode (ids), "\uFFFD\uFFFDA\u4F60\uFFFD\uFFFD\uFFFD");
+  EXPECT_EQ (decode_incrementally (*tokenizer, ids), tokenizer->decode (ids));
+}
+
+TEST_F (SentencePieceFiles, characters_that_are_only_in_longer_pieces_are_unknown)
+{
+  for (const uint64_t type : {1, 2}) {
+    const auto tokenizer = load (piece ("<unk>", 0, 2) + piece ("▁", -1) + piece ("b", -2) +
+                                 piece ("abc", -3) + piece ("bc", -4) + piece ("c", -5) + trainer (type));
+    EXPECT_EQ (tokenizer->encode ("ab"), (Ids{1, 0, 2})) << type;
+    EXPECT_EQ (tokenizer->encode ("abc"), (Ids{1, 3})) << type;
+    EXPECT_EQ (tokenizer->encode ("aab"), (Ids{1, 0, 2})) << type;
+  }
+}
+
+/// A map with one rule for "x", whose leaf has `value`, and then `replacements`.
+std::string
+map_of_x (uint32_t value, const std::string &replacements)
+{
+  std::string map (4 + 4 * 256, '\0');
+  const auto unit = [&map] (size_t at, uint32_t bits) {
+    for (size_t byte = 0; byte < 4; ++byte)
+      map[4 + at * 4 + byte] = static_cast<char> (bits >> 8 * byte);
+  };
+  map[1] = 4;
+  unit (0, 1u << 10);
+  const size_t child = 1 ^ 'x';
+  unit (child, 'x' | 1u << 8 | static_cast<uint32_t> (child ^ 200) << 10);
+  unit (200, 1u << 31 | value);
+  return map + replacements;
+}
+
+TEST (CharsMap, rules_without_a_replacement_are_none)
+{
+  EXPECT_EQ (CharsMap (map_of_x (0, "ab")).longest ("xy").replacement, "ab");
+  EXPECT_EQ (CharsMap (map_of_x (1, "ab")).longest ("x").replacement, "b");
+  EXPECT_EQ (CharsMap (map_of_x (0, std::string ("ab\0c", 4))).longest ("x").replacement, "ab");
+  EXPECT_EQ (CharsMap (map_of_x (2, "ab")).longest ("x").size, 1u) << "nothing, which ends at once";
+  EXPECT_EQ (CharsMap (map_of_x (3, "ab")).longest ("x").size, 0u);
+  EXPECT_EQ (CharsMap (map_of_x (0x7FFFFFFF, "ab")).longest ("x").size, 0u);
+  EXPECT_EQ (CharsMap (map_of_x (1, "é")).longest ("x").size, 0u) << "within a character";
+  EXPECT_EQ (CharsMap (map_of_x (0, "ab")).longest ("y").size, 0u);
+  EXPECT_EQ (CharsMap (map_of_x (0, "ab")).longest ("").size, 0u);
 }
 
 TEST_F (SentencePieceFiles, what_cannot_be_done_is_refused_by_field)
