@@ -127,6 +127,8 @@ TEST_F (BrokenFiles, each_wrong_field_is_named)
       {&Sections::added, "[" + added_token ("5", "x", "1") + "]", "added_tokens[0].normalized",
        "true or false"},
       {&Sections::normalizer, R"({"type":"BertNormalizer"})", "normalizer.clean_text", "missing"},
+      {&Sections::normalizer, R"({"type":"Prepend","prepend":")" + std::string (257, 'x') + R"("})",
+       "normalizer.prepend", "has 257 bytes"},
       {&Sections::normalizer, R"({"type":"ByteLevel"})", "normalizer.type", "ByteLevel is not supported"},
       {&Sections::normalizer, R"({"type":"Precompiled","precompiled_charsmap":"AAA"})",
        "normalizer.precompiled_charsmap", "not Base64"},

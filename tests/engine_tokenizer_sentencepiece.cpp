@@ -222,6 +222,23 @@ TEST (SentencePieceVectors, each_byte_that_is_no_character_is_replaced)
   EXPECT_EQ (decode_incrementally (*tokenizer, ids), tokenizer->decode (ids));
 }
 
+TEST_F (SentencePieceFiles, text_that_goes_on_keeps_the_space_at_its_beginning)
+{
+  const auto tokenizer = load (small_pieces () + trainer (2));
+  Detokenizer first (*tokenizer), next (*tokenizer, true, true);
+  for (int round = 0; round < 2; round++) {
+    std::string beginning, more;
+    for (const TokenId id : {7, 7}) {
+      first.push (id, beginning);
+      next.push (id, more);
+    }
+    first.finish (beginning);
+    next.finish (more);
+    EXPECT_EQ (beginning, "ab ab");
+    EXPECT_EQ (more, " ab ab");
+  }
+}
+
 TEST_F (SentencePieceFiles, characters_that_are_only_in_longer_pieces_are_unknown)
 {
   for (const uint64_t type : {1, 2}) {
@@ -279,6 +296,12 @@ TEST_F (SentencePieceFiles, what_cannot_be_done_is_refused_by_field)
                 "normalizer_spec.precompiled_charsmap", "table of");
   expect_error (good + bytes (3, bytes (2, std::string ("\4\0\0\0abcd\xFF", 9))),
                 "normalizer_spec.precompiled_charsmap", "not valid UTF-8");
+  expect_error (good + bytes (3, bytes (2, map_of_x (0, std::string (1025, 'a')))),
+                "normalizer_spec.precompiled_charsmap", "a replacement of 1025 bytes");
+  expect_error (good + trainer (2, bytes (44, std::string (257, 'x'))), "trainer_spec.unk_surface",
+                "too long");
+  expect_error (good + trainer (2, bytes (44, "\xFF")), "trainer_spec.unk_surface", "not valid Unicode");
+  expect_error (good + piece (std::string (33u << 20, 'x')), "pieces", "bytes of text");
   expect_error (good + piece ("x", 0, 9), "pieces[8].type", "is 9");
   expect_error (good + piece (""), "pieces[8].piece", "empty");
   expect_error (good + piece ("\xFF"), "pieces", "piece 8 is not valid Unicode");

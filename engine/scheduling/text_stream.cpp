@@ -10,7 +10,7 @@ namespace millrace
 {
 
 TextStream::TextStream (const Request &request, const Tokenizer &tokenizer)
-    : detokenizer_ (tokenizer)
+    : detokenizer_ (tokenizer, true, true) // the text goes on after the prompt
     , matcher_ (request.sampling.stop)
 {
   usage_.prompt_tokens = static_cast<int> (request.prompt.size ());

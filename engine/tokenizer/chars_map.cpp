@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <stdexcept>
+#include <string>
 
 namespace millrace
 {
@@ -14,6 +15,7 @@ namespace
 // A unit: bit 8 says that the node's first child is a leaf, bits 10 to 30 (shifted by 8 more with bit 9) lead to the
 // children, bits 0 to 7 and 31 are the byte on the way here. A leaf has bit 31 and its value below.
 constexpr uint32_t kLeafBit = 1u << 31;
+constexpr size_t kLongestReplacement = 1024; // so that a text cannot become thousands of times as long
 
 bool
 has_leaf (uint32_t unit)
@@ -62,6 +64,11 @@ CharsMap::CharsMap (std::string_view blob)
   if (!valid_utf8 (replacements_))
     throw std::invalid_argument ("has replacements that are not valid UTF-8");
   replacements_ += '\0';
+  for (size_t begin = 0, end = 0; begin < replacements_.size (); begin = end + 1) {
+    end = replacements_.find ('\0', begin);
+    if (end - begin > kLongestReplacement)
+      throw std::invalid_argument ("has a replacement of " + std::to_string (end - begin) + " bytes");
+  }
 }
 
 CharsMap::Match

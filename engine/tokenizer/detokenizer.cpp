@@ -3,9 +3,10 @@
 namespace millrace
 {
 
-Detokenizer::Detokenizer (const Tokenizer &tokenizer, bool skip_special)
+Detokenizer::Detokenizer (const Tokenizer &tokenizer, bool skip_special, bool continues)
     : tokenizer_ (&tokenizer)
     , skip_special_ (skip_special)
+    , stream_ (continues)
 {
 }
 

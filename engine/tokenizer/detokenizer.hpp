@@ -18,7 +18,9 @@ class Detokenizer
 {
 public:
   /// `tokenizer` must outlive this.
-  explicit Detokenizer (const Tokenizer &tokenizer, bool skip_special = true);
+  /// `continues`: the sequence goes on after others (a prompt), so that a space at its beginning is text; otherwise it is
+  /// what it is to decode ().
+  explicit Detokenizer (const Tokenizer &tokenizer, bool skip_special = true, bool continues = false);
 
   /// Appends to `out` what became certain with `token`.
   void push (TokenId token, std::string &out);

@@ -272,9 +272,19 @@ apply_bert (const BertNormalizer &bert, std::string_view text, std::string &out)
 void
 replace (const Normalizer::Step &step, std::string_view text, Regex::Scratch &scratch, std::string &out)
 {
+  out.clear ();
+  if (!step.literal.empty ()) {
+    size_t begin = 0;
+    for (size_t at = text.find (step.literal); at != std::string_view::npos;
+         at = text.find (step.literal, begin)) {
+      out.append (text, begin, at - begin).append (step.content);
+      begin = at + step.literal.size ();
+    }
+    out.append (text, begin);
+    return;
+  }
   std::vector<Piece> pieces;
   step.pattern->find_all (text, scratch, pieces);
-  out.clear ();
   for (const Piece &piece : pieces) {
     if (piece.matched)
       out += step.content;
@@ -302,6 +312,13 @@ strip (std::string_view text, bool left, bool right)
 }
 
 } // namespace
+
+bool
+Normalizer::leaves_no_spaces () const
+{
+  return !steps.empty () && steps.back ().kind == Step::kReplace && steps.back ().literal == " " &&
+         steps.back ().content.find (' ') == std::string::npos;
+}
 
 std::string_view
 Normalizer::apply (std::string_view text, Regex::Scratch &scratch, std::string &buffer) const

@@ -38,6 +38,7 @@ public:
     };
     Kind kind = kNfc;
     std::shared_ptr<const Regex> pattern; ///< of kReplace
+    std::string literal;                  ///< of kReplace: what the pattern matches, where that is one text
     std::string content;                  ///< of kReplace and kPrepend
     bool left = false, right = false;     ///< of kStrip
     BertNormalizer bert;                  ///< of kBert
@@ -46,6 +47,8 @@ public:
   };
   std::vector<Step> steps;
 
+  /// Whether no normalized text has a space.
+  bool leaves_no_spaces () const;
   /// The normalized text: a view of `text` when nothing changes, else of `buffer`.
   std::string_view apply (std::string_view text, Regex::Scratch &scratch, std::string &buffer) const;
 };

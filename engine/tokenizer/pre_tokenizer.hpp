@@ -41,8 +41,9 @@ public:
     bool whole_numbers = false;                ///< of kDigitGroups: but no run before a character of words
     std::shared_ptr<const Regex> pattern = {}; ///< of kSplit
     KnownPattern known = {};                   ///< of kSplit: the same, where there is one
-    Prefix prefix = kNever;                    ///< of kMetaspace
-    std::string replacement = {};              ///< of kMetaspace and kMetaspacePieces
+    std::string literal = {};     ///< of kSplit: what the pattern matches, where that is one text
+    Prefix prefix = kNever;       ///< of kMetaspace
+    std::string replacement = {}; ///< of kMetaspace and kMetaspacePieces
   };
   /// Buffers of one call.
   struct Scratch {

@@ -16,6 +16,7 @@ namespace
 
 constexpr double kUnknownPenalty = 10;     // below the least score of a piece
 constexpr double kUserDefinedPenalty = .1; // below the highest score for each byte
+constexpr size_t kMaxBytes = 32u << 20;    // of all pieces: each byte may be the place of a merge
 constexpr size_t kMaxShown = 80;
 
 class Builder
@@ -70,6 +71,9 @@ private:
     size_t bytes = 0;
     for (const SentencePiece &piece : source_.pieces)
       bytes += piece.content.size ();
+    if (bytes > kMaxBytes)
+      fail ("has " + std::to_string (bytes) + " bytes of text, expected " + std::to_string (kMaxBytes) +
+            " at most");
     Vocabulary &vocabulary = parts_.vocabulary;
     vocabulary.contents.reserve (count, bytes);
     vocabulary.flags.reserve (count);

@@ -134,7 +134,8 @@ TokenTextStream::push (const TokenTexts &texts, int32_t id, std::string &out)
   decoder_.replace_each_byte (texts.each_byte_replaced);
   if (started_ && !texts.separator.empty ())
     decoder_.push (texts.separator, out);
-  const bool first = texts.first_forms == FirstForms::kFirstToken   ? !started_
+  const bool first = continues_                                     ? false
+                     : texts.first_forms == FirstForms::kFirstToken ? !started_
                      : texts.first_forms == FirstForms::kWhileEmpty ? !emitted_
                      : texts.first_forms == FirstForms::kOnce       ? !emitted_ && dropped_ == 0
                                                                     : false;
@@ -144,7 +145,7 @@ TokenTextStream::push (const TokenTexts &texts, int32_t id, std::string &out)
     bytes = texts.first[id];
   }
   started_ = true;
-  if (!emitted_)
+  if (!emitted_ && !continues_)
     for (; dropped_ < texts.leading_count && bytes.starts_with (texts.leading); dropped_++)
       bytes.remove_prefix (texts.leading.size ());
   emitted_ = emitted_ || !bytes.empty ();
@@ -155,7 +156,7 @@ void
 TokenTextStream::finish (std::string &out)
 {
   decoder_.finish (out);
-  *this = TokenTextStream ();
+  *this = TokenTextStream (continues_);
 }
 
 } // namespace millrace

@@ -63,12 +63,19 @@ struct TokenTexts {
 class TokenTextStream
 {
 public:
+  /// `continues`: there is text before the first token, so that nothing is left out at its beginning.
+  explicit TokenTextStream (bool continues = false)
+      : continues_ (continues)
+  {
+  }
+
   void push (const TokenTexts &texts, int32_t id, std::string &out);
   void finish (std::string &out); ///< U+FFFD for an unfinished character; then starts afresh
   bool pending () const { return decoder_.pending (); }
 
 private:
   utf8::LossyDecoder decoder_;
+  bool continues_;
   size_t dropped_ = 0;   ///< leading characters, or other forms taken
   bool started_ = false; ///< a token was pushed
   bool emitted_ = false; ///< there is text

@@ -168,6 +168,11 @@ Tokenizer::State::set_bpe (Bpe &bpe)
   bpe.vocabulary = &vocabulary;
   bpe.byte_level = parts.pre_tokenizer.byte_level;
   if (!bpe.byte_level) {
+    // Gemma's files cut at spaces, of which their normalizer has left none.
+    if (parts.normalizer.leaves_no_spaces ())
+      std::erase_if (parts.pre_tokenizer.stages, [] (const PreTokenizer::Stage &stage) {
+        return stage.kind == PreTokenizer::Stage::kSplit && stage.literal == " " && !stage.invert;
+      });
     // Where the file does not cut the text at all, what merges cannot join is cut, which changes no token.
     if (parts.pre_tokenizer.stages.empty () && !bpe.ignore_merges && words_begin_with_metaspace (vocabulary))
       parts.pre_tokenizer.stages.push_back ({.kind = PreTokenizer::Stage::kMetaspaceWords});

@@ -113,15 +113,15 @@ read_decoder_step (const JsonField &field, TokenizerParts &parts)
   } else if (name == "Replace") {
     step.kind = DecoderStep::kReplace;
     step.pattern = read_pattern (field.at ("pattern"));
-    step.content = field.at ("content").string ();
+    step.content = read_inserted (field.at ("content"));
   } else if (name == "Strip") {
     step.kind = DecoderStep::kStrip;
-    step.content = field.at ("content").string ();
+    step.content = read_inserted (field.at ("content"));
     step.left = static_cast<size_t> (field.at ("start").integer (0, kMaxStripped));
     step.right = static_cast<size_t> (field.at ("stop").integer (0, kMaxStripped));
   } else if (name == "Metaspace") {
     step.kind = DecoderStep::kMetaspace;
-    step.content = field.at ("replacement").string ();
+    step.content = read_inserted (field.at ("replacement"));
     step.drop_first = read_prepend_scheme (field) != PrependScheme::kNever;
     parts.texts.first_forms = FirstForms::kFirstToken;
   } else if (name == "WordPiece") {

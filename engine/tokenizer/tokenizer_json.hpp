@@ -26,6 +26,9 @@ void read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, in
 /// {"String": …} or {"Regex": …}
 std::shared_ptr<const Regex> read_pattern (const JsonField &pattern);
 
+/// A text that is put into others many times over: no longer than 256 bytes, so that a file cannot take all memory.
+std::string read_inserted (const JsonField &field);
+
 enum class PrependScheme { kNever, kFirst, kAlways };
 /// Of Metaspace.
 PrependScheme read_prepend_scheme (const JsonField &field);

@@ -12,6 +12,7 @@ namespace millrace
 namespace
 {
 
+constexpr size_t kMostInserted = 256;
 /// ASCII's and Unicode's.
 constexpr std::string_view kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
 
@@ -82,10 +83,12 @@ read_normalizer (const JsonField &field, Normalizer &normalizer, int depth)
   } else if (name == "Replace") {
     step.kind = Step::kReplace;
     step.pattern = read_pattern (field.at ("pattern"));
-    step.content = field.at ("content").string ();
+    if (const auto literal = field.at ("pattern").find ("String"))
+      step.literal = literal->string ();
+    step.content = read_inserted (field.at ("content"));
   } else if (name == "Prepend") {
     step.kind = Step::kPrepend;
-    step.content = field.at ("prepend").string ();
+    step.content = read_inserted (field.at ("prepend"));
   } else if (name == "BertNormalizer") {
     step.kind = Step::kBert;
     step.bert.clean_text = field.at ("clean_text").boolean ();
@@ -134,10 +137,10 @@ read_behavior (const JsonField &field)
 std::string
 read_mark (const JsonField &field)
 {
-  const std::string_view mark = field.string ();
+  std::string mark = read_inserted (field);
   if (mark.empty ())
     field.fail ("must not be empty");
-  return std::string (mark);
+  return mark;
 }
 
 PreTokenizer::Stage
@@ -146,16 +149,18 @@ read_split (const JsonField &field)
   const SplitBehavior behavior = read_behavior (field.at ("behavior"));
   const bool invert = field.at ("invert").boolean ();
   const JsonField pattern = field.at ("pattern");
-  const auto regex = pattern.find ("String") ? std::nullopt : pattern.find ("Regex");
-  if (!regex)
+  const auto literal = pattern.find ("String");
+  if (literal)
     return {.kind = PreTokenizer::Stage::kSplit,
             .behavior = behavior,
             .invert = invert,
-            .pattern = read_pattern (pattern)};
+            .pattern = read_pattern (pattern),
+            .literal = std::string (literal->string ())};
+  const JsonField regex = pattern.at ("Regex");
   try {
-    return split_stage (regex->string (), behavior, invert);
+    return split_stage (regex.string (), behavior, invert);
   } catch (const std::invalid_argument &error) {
-    regex->fail (error.what ());
+    regex.fail (error.what ());
   }
 }
 
@@ -180,6 +185,16 @@ read_metaspace (const JsonField &field, PreTokenizer &pre_tokenizer)
 }
 
 } // namespace
+
+std::string
+read_inserted (const JsonField &field)
+{
+  const std::string_view text = field.string ();
+  if (text.size () > kMostInserted)
+    field.fail ("has " + std::to_string (text.size ()) + " bytes; more than " +
+                std::to_string (kMostInserted) + " are not supported");
+  return std::string (text);
+}
 
 PrependScheme
 read_prepend_scheme (const JsonField &field)

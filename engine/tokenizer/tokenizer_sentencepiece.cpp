@@ -15,7 +15,8 @@ namespace millrace
 namespace
 {
 
-constexpr size_t kMaxFileBytes = 256u << 20;
+constexpr size_t kMaxFileBytes = 64u << 20;
+constexpr size_t kMaxUnknownSurface = 256;
 constexpr const char *kDamaged = "; the file is damaged or not a SentencePiece model, fetch it again";
 
 /// TrainerSpec.ModelType
@@ -139,8 +140,8 @@ private:
         break;
       case 44:
         expect (field, ProtobufField::kBytes, "trainer_spec.unk_surface");
-        if (!valid_utf8 (field.bytes))
-          fail ("trainer_spec.unk_surface", std::string ("is not valid Unicode") + kDamaged);
+        if (!valid_utf8 (field.bytes) || field.bytes.size () > kMaxUnknownSurface)
+          fail ("trainer_spec.unk_surface", std::string ("is not valid Unicode, or too long") + kDamaged);
         model_.unknown_surface = field.bytes;
         break;
       default:
