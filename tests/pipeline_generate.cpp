@@ -170,7 +170,7 @@ TEST (Generate, SixtyFourRequestsAtOnceOrOneByOneGiveTheSameBytes)
   }
   alone = sorted_lines (alone);
   EXPECT_EQ (std::count (alone.begin (), alone.end (), '\n'), static_cast<long> (count));
-  EXPECT_EQ (alone.find ("\"error\""), std::string::npos) << alone;
+  EXPECT_EQ (alone.find ("\"error\":"), std::string::npos) << alone; // "error" alone may be a token
 
   for (const char *threads : {"1", "2", "3"}) {
     for (const bool draft : {false, true}) {
