@@ -11,21 +11,49 @@ namespace millrace
 namespace
 {
 
-bool
-is_control (char32_t c)
+/// The general category as of Unicode 8, which the reference's tables are of: what came later is unassigned to it, and a few
+/// characters had another category.
+int8_t
+category_of (char32_t c)
 {
-  if (c == '\t' || c == '\n' || c == '\r')
-    return false;
-  return U_GET_GC_MASK (static_cast<UChar32> (c)) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK);
+  switch (c) {
+  case 0x166D:
+  case 0x111C9:
+    return U_OTHER_PUNCTUATION;
+  case 0x1734:
+    return U_NON_SPACING_MARK;
+  case 0x1885:
+  case 0x1886:
+    return U_OTHER_LETTER;
+  case 0x1CF2:
+  case 0x1CF3:
+  case 0xA9BD:
+    return U_COMBINING_SPACING_MARK;
+  default:
+    break;
+  }
+  UVersionInfo age{};
+  u_charAge (static_cast<UChar32> (c), age);
+  return age[0] > 8 ? static_cast<int8_t> (U_UNASSIGNED) : u_charType (static_cast<UChar32> (c));
+}
+
+/// For StripAccents, whose table is of Unicode 9.
+bool
+is_mark (char32_t c)
+{
+  if (c == 0x1885 || c == 0x1886)
+    return true;
+  UVersionInfo age{};
+  u_charAge (static_cast<UChar32> (c), age);
+  const int8_t category = age[0] == 9 ? u_charType (static_cast<UChar32> (c)) : category_of (c);
+  return U_MASK (category) & U_GC_M_MASK;
 }
 
 bool
-is_punctuation (char32_t c)
+is_control (char32_t c)
 {
-  if (c < 0x80)
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-           (c >= '{' && c <= '~');
-  return u_ispunct (static_cast<UChar32> (c)) || is_unicode_addition (c, "P");
+  return c != '\t' && c != '\n' && c != '\r' &&
+         (U_MASK (category_of (c)) & (U_GC_CC_MASK | U_GC_CF_MASK | U_GC_CO_MASK));
 }
 
 /// The blocks of CJK ideographs that the first BERT knew.
@@ -38,6 +66,15 @@ is_chinese (char32_t c)
 }
 
 } // namespace
+
+bool
+is_bert_punctuation (char32_t c)
+{
+  if (c < 0x80)
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
+           (c >= '{' && c <= '~');
+  return U_MASK (category_of (c)) & U_GC_P_MASK;
+}
 
 void
 clean_for_bert (const BertNormalizer &bert, std::string_view text, std::string &out)
@@ -62,8 +99,7 @@ remove_nonspacing_marks (std::string_view text, std::string &out)
 {
   for (size_t at = 0; at < text.size ();) {
     const utf8::Decoded c = utf8::decode (text, at);
-    if (u_charType (static_cast<UChar32> (c.code_point)) != U_NON_SPACING_MARK &&
-        !is_unicode_addition (c.code_point, "Mn"))
+    if (category_of (c.code_point) != U_NON_SPACING_MARK)
       out += text.substr (at, static_cast<size_t> (c.size));
     at += static_cast<size_t> (c.size);
   }
@@ -74,8 +110,7 @@ remove_marks (std::string_view text, std::string &out)
 {
   for (size_t at = 0; at < text.size ();) {
     const utf8::Decoded c = utf8::decode (text, at);
-    if (!(U_GET_GC_MASK (static_cast<UChar32> (c.code_point)) & U_GC_M_MASK) &&
-        !is_unicode_addition (c.code_point, "M"))
+    if (!is_mark (c.code_point))
       out += text.substr (at, static_cast<size_t> (c.size));
     at += static_cast<size_t> (c.size);
   }
@@ -99,7 +134,7 @@ cut_for_bert (std::string_view text, std::vector<std::string_view> &words)
     const utf8::Decoded c = utf8::decode (text, at);
     const auto size = static_cast<size_t> (c.size);
     const bool space = utf8::is_white_space (c.code_point);
-    if (space || is_punctuation (c.code_point)) {
+    if (space || is_bert_punctuation (c.code_point)) {
       if (begin < at)
         words.push_back (text.substr (begin, at - begin));
       if (!space)

@@ -24,6 +24,9 @@ void remove_marks (std::string_view text, std::string &out); ///< of all kinds
 /// The character's lower case by itself, of whatever place in a word.
 void append_lower_case (char32_t character, std::string &out);
 
+/// ASCII's punctuation and symbols, and Unicode's punctuation.
+bool is_bert_punctuation (char32_t character);
+
 /// Appends the words: white space is left out, every punctuation mark is a word.
 void cut_for_bert (std::string_view text, std::vector<std::string_view> &words);
 

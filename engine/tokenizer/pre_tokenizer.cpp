@@ -12,13 +12,15 @@ namespace millrace
 namespace
 {
 
+/// Each character that `is_mark` is a match.
+template <typename Function>
 void
-digit_pieces (std::string_view text, std::vector<Piece> &pieces)
+character_pieces (std::string_view text, const Function &is_mark, std::vector<Piece> &pieces)
 {
   size_t covered = 0;
   for (size_t at = 0; at < text.size ();) {
     const utf8::Decoded c = utf8::decode (text, at);
-    if (utf8::is_numeric (c.code_point)) {
+    if (is_mark (c.code_point)) {
       if (covered < at)
         pieces.push_back ({covered, at, false});
       pieces.push_back ({at, at + c.size, true});
@@ -268,7 +270,11 @@ PreTokenizer::cut (const Stage &stage, std::string_view word, Scratch &scratch)
     break;
   case Stage::kDigits:
     scratch.matches.clear ();
-    digit_pieces (word, scratch.matches);
+    character_pieces (word, utf8::is_numeric, scratch.matches);
+    break;
+  case Stage::kPunctuation:
+    scratch.matches.clear ();
+    character_pieces (word, is_bert_punctuation, scratch.matches);
     break;
   default:
     if (stage.known) {

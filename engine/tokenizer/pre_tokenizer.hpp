@@ -25,6 +25,7 @@ public:
     enum Kind {
       kSplit,
       kDigits,
+      kPunctuation, ///< each character that BERT takes for punctuation
       kDigitCuts,   ///< only where a multiple of three decimal digits follows
       kDigitGroups, ///< decimal digits by threes, counted from the right
       kPrefixSpace,

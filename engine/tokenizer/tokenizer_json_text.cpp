@@ -13,8 +13,6 @@ namespace
 {
 
 constexpr size_t kMostInserted = 256;
-/// ASCII's and Unicode's.
-constexpr std::string_view kPunctuationPattern = R"([\p{P}!-/:-@\[-`{-~])";
 
 } // namespace
 
@@ -249,7 +247,8 @@ read_pre_tokenizer (const JsonField &field, PreTokenizer &pre_tokenizer, int dep
   } else if (name == "Punctuation") {
     const auto behavior = field.find ("behavior");
     pre_tokenizer.stages.push_back (
-        split_stage (kPunctuationPattern, behavior ? read_behavior (*behavior) : SplitBehavior::kIsolated));
+        {.kind = Stage::kPunctuation,
+         .behavior = behavior ? read_behavior (*behavior) : SplitBehavior::kIsolated});
   } else if (name == "CharDelimiterSplit") {
     pre_tokenizer.stages.push_back (
         {.kind = Stage::kSplit,
