@@ -6,6 +6,7 @@
 #include "engine/model/model.hpp"
 #include "engine/weights/gguf.hpp"
 #include "tests/gguf_models.hpp"
+#include "tests/gguf_sayable.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/oracle_models.hpp"
 #include "tests/random_checkpoint.hpp"
@@ -14,11 +15,9 @@
 #include "tests/test_paths.hpp"
 
 #include <cmath>
-#include <fstream>
 #include <iostream>
 #include <map>
 #include <numeric>
-#include <regex>
 
 namespace fs = std::filesystem;
 using namespace millrace;
@@ -97,25 +96,6 @@ expect_same_model (const fs::path &folder, const GgufConversion &conversion = {}
     else
       EXPECT_TRUE (same_bits (logits, wanted)) << largest_difference (logits, wanted);
   }
-}
-
-/// The folder, or where it scales scores by something that GGUF files do not say, one in `other` that scales them by the size of
-/// heads.
-fs::path
-sayable (const fs::path &folder, const fs::path &other)
-{
-  std::ifstream stream (folder / "config.json");
-  std::string config{std::istreambuf_iterator<char> (stream), {}};
-  static const std::regex kScalar ("\"query_pre_attn_scalar\": *[0-9]+");
-  const ArchitectureSpec spec = load_architecture (folder / "config.json");
-  const auto *attention = std::get_if<AttentionSpec> (&spec.layers[0].mixer);
-  if (!attention || !std::regex_search (config, kScalar))
-    return folder;
-  config = std::regex_replace (config, kScalar,
-                               "\"query_pre_attn_scalar\": " + std::to_string (attention->head_dim));
-  write_file (other / "config.json", config);
-  fs::create_symlink (fs::absolute (folder / "model.safetensors"), other / "model.safetensors");
-  return other;
 }
 
 TEST (GgufModel, oracle_models_have_the_logits_of_their_folders)
