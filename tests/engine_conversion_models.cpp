@@ -7,6 +7,7 @@
 #include "engine/model/quantization.hpp"
 #include "engine/weights/float_rows.hpp"
 #include "engine/weights/gguf_fields.hpp"
+#include "tests/coded_checkpoints.hpp"
 #include "tests/gguf_models.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/oracle_models.hpp"
@@ -103,7 +104,7 @@ weights_of (const fs::path &path)
     return WeightFiles::open_file (path);
   WeightFiles files = WeightFiles::open (path);
   if (const auto quantization = load_quantization (path / "config.json"))
-    files.apply (*quantization);
+    apply_quantization (files, *quantization);
   return files;
 }
 
@@ -270,7 +271,9 @@ TEST_F (ConversionTest, tensors_may_differ)
       convert (plain (), at ("q"), "affine4",
                {parse_type_override ("*down_proj*=affine8g32"), parse_type_override ("lm_head*=F16"),
                 parse_type_override ("*q_norm.weight=affine4")});
-  const auto quantization = load_quantization (at ("q") / "config.json");
+  const auto coding = load_quantization (at ("q") / "config.json");
+  ASSERT_TRUE (coding);
+  const auto *quantization = std::get_if<AffineSettings> (&*coding);
   ASSERT_TRUE (quantization);
   EXPECT_EQ (quantization->common.bits, 4);
   EXPECT_EQ (quantization->of ("model.layers.1.mlp.down_proj")->bits, 8);
@@ -306,7 +309,7 @@ TEST_F (ConversionTest, what_belongs_to_the_model_comes_along)
   EXPECT_NE (written.find ("0.10000000000000000555"), std::string::npos)
       << "numbers stay as they were written";
   EXPECT_EQ (written.find ("\"bits\": 3"), std::string::npos);
-  EXPECT_EQ (load_quantization (at ("q") / "config.json")->common.group, 32);
+  EXPECT_EQ (std::get<AffineSettings> (*load_quantization (at ("q") / "config.json")).common.group, 32);
 }
 
 TEST_F (ConversionTest, rows_that_do_not_fit_get_smaller_groups_or_stay)
@@ -346,6 +349,45 @@ TEST_F (ConversionTest, nothing_is_left_of_what_fails)
   write_file (plain () / "config.json", "{}");
   EXPECT_THROW (convert (plain (), at ("q"), "affine4"), LoadError);
   EXPECT_EQ (names (), before);
+}
+
+// Codes that other programs wrote become what they mean, or codes as near as those of floats.
+TEST_F (ConversionTest, codes_of_other_programs_are_read)
+{
+  const auto tokens = some_tokens (kShape.vocab);
+  std::mt19937 random (17);
+  const auto tensors = random_tensors (kShape, random);
+  for (const std::string method : {"awq", "gptq", "fp8"}) {
+    SCOPED_TRACE (method);
+    std::vector<RawTensor> stored;
+    for (const SyntheticTensor &tensor : tensors) {
+      if (tensor.name.find ("_proj.weight") == std::string::npos) {
+        stored.push_back ({tensor.name, "BF16", tensor.shape, encode_values (tensor)});
+        continue;
+      }
+      const std::string module = tensor.name.substr (0, tensor.name.size () - 7);
+      auto parts = method == "fp8"
+                       ? fp8_tensors (tensor.name, tensor.name + "_scale_inv", tensor.shape, tensor.values,
+                                      64, 64, {tensor.shape[0] / 64, tensor.shape[1] / 64})
+                       : integer_tensors (module, tensor.shape[0], tensor.shape[1], tensor.values,
+                                          {.awq = method == "awq", .group = 64});
+      std::ranges::move (parts.tensors, std::back_inserter (stored));
+    }
+    const fs::path folder = at (method);
+    fs::create_directory (folder);
+    write_raw_safetensors (folder / "model.safetensors", stored);
+    std::string config = synthetic_config (kShape);
+    const std::string more =
+        method == "fp8" ? "\"weight_block_size\": [64, 64]" : "\"bits\": 4, \"group_size\": 64";
+    write_file (folder / "config.json", config.insert (1, "\"quantization_config\": {\"quant_method\": \"" +
+                                                              method + "\", " + more + "}, "));
+    const auto expected = logits_of (opened (folder), tokens);
+    convert (folder, at (method + "-f32"), "F32");
+    EXPECT_FALSE (load_quantization (at (method + "-f32") / "config.json"));
+    EXPECT_EQ (logits_of (opened (at (method + "-f32")), tokens), expected);
+    convert (folder, at (method + "-affine"), "affine8g32");
+    EXPECT_LT (relative_error (expected, logits_of (opened (at (method + "-affine")), tokens)), 0.03);
+  }
 }
 
 TEST (ConversionOracle, every_family_means_its_codes)

@@ -2,6 +2,7 @@
 //
 // Opening model folders: what a good one gives, and that every damage is a LoadError naming file and field.
 #include "engine/error.hpp"
+#include "engine/model/decoder.hpp"
 #include "engine/model/model.hpp"
 #include "tests/synthetic_model.hpp"
 #include "tests/test_paths.hpp"
@@ -309,6 +310,38 @@ TEST_F (OpenTest, packed_weights_are_kept_beside_the_model_or_where_it_is_said)
     }
     options.weight_cache = other.path () / "a/b";
   }
+}
+
+// A TiB, of which the file system keeps nothing.
+TEST_F (OpenTest, a_model_that_cannot_fit_is_refused_with_the_arithmetic)
+{
+  write ("config.json", synthetic_config ({.family = "qwen3",
+                                           .vocab = 1 << 22,
+                                           .hidden = 1 << 16,
+                                           .layers = 1,
+                                           .heads = 2,
+                                           .head_dim = 8,
+                                           .intermediate = 16,
+                                           .max_positions = 64}));
+  std::string header;
+  uint64_t end = 0;
+  for (const WeightRef &weight : build_program (load_architecture (path () / "config.json")).weights) {
+    const uint64_t begin = end;
+    end += 2 * static_cast<uint64_t> (weight.outputs) * static_cast<uint64_t> (std::max (1, weight.inputs));
+    header += (header.empty () ? "{\"" : ",\"") + weight.name + R"(":{"dtype":"BF16","shape":)" +
+              to_string (weight.shape ()) + R"(,"data_offsets":[)" + std::to_string (begin) + "," +
+              std::to_string (end) + "]}";
+  }
+  header += "}";
+  const uint64_t length = header.size ();
+  write ("model.safetensors", std::string (reinterpret_cast<const char *> (&length), sizeof length) + header);
+  std::error_code error;
+  fs::resize_file (path () / "model.safetensors", sizeof length + length + end, error);
+  if (error)
+    GTEST_SKIP () << "no file of that size here: " << error.message ();
+  const std::string text = error_of (path ()).what ();
+  EXPECT_NE (text.find ("the weights take 1.00 TiB (1.00 TiB bf16 + "), std::string::npos) << text;
+  EXPECT_NE (text.find (" of memory are free"), std::string::npos) << text;
 }
 
 } // namespace

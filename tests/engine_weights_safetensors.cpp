@@ -90,7 +90,7 @@ contains_all (const std::string &text, const std::vector<std::string> &parts)
 const std::string kGoodHeader =
     "{\"__metadata__\":{\"format\":\"pt\"}," + tensor ("b", "BF16", "[2,3]", "[4,16]") + "," +
     tensor ("a", "F32", "[]", "[0,4]") + "," + tensor ("empty", "F16", "[0,7]", "[16,16]") + "," +
-    tensor ("f8", "F8_E4M3", "[5]", "[16,21]") + "," + tensor ("c", "I64", "[1]", "[21,29]") + "}   ";
+    tensor ("f8", "F8_E5M2", "[5]", "[16,21]") + "," + tensor ("c", "I64", "[1]", "[21,29]") + "}   ";
 const std::string kGoodData = "AAAAbbbbbbbbbbbb88888cccccccc";
 
 TEST (safetensors, a_good_file_gives_its_tensors)
@@ -139,7 +139,7 @@ TEST (safetensors, a_tensor_that_cannot_be_used_is_an_error_only_when_required)
   const WeightFiles weights = WeightFiles::open (folder.path ());
   EXPECT_EQ (weights.find ("f8"), nullptr);
   EXPECT_TRUE (contains_all (error_of ([&] { weights.require ("f8", {5}); }),
-                             {file, "f8", "dtype F8_E4M3 is not supported"}));
+                             {file, "f8", "dtype F8_E5M2 is not supported"}));
   EXPECT_TRUE (contains_all (error_of ([&] {
                                weights.require ("b", {3, 2});
                              }),
@@ -202,7 +202,7 @@ damages ()
        file (w ("U8", "[4611686018427387904,4,0]", "[0,0]"), ""),
        {"w: ", "shape"}},
       {"product of an unknown dtype overflows",
-       file (w ("F8_E4M3", "[4611686018427387904,4]", "[0,8]")),
+       file (w ("F8_E5M2", "[4611686018427387904,4]", "[0,8]")),
        {"w: ", "shape"}},
       {"too many dimensions",
        file (w ("U8", "[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,8]", "[0,8]")),

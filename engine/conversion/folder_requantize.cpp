@@ -9,6 +9,7 @@
 #include "engine/model/quantization.hpp"
 #include "engine/model/tensor_names.hpp"
 #include "engine/tensor/mapped_file.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <algorithm>
@@ -51,12 +52,24 @@ uses_of (const Program &program)
   return uses;
 }
 
+/// The floats that have what a matrix of several tensors means, or are nearest to it.
+DType
+float_type_of (const CodedMatrix &coded)
+{
+  const CodedMatrix::Form form = coded.form ();
+  if (form.codes)
+    return DType::kF32;
+  return is_block_type (form.type) ? DType::kBF16 : form.type;
+}
+
 /// Scales and biases are of the type that the matrix had, or one as good.
 DType
-scale_type_of (const TensorView &tensor, const AffineTensor *affine)
+scale_type_of (const TensorView &tensor, const AffineTensor *affine, const CodedMatrix *coded)
 {
   if (affine)
     return affine->scale_type;
+  if (coded)
+    return coded->form ().codes ? DType::kF16 : float_type_of (*coded);
   return is_block_type (tensor.dtype) ? DType::kF16 : tensor.dtype;
 }
 
@@ -71,7 +84,7 @@ public:
   {
     const ArchitectureSpec spec = load_architecture (folder / kConfig);
     if (const auto quantization = load_quantization (folder / kConfig))
-      files_.apply (*quantization);
+      apply_quantization (files_, *quantization);
     const Program program = build_program (spec, files_);
     require_tensors (program, files_);
     uses_ = uses_of (program);
@@ -80,8 +93,6 @@ public:
   ConversionSummary run ()
   {
     for (const auto &[name, tensor] : files_.tensors ()) {
-      if (is_part_of_affine (name))
-        continue;
       const AffineTensor *affine = files_.affine (name);
       const std::optional<TensorEncoding> encoding = encoding_of (name, tensor);
       if (encoding && !is_same (*encoding, tensor, affine))
@@ -96,16 +107,6 @@ public:
   }
 
 private:
-  /// Scales and biases of a matrix of codes.
-  bool is_part_of_affine (const std::string &name) const
-  {
-    for (const std::string_view part : {".scales", ".biases"})
-      if (name.ends_with (part) &&
-          files_.affine (name.substr (0, name.size () - part.size ()) + std::string (kWeight)))
-        return true;
-    return false;
-  }
-
   static bool is_same (const TensorEncoding &encoding, const TensorView &tensor, const AffineTensor *affine)
   {
     if (!affine || !encoding.codes)
@@ -117,20 +118,31 @@ private:
   std::optional<TensorEncoding> encoding_of (const std::string &name, const TensorView &tensor)
   {
     const AffineTensor *affine = files_.affine (name);
+    const CodedMatrix *coded = files_.coded (name);
+    if (coded && coded->form ().type == DType::kMXFP4 && !name.ends_with (kWeight))
+      throw LoadError (files_.file_of (name), name,
+                       "is of MXFP4 blocks, whose experts lie in another order than those of floats: that is "
+                       "not converted; use the BF16 checkpoint, or a GGUF file");
     const WantedType *wished = overridden_type (request_.overrides, name);
     const TensorEncoding &wanted = wished ? wished->encoding : request_.type.encoding;
     const auto found = uses_.find (name);
     const Use use = found == uses_.end () ? Use{false, false, false} : found->second;
-    if (!affine && !is_readable_as_floats (tensor.dtype))
+    if (!affine && !coded && !is_readable_as_floats (tensor.dtype))
       return std::nullopt;
     if (!wanted.codes) // codes that nobody knows of cannot stay where no others are
-      return use.matrix || wished || affine ? std::optional (wanted) : std::nullopt;
+      return use.matrix || wished || affine || coded ? std::optional (wanted) : std::nullopt;
     if (use.matrix && use.whole && name.ends_with (kWeight) &&
         (wished || (!use.chooses && tensor.shape.front () >= kFewestOutputs)))
-      return fitted (name, tensor, {scale_type_of (tensor, affine), wanted.codes});
+      return fitted (name, tensor, {scale_type_of (tensor, affine, coded), wanted.codes});
     if (wished)
       output_.note (name + " stays as it is: it is not used as one matrix");
-    return std::nullopt;
+    return as_it_is (coded);
+  }
+
+  /// What is made of several tensors cannot stay so, but as floats.
+  static std::optional<TensorEncoding> as_it_is (const CodedMatrix *coded)
+  {
+    return coded ? std::optional (TensorEncoding{float_type_of (*coded), {}}) : std::nullopt;
   }
 
   /// Rows that are no whole groups get smaller ones.
@@ -144,7 +156,7 @@ private:
       return encoding;
     output_.note (name + " stays as it is: its rows of " + std::to_string (tensor.shape.back ()) +
                   " are no whole groups of 32");
-    return std::nullopt;
+    return as_it_is (files_.coded (name));
   }
 
   void copy_files ()

@@ -9,6 +9,7 @@
 #include "engine/model/tensor_names.hpp"
 #include "engine/size_text.hpp"
 #include "engine/tensor/available_memory.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <algorithm>
@@ -33,6 +34,8 @@ type_text (const WeightFiles &files, const std::string &name, const TensorView &
   if (const AffineTensor *affine = files.affine (name))
     return "affine " + std::to_string (affine->codes.bits) + " bits, groups of " +
            std::to_string (affine->codes.group);
+  if (const CodedMatrix *coded = files.coded (name))
+    return coded->description ();
   return std::string (dtype_name (tensor.dtype));
 }
 
@@ -40,17 +43,13 @@ uint64_t
 stored_bytes (const WeightFiles &files, const std::string &name, const TensorView &tensor)
 {
   const AffineTensor *affine = files.affine (name);
-  return tensor.data.size () + (affine ? affine->scales.size () + affine->biases.size () : 0);
-}
-
-/// Scales and biases of codes.
-bool
-is_part (const WeightFiles &files, const std::string &name)
-{
-  for (const std::string_view part : {".scales", ".biases"})
-    if (name.ends_with (part) && files.affine (name.substr (0, name.size () - part.size ()) + ".weight"))
-      return true;
-  return false;
+  uint64_t bytes = tensor.data.size () + (affine ? affine->scales.size () + affine->biases.size () : 0);
+  if (const CodedMatrix *coded = files.coded (name)) {
+    bytes = 0;
+    for (const CodedMatrix::Part &part : coded->parts ())
+      bytes += part.data.size ();
+  }
+  return bytes;
 }
 
 class Inspector
@@ -147,8 +146,6 @@ private:
   {
     std::map<std::tuple<std::string, std::string>, TensorGroup> groups;
     for (const auto &[name, tensor] : files.tensors ()) {
-      if (is_part (files, name))
-        continue;
       const auto role = roles.find (name);
       TensorGroup &group =
           groups[{role == roles.end () ? kOther : role->second, type_text (files, name, tensor)}];

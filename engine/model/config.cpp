@@ -1,11 +1,12 @@
 // config.json → ArchitectureSpec, generation_config.json → defaults of generation.
 //
-// What no family can open is refused here, by name: checkpoints quantized by others than MLX would otherwise fail later,
-// with an error about a tensor. The rest is the family's business.
+// What no family can open is refused here, by name: checkpoints quantized in a way that is not supported would otherwise fail
+// later, with an error about a tensor. The rest is the family's business.
 #include "engine/model/config.hpp"
 
 #include "engine/model/families/families.hpp"
 #include "engine/model/json_fields.hpp"
+#include "engine/model/quantization.hpp"
 
 #include <cstdint>
 #include <limits>
@@ -15,30 +16,12 @@
 namespace millrace
 {
 
-namespace
-{
-
-void
-refuse_quantized (const JsonFields &config)
-{
-  // mlx-lm writes its settings (quantization.hpp) a second time as quantization_config.
-  for (const char *name : {"quantization_config", "compression_config"})
-    if (config.has (name) && !config.has ("quantization"))
-      config.fail (
-          name, "checkpoints quantized like this are not supported; use the BF16, F16 or F32 checkpoint, or "
-                "one that is quantized by MLX");
-}
-
-} // namespace
-
 ArchitectureSpec
 load_architecture (const std::filesystem::path &config_json)
 {
   const JsonFile file (config_json);
   const JsonFields config = file.fields ();
-  refuse_quantized (config);
-  if (const auto text = config.has ("text_config") ? config.object ("text_config") : std::nullopt)
-    refuse_quantized (*text);
+  quantization_of (config); // refuses what is not supported
   return load_family (config);
 }
 

@@ -3,6 +3,7 @@
 #include "engine/model/decoder_layer_inputs.hpp"
 #include "engine/model/decoder_mixers.hpp"
 #include "engine/model/norm_centres.hpp"
+#include "engine/model/stored_layouts.hpp"
 #include "engine/weights/weight_files.hpp"
 
 namespace millrace
@@ -137,8 +138,10 @@ build_program (const ArchitectureSpec &spec, const WeightFiles &files)
 {
   Program program = build_program (spec);
   settle_names (spec, files, program);
-  if (!files.of_gguf ()) // whose converters have settled them
+  if (!files.of_gguf ()) { // whose converters have settled them
+    settle_layouts (program, files);
     settle_norms (program, files);
+  }
   return program;
 }
 

@@ -258,7 +258,7 @@ public:
     const auto quantization = load_quantization (folder_ / kConfig);
     WeightFiles files = WeightFiles::open (folder_);
     if (quantization)
-      files.apply (*quantization);
+      apply_quantization (files, *quantization);
     return weights_.emplace (std::move (files));
   }
 

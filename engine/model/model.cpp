@@ -6,6 +6,8 @@
 #include "engine/model/model_files.hpp"
 #include "engine/model/model_place.hpp"
 #include "engine/model/tensor_names.hpp"
+#include "engine/size_text.hpp"
+#include "engine/tensor/available_memory.hpp"
 
 #include <system_error>
 
@@ -33,6 +35,29 @@ compile_options (const ModelOptions &options, const fs::path &model)
     result.weight_cache = folder.empty () ? "." : folder;
   }
   return result;
+}
+
+/// Throws LoadError when there is less memory than packed weights take. Not where packed weights are mapped from a file, of which
+/// the kernel keeps in memory what fits.
+void
+require_memory (const Backend &backend, const Program &program, ModelFiles &files,
+                const ModelOptions &options)
+{
+  if (!options.weight_cache.empty ())
+    return;
+  uint64_t bytes = 0;
+  std::string formats;
+  for (const WeightMemory &memory : backend.plan (program, files.weights (), options.weights)) {
+    bytes += memory.bytes;
+    formats += (formats.empty () ? "" : " + ") + size_text (memory.bytes) + " " + memory.format;
+  }
+  const uint64_t available = available_memory ();
+  if (bytes > available)
+    throw LoadError (files.path (), "",
+                     "the weights take " + size_text (bytes) + " (" + formats + "), and " +
+                         size_text (available) +
+                         " of memory are free; use weights of fewer bits (--weights int8 or int4), a smaller "
+                         "model or another machine");
 }
 
 } // namespace
@@ -80,8 +105,9 @@ Model::open (const fs::path &path, const ModelOptions &options)
   const Program program = build_program (model->spec, weights);
   require_tensors (program, weights);
   model->unread_tensors = millrace::unread_tensors (program, model->spec, weights);
-  model->compiled =
-      create_cpu_backend (options.cpu)->compile (program, weights, compile_options (options, files->path ()));
+  const auto backend = create_cpu_backend (options.cpu);
+  require_memory (*backend, program, *files, options);
+  model->compiled = backend->compile (program, weights, compile_options (options, files->path ()));
   return model;
 }
 

@@ -52,6 +52,17 @@ is_of_rotation (std::string_view name)
          name == "rope_factors_long.weight";
 }
 
+/// Of activations, or of keys and values, which are not rounded as these say.
+bool
+is_scale_of_activations (std::string_view name)
+{
+  for (const std::string_view end :
+       {".input_scale", ".output_scale", ".k_scale", ".v_scale", ".activation_scale"})
+    if (name.ends_with (end))
+      return true;
+  return false;
+}
+
 /// What the name begins with in this checkpoint, of those that the spec knows.
 std::string
 prefix_of (const Program &program, const ArchitectureSpec &spec)
@@ -101,8 +112,8 @@ left_over_tensors (const Program &program, const ArchitectureSpec &spec, const W
   std::vector<std::string> unread;
   for (const auto &[name, tensor] : files.tensors ()) {
     if (known.contains (name) || !name.starts_with (prefix) || is_of_rotation (name) ||
-        name.starts_with ("mtp.") || (spec.tied_head && name == "lm_head.weight") ||
-        is_of_later_layer (name, spec.layers.size ()))
+        is_scale_of_activations (name) || name.starts_with ("mtp.") ||
+        (spec.tied_head && name == "lm_head.weight") || is_of_later_layer (name, spec.layers.size ()))
       continue;
     unread.push_back (name);
   }

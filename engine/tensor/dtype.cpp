@@ -23,8 +23,8 @@ constexpr std::array<DTypeFacts, kDTypes> kFacts{
      {"U8", {1, 1}},       {"BOOL", {1, 1}},     {"Q8_0", {32, 34}},   {"Q4_0", {32, 18}},
      {"Q4_K", {256, 144}}, {"Q6_K", {256, 210}}, {"Q5_0", {32, 22}},   {"Q4_1", {32, 20}},
      {"Q5_1", {32, 24}},   {"Q2_K", {256, 84}},  {"Q3_K", {256, 110}}, {"Q5_K", {256, 176}},
-     {"IQ4_NL", {32, 18}}, {"MXFP4", {32, 17}},  {"U32", {1, 4}}}};
-static_assert (kFacts.size () == static_cast<size_t> (DType::kU32) + 1);
+     {"IQ4_NL", {32, 18}}, {"MXFP4", {32, 17}},  {"U32", {1, 4}},      {"F8_E4M3", {1, 1}}}};
+static_assert (kFacts.size () == static_cast<size_t> (DType::kF8E4M3) + 1);
 
 } // namespace
 

@@ -36,8 +36,9 @@ enum class DType : uint8_t {
   kMXFP4,
   // Of safetensors files again: packed codes (engine/weights/affine_tensor.hpp).
   kU32,
+  kF8E4M3, ///< 8-bit floats (engine/weights/fp8_matrix.hpp)
 };
-constexpr int kDTypes = 23;
+constexpr int kDTypes = 24;
 
 /// Elements that are stored together, and their bytes; {1, size} but for the block types. A tensor's rows (its
 /// innermost dimension) are whole blocks.

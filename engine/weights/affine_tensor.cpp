@@ -5,6 +5,7 @@
 #include "engine/weights/affine_tensor.hpp"
 
 #include "engine/error.hpp"
+#include "engine/weights/mxfp4_matrix.hpp"
 #include "engine/weights/tensor_entry.hpp"
 #include "engine/weights/weight_files.hpp"
 
@@ -43,7 +44,7 @@ float_at (DType dtype, const std::byte *data, size_t index)
 
 } // namespace
 
-std::optional<AffineCodes>
+std::optional<AffineSettings::Codes>
 AffineSettings::of (std::string_view module) const
 {
   const auto found = modules.find (module);
@@ -121,18 +122,23 @@ WeightFiles::add_affine (const std::string &name, TensorView &words, const Affin
   tensor.biases_mapping = mapping_of (module + std::string (kBiases));
   words.shape.back () = tensor.inputs;
   affine_.emplace (name, tensor);
+  for (const std::string_view suffix : {kScales, kBiases})
+    tensors_.erase (module + std::string (suffix));
 }
 
 void
 WeightFiles::apply (const AffineSettings &settings)
 {
-  for (auto &[name, tensor] : tensors_) {
-    if (tensor.dtype != DType::kU32 || !std::string_view (name).ends_with (kWeight) ||
-        affine_.contains (name))
-      continue;
+  std::vector<std::string> words;
+  for (const auto &[name, tensor] : tensors_)
+    if (tensor.dtype == DType::kU32 && name.ends_with (kWeight) && !affine_.contains (name) && !coded (name))
+      words.push_back (name);
+  for (const std::string &name : words) {
     const auto codes = settings.of (std::string_view (name).substr (0, name.size () - kWeight.size ()));
-    if (codes)
-      add_affine (name, tensor, *codes);
+    if (codes && codes->mxfp4)
+      put_mxfp4_together (*this, name);
+    else if (codes)
+      add_affine (name, tensors_.at (name), *codes);
   }
 }
 

@@ -5,7 +5,7 @@
 // NAME.biases, floats [outputs, inputs / group]. A row's codes follow each other without gaps, each from its lowest bit on,
 // in the words from their lowest bits on.                      w = scale · code + bias
 // Which matrices are such, and their bits and groups, stands in config.json (engine/model/quantization.hpp).
-// Source: MLX, mlx.core.quantize and mlx.nn.quantize; mlx-lm for config.json. Values; any thread.
+// Modules may instead be of 4-bit floats: mxfp4_matrix.hpp. Source: MLX, mlx.core.quantize and mlx.nn.quantize; mlx-lm for config.json. Values; any thread.
 #pragma once
 
 #include "engine/tensor/tensor_view.hpp"
@@ -22,12 +22,15 @@ namespace millrace
 {
 
 struct AffineSettings {
-  AffineCodes common;
+  struct Codes : AffineCodes {
+    bool mxfp4 = false; ///< of 4-bit floats, and not affine
+  };
+  Codes common;
   /// Of modules (a matrix's name without ".weight") that differ; none: the module is not quantized.
-  std::map<std::string, std::optional<AffineCodes>, std::less<>> modules;
+  std::map<std::string, std::optional<Codes>, std::less<>> modules;
 
   /// None: not quantized.
-  std::optional<AffineCodes> of (std::string_view module) const;
+  std::optional<Codes> of (std::string_view module) const;
 };
 
 struct AffineTensor {

@@ -1,6 +1,7 @@
 #include "engine/weights/float_rows.hpp"
 
 #include "engine/error.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 #include "engine/weights/tensor_entry.hpp"
 #include "engine/weights/weight_files.hpp"
@@ -106,7 +107,7 @@ read_floats (DType dtype, const std::byte *data, int64_t count, float *out)
   }
 }
 
-std::unique_ptr<FloatRows>
+std::shared_ptr<const FloatRows>
 float_rows (const WeightFiles &files, std::string_view name)
 {
   const TensorView *tensor = files.find (name);
@@ -114,12 +115,14 @@ float_rows (const WeightFiles &files, std::string_view name)
     throw LoadError (files.file_of (name), printable (name),
                      files.contains (name) ? "is of a type that cannot be read" : "is missing");
   if (const AffineTensor *affine = files.affine (name))
-    return std::make_unique<AffineRows> (*tensor, *affine);
+    return std::make_shared<AffineRows> (*tensor, *affine);
+  if (const auto coded = files.share_coded (name))
+    return coded;
   if (!is_readable_as_floats (tensor->dtype))
     throw LoadError (files.file_of (name), printable (name),
                      "has elements of type " + std::string (dtype_name (tensor->dtype)) +
                          ", which are no numbers that can be converted");
-  return std::make_unique<PlainRows> (*tensor);
+  return std::make_shared<PlainRows> (*tensor);
 }
 
 } // namespace millrace

@@ -1,4 +1,5 @@
-// Tensors of a checkpoint as floats, row by row, whatever they are stored as: floats, quantized blocks, affine codes.
+// Tensors of a checkpoint as floats, row by row, whatever they are stored as: floats, quantized blocks, affine codes,
+// matrices of several tensors.
 //
 // A row is the innermost dimension; the other dimensions are one after the other. Immutable; any thread.
 #pragma once
@@ -37,6 +38,6 @@ bool is_readable_as_floats (DType dtype);
 void read_floats (DType dtype, const std::byte *data, int64_t count, float *out);
 
 /// Of a tensor of `files`, which must live longer. Throws LoadError when it is missing or of another type.
-std::unique_ptr<FloatRows> float_rows (const WeightFiles &files, std::string_view name);
+std::shared_ptr<const FloatRows> float_rows (const WeightFiles &files, std::string_view name);
 
 } // namespace millrace

@@ -5,9 +5,11 @@
 #include "engine/weights/weight_files.hpp"
 
 #include "engine/error.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/gguf.hpp"
 #include "engine/weights/tensor_entry.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace fs = std::filesystem;
@@ -96,6 +98,37 @@ WeightFiles::require (std::string_view name, const Shape &shape) const
                          (gguf_ ? "; the file's metadata belongs to another model, fetch it again"
                                 : "; use the config.json that belongs to these weights"));
   return *tensor;
+}
+
+void
+WeightFiles::put_together (const std::string &name, const Shape &shape, const std::vector<std::string> &parts,
+                           std::shared_ptr<const CodedMatrix> matrix)
+{
+  if (std::ranges::find (parts, name) == parts.end () && contains (name))
+    throw LoadError (file_of (name), printable (name),
+                     "is there as it is and as " + printable (parts.front ()) +
+                         "; fetch the checkpoint again, into an empty folder");
+  const TensorView first = tensors_.at (parts.front ());
+  const size_t file = file_index_.find (parts.front ())->second;
+  for (const std::string &part : parts)
+    tensors_.erase (part);
+  tensors_.insert_or_assign (name, TensorView{first.dtype, shape, first.data});
+  file_index_.insert_or_assign (name, file);
+  coded_.insert_or_assign (name, std::move (matrix));
+}
+
+const CodedMatrix *
+WeightFiles::coded (std::string_view name) const
+{
+  const auto found = coded_.find (name);
+  return found == coded_.end () ? nullptr : found->second.get ();
+}
+
+std::shared_ptr<const CodedMatrix>
+WeightFiles::share_coded (std::string_view name) const
+{
+  const auto found = coded_.find (name);
+  return found == coded_.end () ? nullptr : found->second;
 }
 
 std::span<const std::byte>

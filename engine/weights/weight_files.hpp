@@ -1,7 +1,7 @@
 // The tensors of a checkpoint by name: safetensors folders and files, GGUF files, memory-mapped.
 //
 // What the files say is checked whole before a tensor can be had (safetensors_header.hpp, gguf.hpp); shards of one
-// checkpoint are one WeightFiles. A tensor of a type that DType lacks (F8_E4M3, IQ2_XS) is an error only when it is
+// checkpoint are one WeightFiles. A tensor of a type that DType lacks (F8_E5M2, IQ2_XS) is an error only when it is
 // required: checkpoints carry tensors that nobody asks for. Errors name file and tensor.
 #pragma once
 
@@ -11,6 +11,7 @@
 
 #include <filesystem>
 #include <map>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,6 +20,7 @@
 namespace millrace
 {
 
+class CodedMatrix;
 struct TensorEntry;
 
 /// Immutable once it is opened and apply () is done; any thread may read.
@@ -38,11 +40,20 @@ public:
   /// differs. The shape counts elements, of block types too.
   const TensorView &require (std::string_view name, const Shape &shape) const;
   /// Says how matrices of uint32 words are to be taken: from now on such a tensor has the shape of its matrix, and affine ()
-  /// the rest. Throws LoadError when scales or biases are missing, or shapes do not fit.
+  /// the rest; scales and biases are no tensors of their own any more. Throws LoadError when they are missing, or shapes do
+  /// not fit.
   void apply (const AffineSettings &settings);
   /// The parts of an affine matrix; null for all other tensors.
   const AffineTensor *affine (std::string_view name) const;
-  /// Whether there is such a tensor, of whatever dtype.
+  /// From now on there is a tensor `name` of this shape, which coded () has, in place of the tensors `parts` that it is made of.
+  /// Its data are those of the first part, which lies in its file.
+  void put_together (const std::string &name, const Shape &shape, const std::vector<std::string> &parts,
+                     std::shared_ptr<const CodedMatrix> matrix);
+  /// What a matrix of codes is made of (coded_matrix.hpp); null for all other tensors.
+  const CodedMatrix *coded (std::string_view name) const;
+  /// Shares it.
+  std::shared_ptr<const CodedMatrix> share_coded (std::string_view name) const;
+  /// Whether there is such a tensor, of whatever dtype, or was before it became a part of another.
   bool contains (std::string_view name) const { return file_index_.contains (name); }
   /// The file that holds a tensor (for error messages), or what was opened when there is none.
   std::filesystem::path file_of (std::string_view name) const;
@@ -70,6 +81,7 @@ private:
   std::map<std::string, std::string, std::less<>> unsupported_; ///< tensor → name of its dtype
   std::map<std::string, size_t, std::less<>> file_index_;       ///< of both
   std::map<std::string, AffineTensor, std::less<>> affine_;     ///< of tensors_, those of codes
+  std::map<std::string, std::shared_ptr<const CodedMatrix>, std::less<>> coded_; ///< likewise
 };
 
 } // namespace millrace

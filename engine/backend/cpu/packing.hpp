@@ -3,7 +3,6 @@
 
 #include "engine/backend/cpu/weights.hpp"
 #include "engine/tensor/tensor_view.hpp"
-#include "engine/weights/affine_tensor.hpp"
 
 #include <span>
 
@@ -16,8 +15,9 @@ struct PackingJob {
   const PackedWeight *weight;
   std::span<const std::byte> file; ///< the mapping that the tensor is in
   int paired;                      ///< WeightRef::paired
-  const AffineTensor *affine;      ///< of `tensor`, or null
-  const TensorPart *part;          ///< WeightRef::part, or null: steps between outputs and inputs of `tensor`
+  const StoredRows *rows;
+  const TensorPart
+      *part; ///< WeightRef::part, or null: steps between outputs and inputs of `tensor`; not with rows
   std::byte *out;
   int run = 0, stride = 0; ///< WeightRef::run, stride
 };

@@ -2,6 +2,7 @@
 
 #include "engine/backend/cpu/formats.hpp"
 #include "engine/error.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <xxhash.h>
@@ -188,6 +189,14 @@ WeightCache::WeightCache (const fs::path &folder, const Program &program, const 
       for (const auto part : {affine->scales, affine->biases}) {
         const size_t size = std::min (kSampleBytes, part.size ());
         identity.append (part.data () + (part.size () - size) / 2, size);
+      }
+    }
+    if (const CodedMatrix *coded = files.coded (name)) {
+      identity.add_text (coded->description ());
+      for (const CodedMatrix::Part &part : coded->parts ()) {
+        const size_t size = std::min (kSampleBytes, part.data.size ());
+        identity.add (part.data.size ());
+        identity.append (part.data.data () + (part.data.size () - size) / 2, size);
       }
     }
   }

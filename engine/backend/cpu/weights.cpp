@@ -6,6 +6,7 @@
 #include "engine/backend/cpu/weight_cache.hpp"
 #include "engine/backend/weight_roles.hpp"
 #include "engine/error.hpp"
+#include "engine/weights/coded_matrix.hpp"
 #include "engine/weights/weight_files.hpp"
 
 #include <algorithm>
@@ -45,27 +46,29 @@ stored_format (DType dtype)
 
 /// Affine matrices have formats that hold exactly what the file holds.
 Format
-stored_format (const AffineTensor &affine)
+stored_format (const CodedMatrix::Form &form)
 {
-  const ScaleType scales = affine.scale_type == DType::kF16    ? ScaleType::kF16
-                           : affine.scale_type == DType::kBF16 ? ScaleType::kBF16
-                                                               : ScaleType::kF32;
-  return affine_format ({affine.codes.bits, affine.codes.group, scales});
+  if (!form.codes)
+    return stored_format (form.type);
+  const ScaleType scales = form.type == DType::kF16    ? ScaleType::kF16
+                           : form.type == DType::kBF16 ? ScaleType::kBF16
+                                                       : ScaleType::kF32;
+  return affine_format ({form.codes->bits, form.codes->group, scales});
 }
 
 /// Of 4 bits or fewer, with their scales: Q4_1 has 5.
 bool
-is_small (DType dtype, const AffineTensor *affine)
+is_small (const CodedMatrix::Form &form)
 {
-  if (affine)
-    return affine->codes.bits <= 4;
-  const DTypeBlock block = dtype_block (dtype);
-  return is_block_type (dtype) && 8 * block.bytes <= 5 * block.elements;
+  if (form.codes)
+    return form.codes->bits <= 4;
+  const DTypeBlock block = dtype_block (form.type);
+  return is_block_type (form.type) && 8 * block.bytes <= 5 * block.elements;
 }
 
 /// `sensitive`: see sensitive_weights ().
 Format
-chosen_format (WeightFormat wanted, DType stored, const AffineTensor *affine, int inputs, bool sensitive)
+chosen_format (WeightFormat wanted, const CodedMatrix::Form &stored, int inputs, bool sensitive)
 {
   switch (wanted) {
   case WeightFormat::kF32:
@@ -77,7 +80,7 @@ chosen_format (WeightFormat wanted, DType stored, const AffineTensor *affine, in
   case WeightFormat::kInt8:
     return Format::kQ8;
   case WeightFormat::kInt4:
-    if (is_small (stored, affine))
+    if (is_small (stored))
       break;
     if (inputs % kSuperBlock == 0)
       return sensitive ? Format::kQ6K : Format::kQ4K;
@@ -85,7 +88,7 @@ chosen_format (WeightFormat wanted, DType stored, const AffineTensor *affine, in
   case WeightFormat::kAuto:
     break;
   }
-  return affine ? stored_format (*affine) : stored_format (stored);
+  return stored_format (stored);
 }
 
 /// A convolution's axes may be in another order.
@@ -99,7 +102,7 @@ require_tensor (const WeightFiles &files, const WeightRef &ref)
   return files.require (ref.name, shape);
 }
 
-/// The part of a tensor that a weight is.
+/// The part of a tensor of floats that a weight is.
 TensorView
 rows_of (const TensorView &tensor, const WeightRef &ref)
 {
@@ -131,7 +134,7 @@ rows_of (const TensorView &tensor, const WeightRef &ref)
 PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, const CompileOptions &options,
                               ThreadPool &pool)
 {
-  const std::vector<TensorView> tensors = plan (program, files, options.weights);
+  const std::vector<Source> sources = plan (program, files, options.weights);
   std::optional<WeightCache> cache;
   if (!options.weight_cache.empty () && bytes_ > 0) {
     cache.emplace (options.weight_cache, program, files, weights_, bytes_);
@@ -141,7 +144,7 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
     data_ = cache->data (*mapped_);
     place ();
   } else {
-    pack (program, files, tensors, pool);
+    pack (program, files, sources, pool);
     if (cache)
       cache->save ({data_, bytes_}, warning_);
   }
@@ -149,29 +152,23 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
     lock (files);
 }
 
-/// Where everything will be; the tensors that it is made of.
-std::vector<TensorView>
+/// Where everything will be, and what it is made of.
+std::vector<PackedWeights::Source>
 PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFormat format)
 {
   const std::set<WeightId> sensitive = sensitive_weights (program), routers = router_weights (program);
-  std::vector<TensorView> tensors;
+  std::vector<Source> sources;
   for (const WeightRef &ref : program.weights) {
     const TensorView &tensor = require_tensor (files, ref);
-    const AffineTensor *affine = files.affine (ref.name);
-    const bool is_codes = is_block_type (tensor.dtype) || affine;
-    if (!is_float (tensor.dtype) && !(is_codes && ref.is_matrix ()))
+    const bool is_codes = is_block_type (tensor.dtype) || files.affine (ref.name) || files.coded (ref.name);
+    if (is_codes ? !ref.is_matrix () : !is_float (tensor.dtype))
       throw LoadError (files.file_of (ref.name), ref.name,
                        "has elements of type " + std::string (dtype_name (tensor.dtype)) +
                            (ref.is_matrix ()
-                                ? "; matrices must be F32, F16, BF16, quantized blocks, or U32 with the "
-                                  "`quantization` of config.json"
+                                ? "; matrices must be F32, F16, BF16, quantized blocks, or codes that "
+                                  "config.json describes"
                                 : "; norms and biases must be F32, F16 or BF16"));
-
-    if (!ref.part.shape.empty () && (affine || (is_codes && ref.part.input_step != 1)))
-      throw LoadError (files.file_of (ref.name), ref.name,
-                       "is quantized, and is needed in parts or transposed, which is not supported; use the "
-                       "BF16, F16 or F32 checkpoint");
-
+    const StoredRows rows = stored_rows (files, tensor, ref);
     PackedWeight weight;
     weight.outputs = ref.outputs;
     weight.inputs = ref.inputs;
@@ -179,9 +176,14 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     size_t bytes = 0;
     if (ref.is_matrix ()) {
       const auto id = static_cast<WeightId> (weights_.size ());
-      const bool is_sensitive = sensitive.contains (id);
-      weight.format = chosen_format (routers.contains (id) ? WeightFormat::kAuto : format, tensor.dtype,
-                                     affine, ref.inputs, is_sensitive);
+      CodedMatrix::Form form = rows.form (tensor.dtype);
+      WeightFormat wanted = format;
+      if (routers.contains (id)) { // exactly what the file has
+        wanted = format == WeightFormat::kF32 ? format : WeightFormat::kAuto;
+        if (rows.coded && is_float (form.type) && !form.codes)
+          form.type = DType::kF32;
+      }
+      weight.format = chosen_format (wanted, form, ref.inputs, sensitive.contains (id));
       weight.columns = padded_columns (weight.format, ref.inputs);
       weight.panel_bytes = panel_bytes (weight.format, weight.columns);
       const int panels = (ref.outputs + kPanelRows - 1) / kPanelRows;
@@ -189,28 +191,29 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
     } else {
       bytes = round_up (sizeof (float) * static_cast<size_t> (ref.outputs), kLine);
     }
-    tensors.push_back (rows_of (tensor, ref));
+    sources.push_back ({rows.values ? tensor : rows_of (tensor, ref), rows});
     weights_.push_back (weight);
     if (__builtin_add_overflow (bytes_, bytes, &bytes_))
       throw std::bad_alloc ();
   }
-  return tensors;
+  return sources;
 }
 
 void
-PackedWeights::pack (const Program &program, const WeightFiles &files, std::span<const TensorView> tensors,
+PackedWeights::pack (const Program &program, const WeightFiles &files, std::span<const Source> sources,
                      ThreadPool &pool)
 {
   memory_ = Memory (bytes_, Memory::Pages::kHuge);
   data_ = memory_.data ();
   place ();
   std::vector<PackingJob> jobs;
-  for (size_t i = 0; i < weights_.size (); ++i)
-    jobs.push_back ({&tensors[i], &weights_[i], files.mapping_of (program.weights[i].name),
-                     program.weights[i].paired, files.affine (program.weights[i].name),
-                     program.weights[i].part.shape.empty () ? nullptr : &program.weights[i].part,
-                     memory_.data () + weights_[i].offset, program.weights[i].run,
-                     program.weights[i].stride});
+  for (size_t i = 0; i < weights_.size (); ++i) {
+    const WeightRef &ref = program.weights[i];
+    const bool is_part = !sources[i].rows.values && !ref.part.shape.empty ();
+    jobs.push_back ({&sources[i].tensor, &weights_[i], files.mapping_of (ref.name), ref.paired,
+                     &sources[i].rows, is_part ? &ref.part : nullptr, memory_.data () + weights_[i].offset,
+                     ref.run, ref.stride});
+  }
   pack_weights (jobs, pool);
   for (size_t i = 0; i < weights_.size (); ++i) {
     auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);

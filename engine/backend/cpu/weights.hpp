@@ -8,6 +8,7 @@
 #include "engine/backend/backend.hpp"
 #include "engine/backend/cpu/kernels.hpp"
 #include "engine/backend/cpu/memory.hpp"
+#include "engine/backend/cpu/stored_rows.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
@@ -61,8 +62,13 @@ public:
   std::string description () const;
 
 private:
-  std::vector<TensorView> plan (const Program &program, const WeightFiles &files, WeightFormat format);
-  void pack (const Program &program, const WeightFiles &files, std::span<const TensorView> tensors,
+  /// What a weight is made of.
+  struct Source {
+    TensorView tensor; ///< the part of it that the weight is, unless there are rows
+    StoredRows rows;
+  };
+  std::vector<Source> plan (const Program &program, const WeightFiles &files, WeightFormat format);
+  void pack (const Program &program, const WeightFiles &files, std::span<const Source> sources,
              ThreadPool &pool);
   void place ();
   void lock (const WeightFiles &files) const;
