@@ -5,6 +5,7 @@
 // from disk around them, get the tokens and log-probabilities that they get alone.
 
 #include "tests/fake_model.hpp"
+#include "tests/family_configs.hpp"
 #include "tests/random_checkpoint.hpp"
 #include "tests/request_loop.hpp"
 #include "tests/seed.hpp"
@@ -288,5 +289,58 @@ TEST (Mixes, OneAnswerOfAHybridModel)
     EXPECT_GT (totals.cached, 1'000);
     EXPECT_GT (totals.accepted, 10);
     EXPECT_GT (totals.cancelled, 10);
+  }
+}
+
+// Each kind of layer that there is: an oracle's model where oracles are, a random one of the family everywhere. Weights are
+// as they are, or in 8 bits.
+TEST (Mixes, OneAnswerOfEachKindOfModel)
+{
+  struct Kind {
+    const char *oracle, *family;
+  };
+  constexpr Kind kKinds[] = {{"gemma3", "gemma3_text"},
+                             {"gemma4_e2b", "gemma4_text"},
+                             {"gpt_oss", "gpt_oss"},
+                             {"qwen3_next", "qwen3_next, experts"},
+                             {"nemotron_h", "nemotron_h"},
+                             {"deepseek_v3", "deepseek_v3"},
+                             {"glm4_moe_lite", "glm4_moe_lite"},
+                             {"qwen3_moe", "qwen3_moe"},
+                             {"qwen3_5_moe", "qwen3_5_moe_text"},
+                             {"olmo3", "olmo3"}};
+  const uint64_t seed = test_seed ();
+  const int rounds = std::max (2, test_rounds (2000) / 1000);
+  for (const Kind &kind : kKinds) {
+    TemporaryFolder folder;
+    // Long enough for states to be cached, which are at few places of a sequence.
+    std::string config = family_config (kind.family);
+    const std::string positions = "\"max_position_embeddings\": 300";
+    config.replace (config.find (positions), positions.size (), "\"max_position_embeddings\": 4096");
+    write_random_model (folder.path (), config, 17);
+    const auto oracle = oracle_path ("oracles") / kind.oracle;
+    Totals totals;
+    for (const auto &path : {folder.path (), oracle}) {
+      if (!std::filesystem::exists (path / "config.json"))
+        continue;
+      for (int round = 0; round < rounds; round++) {
+        SCOPED_TRACE (path.string () + ", seed " + std::to_string (seed) + ", round " +
+                      std::to_string (round));
+        std::mt19937_64 random (seed + static_cast<uint64_t> (round));
+        ModelOptions options;
+        options.weights = random () % 3 ? WeightFormat::kAuto : WeightFormat::kInt8;
+        options.cpu.threads = 1 + static_cast<int> (random () % 2);
+        const auto model = std::make_shared<Model> (*Model::open (path, options));
+        size_t block_bytes = 0, state_bytes = 0;
+        for (const KvGroup &group : model->compiled->kv_layout (KvType::kF32))
+          (group.kind == KvGroup::Kind::kRecurrent ? state_bytes : block_bytes) += group.block_bytes;
+        const int longest_prefix = state_bytes > 0 ? std::min (900, model->spec.max_positions - 250) : 100;
+        Mix mix (random (), model, block_bytes, 0, state_bytes, longest_prefix);
+        mix.run (totals);
+        ASSERT_FALSE (HasFatalFailure ());
+      }
+    }
+    print (kind.family, totals);
+    EXPECT_GT (totals.runs, 0);
   }
 }
