@@ -28,16 +28,16 @@ namespace fs = std::filesystem;
 namespace helpers = millrace::testing;
 
 constexpr uint64_t kMostWeightBytes = 16u << 20; ///< of models that are packed
-constexpr helpers::SyntheticModel kLlama{.vocab = 13,
-                                         .hidden = 8,
-                                         .layers = 1,
-                                         .heads = 2,
-                                         .kv_heads = 1,
-                                         .head_dim = 4,
-                                         .intermediate = 8,
-                                         .max_positions = 64,
-                                         .biases = false,
-                                         .dtype = DType::kF16};
+const helpers::SyntheticModel kLlama{.vocab = 13,
+                                     .hidden = 8,
+                                     .layers = 1,
+                                     .heads = 2,
+                                     .kv_heads = 1,
+                                     .head_dim = 4,
+                                     .intermediate = 8,
+                                     .max_positions = 64,
+                                     .biases = false,
+                                     .dtype = DType::kF16};
 
 [[noreturn]] void
 fail (const char *what, const std::string &text)
