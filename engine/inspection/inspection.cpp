@@ -218,8 +218,6 @@ private:
   {
     result_.missing_tensors = missing_tensors (program, *weights_);
     result_.left_over_tensors = left_over_tensors (program, spec, *weights_);
-    std::erase_if (result_.left_over_tensors,
-                   [&] (const std::string &name) { return is_part (*weights_, name); });
     if (!result_.missing_tensors.empty ())
       attempt ("weights", [&] { require_tensors (program, *weights_); });
     const std::set<std::string_view> missing (result_.missing_tensors.begin (),
