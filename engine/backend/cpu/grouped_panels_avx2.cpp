@@ -228,7 +228,8 @@ struct Affine {
           sums[t] = _mm256_fmadd_ps (_mm256_fmadd_ps (_mm256_cvtepi32_ps (dots[t]), d, low),
                                      x_scale_of (tile, group, t), sums[t]);
         }
-        unpacked += kUnpackedVectors<Codes> * kVectorBytes;
+        if constexpr (kUnpacked) // it is null otherwise
+          unpacked += kUnpackedVectors<Codes> * kVectorBytes;
       }
     }
   }

@@ -81,7 +81,8 @@ struct Q4K {
       for (int p = 0; p < P; ++p)
         add_block<T, P> (block + p * tile.panel_bytes, x_scales, tile.x_stride, dots, totals, p);
       block += kQ4KBytes;
-      unpacked += P * 2 * kVectors * kVectorBytes;
+      if constexpr (kUnpacked) // it is null otherwise
+        unpacked += P * 2 * kVectors * kVectorBytes;
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / kGroup);
     }
@@ -161,7 +162,8 @@ struct Q6K {
       }
       add_block<T> (block + 128, x_scales, tile.x_stride, dots, totals);
       block += kQ6KBytes;
-      unpacked += 8 * kSteps * kVectorBytes;
+      if constexpr (kUnpacked) // it is null otherwise
+        unpacked += 8 * kSteps * kVectorBytes;
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / 16);
     }

@@ -162,7 +162,8 @@ struct Super {
       }
       add_block<T> (block + Type::kD, x.scale, tile.x_stride, dots, totals);
       block += Type::kBytes;
-      unpacked += kGroups * kUnpackedGroup;
+      if constexpr (kUnpacked) // it is null otherwise
+        unpacked += kGroups * kUnpackedGroup;
       x.scale += sizeof (float);
       x.sums16 += kSums16Bytes;
       x.sums32 += kSums32Bytes;
