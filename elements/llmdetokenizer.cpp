@@ -322,14 +322,18 @@ take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &mod
 static GstFlowReturn
 push_leaving (LlmDetokenizer *self)
 {
-  auto leaving = std::exchange (self->state.leaving, {});
+  auto &leaving = self->state.leaving; // keeps its memory from step to step
   if (leaving.empty ())
     return GST_FLOW_OK;
-  if (leaving.size () == 1)
-    return gst_pad_push (self->src, leaving[0].release ());
+  if (leaving.size () == 1) {
+    GstBuffer *text = leaving[0].release ();
+    leaving.clear ();
+    return gst_pad_push (self->src, text);
+  }
   GstBufferList *list = gst_buffer_list_new_sized (static_cast<guint> (leaving.size ()));
   for (auto &text : leaving)
     gst_buffer_list_add (list, text.release ());
+  leaving.clear ();
   return gst_pad_push_list (self->src, list);
 }
 

@@ -145,14 +145,15 @@ end_adding (MillraceGenerator *self, MillraceModel *model, const std::shared_ptr
             GError **error)
 {
   guint position = 0;
-  bool closed = false;
-  const bool works = pipeline && !pipeline->failed ();
+  bool closed = false, works = false;
   {
     auto &state = generator_state (self);
     std::lock_guard lock (state.mutex);
     auto &starting = state.starting;
     starting.erase (std::ranges::find (starting, std::string (millrace_model_get_name (model))));
     closed = state.closed;
+    // With the lock: one that fails from here on is found in the list by handle_failure ().
+    works = pipeline && !pipeline->failed ();
     position = static_cast<guint> (state.pipelines.size ());
     if (works && !closed)
       state.pipelines.push_back (pipeline);

@@ -1,8 +1,8 @@
 #include "library/request_form.hpp"
 
+#include "engine/number_text.hpp"
 #include "library/sampling_properties.hpp"
 
-#include <charconv>
 #include <climits>
 #include <cstring>
 #include <utility>
@@ -12,15 +12,6 @@ namespace millrace
 
 namespace
 {
-
-template <typename Number>
-std::string
-text_of (Number value)
-{
-  char buffer[40];
-  const auto [end, error] = std::to_chars (buffer, buffer + sizeof buffer, value);
-  return error == std::errc{} ? std::string (buffer, end) : "0";
-}
 
 std::string
 json_string (std::string_view text)
@@ -66,13 +57,13 @@ add_sampling (Members &members, const SamplingParams &params, const SamplingProp
 {
   const std::string name = json_name (property.name);
   if (const auto *real = std::get_if<double SamplingParams::*> (&property.member))
-    members.add (name, text_of (params.**real));
+    members.add (name, number_text (params.**real));
   else if (const auto *integer = std::get_if<int SamplingParams::*> (&property.member))
-    members.add (name, name == "logprobs" && params.**integer < 0 ? "false" : text_of (params.**integer));
+    members.add (name, name == "logprobs" && params.**integer < 0 ? "false" : number_text (params.**integer));
   else if (const auto *flag = std::get_if<bool SamplingParams::*> (&property.member))
     members.add (name, params.**flag ? "true" : "false");
   else if (const auto *large = std::get_if<uint64_t SamplingParams::*> (&property.member))
-    members.add (name, text_of (params.**large));
+    members.add (name, number_text (params.**large));
   else if (const auto *strings = std::get_if<std::vector<std::string> SamplingParams::*> (&property.member))
     members.add (name, list_of (params.**strings, json_string));
 }
@@ -87,7 +78,7 @@ add_prompt (Members &members, const RequestForm &form)
     break;
   case PromptInput::Kind::kTokens:
     if (form.messages.empty ())
-      members.add ("tokens", list_of (form.input.tokens, text_of<TokenId>));
+      members.add ("tokens", list_of (form.input.tokens, number_text<TokenId>));
     break;
   case PromptInput::Kind::kMessages:
     break;
@@ -118,7 +109,7 @@ add_embed (Members &members, const EmbeddingParams &embed)
   inner.add ("pooling", json_string (pooling_name (embed.pooling)));
   inner.add ("normalize", embed.normalize ? "true" : "false");
   if (embed.dimensions > 0)
-    inner.add ("dimensions", text_of (embed.dimensions));
+    inner.add ("dimensions", number_text (embed.dimensions));
   members.add ("embed", inner.text + "}");
 }
 
@@ -149,15 +140,16 @@ RequestForm::to_json (const EmbeddingParams *embed_as) const
     members.add ("logit_bias", list_of (
                                    sampling.logit_bias,
                                    [] (const auto &bias) {
-                                     return "\"" + text_of (bias.first) + "\":" + text_of (bias.second);
+                                     return "\"" + number_text (bias.first) +
+                                            "\":" + number_text (bias.second);
                                    },
                                    "{}"));
   if (!sampling.stop_token_ids.empty ())
-    members.add ("stop_token_ids", list_of (sampling.stop_token_ids, text_of<TokenId>));
+    members.add ("stop_token_ids", list_of (sampling.stop_token_ids, number_text<TokenId>));
   if (priority != Priority::kNormal)
     members.add ("priority", json_string (priority_name (priority)));
   if (timeout_ms > 0)
-    members.add ("timeout_ms", text_of (timeout_ms));
+    members.add ("timeout_ms", number_text (timeout_ms));
   if (!prediction.empty ())
     members.add ("prediction", json_string (prediction));
   const EmbeddingParams &wanted = embed_as ? *embed_as : embed;

@@ -68,6 +68,31 @@ struct Totals {                                  // under the mutex
   std::unordered_map<uint64_t, Running> running; // by serial
 };
 
+/// What a record says, kept until the mutex is free: whoever reads records is called by logging them.
+struct ElementNote {
+  std::string element;
+  bool in_step;
+  guint64 step;
+  GstClockTime time;
+};
+struct TokensNote {
+  const millrace::Request *request; ///< of a row of the step, whose push has not returned
+  guint tokens, drafted, right;
+  bool first;
+  guint64 time;
+};
+struct RequestNote {
+  const millrace::Request *request;
+  const char *finish;
+  guint prompt_tokens, completion_tokens, drafted, right;
+  guint64 first_token_time, total_time;
+};
+struct Notes {
+  std::vector<ElementNote> elements;
+  std::vector<TokensNote> tokens;
+  std::vector<RequestNote> requests;
+};
+
 struct State {
   std::mutex mutex;
   Totals totals;
@@ -129,7 +154,7 @@ push_begins (GstClockTime now, GstPad *pad, GstBuffer *buffer)
 
 // Rows of a step that has just run, before the scheduler takes what they say.
 static void
-note_rows (Totals &totals, const millrace::Step &step)
+note_rows (Totals &totals, const millrace::Step &step, Notes &notes)
 {
   const int64_t now_us = millrace::steady_now_us ();
   for (const millrace::Row &row : step.rows) {
@@ -155,28 +180,42 @@ note_rows (Totals &totals, const millrace::Step &step)
         totals.between_tokens.add (first ? 0 : since / count);
       running.last_us = now_us;
       totals.tokens += static_cast<uint64_t> (row.accepted_count);
-      gst_tracer_record_log (token_record, request.id.c_str (), step.number,
-                             static_cast<guint> (row.accepted_count), static_cast<guint> (drafted),
-                             static_cast<guint> (right), first, since);
+      notes.tokens.push_back ({&request, static_cast<guint> (row.accepted_count),
+                               static_cast<guint> (drafted), static_cast<guint> (right), first, since});
     }
     if (!row.ended ())
       continue;
     totals.requests++;
-    gst_tracer_record_log (request_record, request.id.c_str (), millrace::finish_reason_name (row.finish),
-                           static_cast<guint> (row.sequence->prompt_tokens),
-                           static_cast<guint> (row.sequence->generated () + row.accepted_count),
-                           static_cast<guint> (running.drafted), static_cast<guint> (running.right),
-                           static_cast<guint64> (running.first_us) * GST_USECOND,
-                           static_cast<guint64> (now_us - row.sequence->submitted_us) * GST_USECOND);
+    notes.requests.push_back ({&request, millrace::finish_reason_name (row.finish),
+                               static_cast<guint> (row.sequence->prompt_tokens),
+                               static_cast<guint> (row.sequence->generated () + row.accepted_count),
+                               static_cast<guint> (running.drafted), static_cast<guint> (running.right),
+                               static_cast<guint64> (running.first_us) * GST_USECOND,
+                               static_cast<guint64> (now_us - row.sequence->submitted_us) * GST_USECOND});
     totals.running.erase (request.serial);
   }
 }
 
 static void
-note_element (Totals &totals, const std::string &element, const millrace::Step *step, GstClockTime time)
+note_element (Totals &totals, const std::string &element, const millrace::Step *step, GstClockTime time,
+              Notes &notes)
 {
   totals.elements[element].add (time);
-  gst_tracer_record_log (element_record, element.c_str (), step != nullptr, step ? step->number : 0, time);
+  notes.elements.push_back ({element, step != nullptr, step ? step->number : 0, time});
+}
+
+static void
+log_notes (const Notes &notes, guint64 step)
+{
+  for (const ElementNote &note : notes.elements)
+    gst_tracer_record_log (element_record, note.element.c_str (), note.in_step, note.step, note.time);
+  for (const TokensNote &note : notes.tokens)
+    gst_tracer_record_log (token_record, note.request->id.c_str (), step, note.tokens, note.drafted,
+                           note.right, note.first, note.time);
+  for (const RequestNote &note : notes.requests)
+    gst_tracer_record_log (request_record, note.request->id.c_str (), note.finish, note.prompt_tokens,
+                           note.completion_tokens, note.drafted, note.right, note.first_token_time,
+                           note.total_time);
 }
 
 static void
@@ -194,25 +233,35 @@ push_ends (LlmTracer *self, GstClockTime now, GstPad *pad)
   if (!push.element.empty () && thread.in_step)
     thread.elements.emplace_back (push.element, own);
 
-  const std::lock_guard lock (self->state.mutex);
+  Notes notes;
   Totals &totals = self->state.totals;
-  if (!push.element.empty () && !thread.in_step)
-    note_element (totals, push.element, nullptr, own);
-  if (!push.step)
+  if (!push.step) {
+    if (push.element.empty () || thread.in_step)
+      return;
+    {
+      const std::lock_guard lock (self->state.mutex);
+      note_element (totals, push.element, nullptr, own, notes);
+    }
+    log_notes (notes, 0);
     return;
-  for (const auto &[element, time] : thread.elements)
-    note_element (totals, element, push.step, time);
+  }
   const millrace::Step &step = *push.step;
+  {
+    const std::lock_guard lock (self->state.mutex);
+    for (const auto &[element, time] : thread.elements)
+      note_element (totals, element, &step, time, notes);
+    totals.steps.add (whole);
+    note_rows (totals, step, notes);
+  }
   guint prefilled = 0, scored = 0, accepted = 0;
   for (const millrace::Row &row : step.rows) {
     prefilled += static_cast<guint> (row.prefill_tokens);
     scored += row.scored ? static_cast<guint> (1 + row.draft.count) : 0;
     accepted += static_cast<guint> (row.accepted_count);
   }
-  totals.steps.add (whole);
   gst_tracer_record_log (step_record, step.number, static_cast<guint> (step.rows.size ()), prefilled, scored,
                          accepted, whole);
-  note_rows (totals, step);
+  log_notes (notes, step.number);
   thread.in_step = false;
 }
 

@@ -4,33 +4,15 @@
 // soak: ROUNDS=3000000
 #include "tests/fuzz/api_request.cpp"
 
+#include "tests/fuzz_corpus.hpp"
 #include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 
 namespace
 {
-
-std::vector<std::string>
-corpus ()
-{
-  std::vector<std::filesystem::path> files;
-  for (const auto &entry :
-       std::filesystem::directory_iterator (MILLRACE_SOURCE_DIR "/tests/data/fuzz/api_request"))
-    files.push_back (entry.path ());
-  std::sort (files.begin (), files.end ());
-  std::vector<std::string> out;
-  for (const auto &path : files) {
-    std::ifstream file (path, std::ios::binary);
-    out.emplace_back (std::istreambuf_iterator<char> (file), std::istreambuf_iterator<char> ());
-  }
-  return out;
-}
 
 void
 run (const std::string &input)
@@ -55,7 +37,7 @@ replace_value (std::string &input, size_t at, const std::string &value)
 
 TEST (ApiCorpus, every_seed)
 {
-  const std::vector<std::string> seeds = corpus ();
+  const std::vector<std::string> seeds = millrace::fuzz::corpus ("api_request");
   EXPECT_GE (seeds.size (), 50u);
   for (const std::string &seed : seeds)
     run (seed);
@@ -91,7 +73,7 @@ TEST (ApiCorpus, random_changes)
       "\"\"", "\"x\"", "\"auto\"", "[]", "{}", "[1]", "[\"a\"]"};
   std::mt19937_64 random (test_seed ());
   const auto below = [&random] (size_t n) { return static_cast<size_t> (random () % n); };
-  const std::vector<std::string> seeds = corpus ();
+  const std::vector<std::string> seeds = millrace::fuzz::corpus ("api_request");
   const int rounds = test_rounds (200000);
   for (int round = 0; round < rounds; round++) {
     std::string input = seeds[below (seeds.size ())];

@@ -23,6 +23,7 @@
 #include "tests/gguf_sayable.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/oracle_models.hpp"
+#include "tests/relative_error.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -69,18 +70,6 @@ some_of (const std::vector<std::string> &types, size_t model)
   if (all_formats ())
     return types;
   return {types[model % types.size ()]};
-}
-
-/// Root of the mean square of the difference, as a part of the values' own.
-double
-relative_error (std::span<const float> expected, std::span<const float> found)
-{
-  double error = 0, power = 0;
-  for (size_t i = 0; i < expected.size (); ++i) {
-    error += (expected[i] - found[i]) * static_cast<double> (expected[i] - found[i]);
-    power += expected[i] * static_cast<double> (expected[i]);
-  }
-  return std::sqrt (error / power);
 }
 
 /// The model in F32, with noise on each row of whatever is multiplied with and gets rounded activations.

@@ -11,6 +11,7 @@
 #include "tests/gguf_models.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/oracle_models.hpp"
+#include "tests/relative_error.hpp"
 #include "tests/synthetic_model.hpp"
 
 #include <atomic>
@@ -83,18 +84,6 @@ some_tokens (int vocab)
   for (int i = 0; i < 40; ++i)
     tokens.push_back ((i * 37 + 11) % vocab);
   return tokens;
-}
-
-/// Root of the mean square of the difference, as a part of the values' own.
-double
-relative_error (std::span<const float> expected, std::span<const float> found)
-{
-  double error = 0, power = 0;
-  for (size_t i = 0; i < expected.size (); ++i) {
-    error += (expected[i] - found[i]) * static_cast<double> (expected[i] - found[i]);
-    power += expected[i] * static_cast<double> (expected[i]);
-  }
-  return std::sqrt (error / power);
 }
 
 WeightFiles

@@ -3,6 +3,7 @@
 // labels: unit property
 // timeout: 300
 // soak: ROUNDS=300000
+#include "tests/fuzz_corpus.hpp"
 #include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
@@ -10,28 +11,11 @@
 #include "tests/fuzz/model_file.cpp"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 #include <random>
 #include <vector>
 
 namespace
 {
-
-std::vector<std::string>
-corpus ()
-{
-  std::vector<fs::path> files;
-  for (const auto &entry : fs::directory_iterator (MILLRACE_SOURCE_DIR "/tests/data/fuzz/model_file"))
-    files.push_back (entry.path ());
-  std::ranges::sort (files);
-  std::vector<std::string> out;
-  for (const fs::path &path : files) {
-    std::ifstream file (path, std::ios::binary);
-    out.emplace_back (std::istreambuf_iterator<char> (file), std::istreambuf_iterator<char> ());
-  }
-  return out;
-}
 
 void
 run (const std::string &input)
@@ -45,7 +29,7 @@ run (const std::string &input)
 
 TEST (ModelCorpus, every_seed)
 {
-  const std::vector<std::string> seeds = corpus ();
+  const std::vector<std::string> seeds = millrace::fuzz::corpus ("model_file");
   EXPECT_GE (seeds.size (), 12u);
   for (const std::string &seed : seeds)
     run (seed);
@@ -54,7 +38,7 @@ TEST (ModelCorpus, every_seed)
 // Bytes changed, taken out, doubled; parts of other seeds in between.
 TEST (ModelCorpus, random_changes)
 {
-  const std::vector<std::string> seeds = corpus ();
+  const std::vector<std::string> seeds = millrace::fuzz::corpus ("model_file");
   std::mt19937_64 random (test_seed ());
   const auto below = [&] (size_t bound) { return static_cast<size_t> (random () % bound); };
   for (int round = test_rounds (1500); round > 0; --round) {

@@ -5,35 +5,17 @@
 // soak: ROUNDS=300000
 #include "engine/tokenizer/tokenizer_sentencepiece.hpp"
 #include "tests/fuzz/tokenizer_files.hpp"
+#include "tests/fuzz_corpus.hpp"
 #include "tests/seed.hpp"
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
-#include <iterator>
 
 namespace
 {
 
 using namespace millrace;
-
-std::vector<std::string>
-corpus (const char *name)
-{
-  std::vector<std::filesystem::path> files;
-  for (const auto &entry :
-       std::filesystem::directory_iterator (std::string (MILLRACE_SOURCE_DIR "/tests/data/fuzz/") + name))
-    files.push_back (entry.path ());
-  std::sort (files.begin (), files.end ());
-  std::vector<std::string> out;
-  for (const auto &path : files) {
-    std::ifstream file (path, std::ios::binary);
-    out.emplace_back (std::istreambuf_iterator<char> (file), std::istreambuf_iterator<char> ());
-  }
-  return out;
-}
 
 /// Aborts when a tokenizer does what none may do.
 template <typename Load>
@@ -81,7 +63,7 @@ template <typename Load>
 void
 run_all (const char *name, const std::vector<std::string> &inserts, const Load &load)
 {
-  const std::vector<std::string> seeds = corpus (name);
+  const std::vector<std::string> seeds = millrace::fuzz::corpus (name);
   EXPECT_GE (seeds.size (), 5u);
   for (const std::string &seed : seeds)
     run (seed, load);

@@ -1,6 +1,7 @@
 #include "engine/sampling/sampling_params.hpp"
 
-#include <charconv>
+#include "engine/number_text.hpp"
+
 #include <cmath>
 
 namespace millrace
@@ -8,15 +9,6 @@ namespace millrace
 
 namespace
 {
-
-template <typename Number>
-std::string
-text_of (Number value)
-{
-  char buffer[40];
-  const auto [end, error] = std::to_chars (buffer, buffer + sizeof buffer, value);
-  return error == std::errc{} ? std::string (buffer, end) : "?";
-}
 
 RequestError
 refuse (const char *field, const std::string &problem)
@@ -31,8 +23,8 @@ check_range (const char *field, Number value, Number low, Number high)
 {
   if (value >= low && value <= high)
     return {};
-  return refuse (field,
-                 "must be between " + text_of (low) + " and " + text_of (high) + ", got " + text_of (value));
+  return refuse (field, "must be between " + number_text (low) + " and " + number_text (high) + ", got " +
+                            number_text (value));
 }
 
 RequestError
@@ -40,13 +32,14 @@ check_positive (const char *field, double value, double high)
 {
   if (value > 0 && value <= high)
     return {};
-  return refuse (field, "must be greater than 0 and at most " + text_of (high) + ", got " + text_of (value));
+  return refuse (field,
+                 "must be greater than 0 and at most " + number_text (high) + ", got " + number_text (value));
 }
 
 RequestError
 check_count (const char *field, int value)
 {
-  return value >= 0 ? RequestError{} : refuse (field, "must not be negative, got " + text_of (value));
+  return value >= 0 ? RequestError{} : refuse (field, "must not be negative, got " + number_text (value));
 }
 
 RequestError
@@ -54,8 +47,8 @@ check_token (const char *field, TokenId token, int vocab)
 {
   if (token >= 0 && token < vocab)
     return {};
-  return refuse (field, "has token " + text_of (token) + ", which the model does not have; ids are 0 to " +
-                            text_of (vocab - 1));
+  return refuse (field, "has token " + number_text (token) +
+                            ", which the model does not have; ids are 0 to " + number_text (vocab - 1));
 }
 
 RequestError
@@ -65,8 +58,8 @@ check_logit_bias (const SamplingParams &params, int vocab)
     if (auto error = check_token ("logit_bias", token, vocab))
       return error;
     if (!std::isfinite (bias))
-      return refuse ("logit_bias",
-                     "of token " + text_of (token) + " must be a finite number, got " + text_of (bias));
+      return refuse ("logit_bias", "of token " + number_text (token) + " must be a finite number, got " +
+                                       number_text (bias));
   }
   return {};
 }
@@ -75,14 +68,14 @@ RequestError
 check_stops (const SamplingParams &params)
 {
   if (params.stop.size () > kMaxStopStrings)
-    return refuse ("stop", "must have at most " + text_of (kMaxStopStrings) + " strings, got " +
-                               text_of (params.stop.size ()));
+    return refuse ("stop", "must have at most " + number_text (kMaxStopStrings) + " strings, got " +
+                               number_text (params.stop.size ()));
   for (const std::string &stop : params.stop) {
     if (stop.empty ())
       return refuse ("stop", "must not contain an empty string");
     if (stop.size () > kMaxStopBytes)
-      return refuse ("stop", "must have strings of at most " + text_of (kMaxStopBytes) +
-                                 " bytes, got one of " + text_of (stop.size ()));
+      return refuse ("stop", "must have strings of at most " + number_text (kMaxStopBytes) +
+                                 " bytes, got one of " + number_text (stop.size ()));
   }
   return {};
 }
@@ -117,8 +110,8 @@ validate (const SamplingParams &params, int vocab)
   if (auto error = check_count ("min_tokens", params.min_tokens))
     return error;
   if (params.max_tokens > 0 && params.min_tokens > params.max_tokens)
-    return refuse ("min_tokens", "must not exceed max_tokens (" + text_of (params.max_tokens) + "), got " +
-                                     text_of (params.min_tokens));
+    return refuse ("min_tokens", "must not exceed max_tokens (" + number_text (params.max_tokens) +
+                                     "), got " + number_text (params.min_tokens));
   for (const TokenId token : params.stop_token_ids) {
     if (auto error = check_token ("stop_token_ids", token, vocab))
       return error;
