@@ -87,8 +87,19 @@ struct TwoPanels {
   static Ints subtract_words (Ints a, Ints b) { return _mm512_sub_epi16 (a, b); }
   static Ints times (Ints a, Ints b) { return _mm512_mullo_epi32 (a, b); }
   static Ints times_16 (Ints a) { return _mm512_slli_epi32 (a, 4); }
-  static Ints add_bytes (Ints sum, Ints weights, Ints x) { return _mm512_dpbusd_epi32 (sum, weights, x); }
-  static Ints add_words (Ints sum, Ints a, Ints b) { return _mm512_dpwssd_epi32 (sum, a, b); }
+  // The compiler would broadcast by an instruction of its own.
+  static Ints add_bytes (Ints sum, Ints weights, const char *x)
+  {
+    __asm__("vpdpbusd %2%{1to16%}, %1, %0"
+            : "+v"(sum)
+            : "v"(weights), "m"(*reinterpret_cast<const int *> (x)));
+    return sum;
+  }
+  static Ints add_words (Ints sum, Ints words, const char *x)
+  {
+    __asm__("vpdpwssd %2%{1to16%}, %1, %0" : "+v"(sum) : "v"(words), "m"(*reinterpret_cast<const int *> (x)));
+    return sum;
+  }
   static Floats scaled (Ints dots, Floats scale, Floats x_scale, Floats sum)
   {
     return _mm512_fmadd_ps (_mm512_cvtepi32_ps (dots), _mm512_mul_ps (scale, x_scale), sum);

@@ -81,8 +81,15 @@ struct OnePanel {
   static Ints subtract_words (Ints a, Ints b) { return _mm256_sub_epi16 (a, b); }
   static Ints times (Ints a, Ints b) { return _mm256_mullo_epi32 (a, b); }
   static Ints times_16 (Ints a) { return _mm256_slli_epi32 (a, 4); }
-  static Ints add_bytes (Ints sum, Ints weights, Ints x) { return Dot::bytes (sum, weights, x); }
-  static Ints add_words (Ints sum, Ints a, Ints b) { return Dot::words (sum, a, b); }
+  // With the 4 bytes, or the 2 words, at `x`.
+  static Ints add_bytes (Ints sum, Ints weights, const char *x)
+  {
+    return Dot::bytes (sum, weights, broadcast (x));
+  }
+  static Ints add_words (Ints sum, Ints words, const char *x)
+  {
+    return Dot::words (sum, words, broadcast (x));
+  }
   static Floats scaled (Ints dots, Floats scale, Floats x_scale, Floats sum)
   {
     return _mm256_fmadd_ps (_mm256_cvtepi32_ps (dots), _mm256_mul_ps (scale, x_scale), sum);
@@ -170,7 +177,7 @@ add_step (const Tile<T> &tile, typename V::Ints weights, size_t at, typename V::
 {
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
-    dots[t] = V::add_bytes (dots[t], weights, V::broadcast (tile.x[t] + at));
+    dots[t] = V::add_bytes (dots[t], weights, tile.x[t] + at);
 }
 
 /// Adds those of 32 columns of nibbles.
@@ -194,7 +201,7 @@ add_pairs (const Tile<T> &tile, typename V::Ints words, size_t at, typename V::I
 {
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
-    dots[t] = V::add_words (dots[t], words, V::broadcast (tile.x[t] + at));
+    dots[t] = V::add_words (dots[t], words, tile.x[t] + at);
 }
 
 /// dots += products · scale, in each row.
@@ -410,6 +417,8 @@ run_tile (const LinearArgs &args, int row, int token)
     tile.x[t] = static_cast<const char *> (args.x) + (token + t) * args.x_row_bytes;
     // Pointers that the compiler does not see through: it would compute all sums of row and column beforehand, and spill.
     __asm__("" : "+r"(tile.x[t]));
+    // Of many tokens the outputs are in no near cache, and one store that waits for its line holds up all that follow.
+    _mm_prefetch (reinterpret_cast<const char *> (args.y[token + t] + args.y_offset + row), _MM_HINT_T0);
   }
   typename V::Floats sums[T];
   Format::product (tile, sums);
