@@ -39,11 +39,14 @@ read_portable (const std::byte *data, size_t bytes)
 RoofLoops
 loops ()
 {
-#if defined(__x86_64__) || defined(__i386__)
+  RoofLoops loops = {read_portable, {}, nullptr, 0};
+#if defined(__x86_64__)
   if (__builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma"))
-    return kAvx2RoofLoops;
+    loops = kAvx2RoofLoops;
+  if (__builtin_cpu_supports ("avx512f") && __builtin_cpu_supports ("avx512vnni"))
+    loops.int8 = kAvx512Int8Roof;
 #endif
-  return {read_portable, nullptr, nullptr, 0, 0};
+  return loops;
 }
 
 std::atomic<uint64_t> kept; ///< results go here, so that they are computed
@@ -85,9 +88,9 @@ measure_roofs (int threads)
   const RoofLoops best = loops ();
   Roofs roofs{.threads = threads};
   const auto count = static_cast<double> (threads);
-  if (best.int8) {
-    const double seconds = best_seconds (threads, [&] (int) { return best.int8 (kRounds); });
-    roofs.int8_gmac_per_s = count * static_cast<double> (kRounds) * best.int8_macs / seconds / 1e9;
+  if (best.int8.loop) {
+    const double seconds = best_seconds (threads, [&] (int) { return best.int8.loop (kRounds); });
+    roofs.int8_gmac_per_s = count * static_cast<double> (kRounds) * best.int8.macs / seconds / 1e9;
   }
   if (best.float32) {
     const double seconds = best_seconds (threads, [&] (int) { return best.float32 (kRounds); });

@@ -246,15 +246,16 @@ TEST (Kernels, products_of_panels_have_the_same_bits_on_every_instruction_set)
   for (const Format format : kAllFormats) {
     if (!is_quantized (format))
       continue;
-    // Few tokens, and so many that weights are unpacked first, in more than one go.
-    for (const int tokens : {17, 150}) {
+    // Few tokens, and so many that weights are unpacked first, in more than one go; a panel without a second one, and a
+    // second one that has not all rows.
+    for (const auto &[tokens, rows] : {std::pair{17, 21}, std::pair{150, 21}, std::pair{33, 29}}) {
       for (const int inputs : {32, 300, 1024, 3072}) {
-        const Problem problem (format, 21, inputs, tokens, kSeed + 7);
-        const auto expected = problem.run (kPortableKernels, 0, tokens, 21, true);
+        const Problem problem (format, rows, inputs, tokens, kSeed + 7);
+        const auto expected = problem.run (kPortableKernels, 0, tokens, rows, true);
         for (const KernelTable *table : kernel_tables ())
-          EXPECT_EQ (problem.run (*table, 0, tokens, 21, true), expected)
+          EXPECT_EQ (problem.run (*table, 0, tokens, rows, true), expected)
               << table->name << ", " << format_name (format) << ", " << inputs << " inputs, " << tokens
-              << " tokens";
+              << " tokens, " << rows << " rows";
       }
     }
   }
@@ -306,14 +307,16 @@ filled_row (Format format, int columns, int fill)
 // The largest integers of weights and activations must not leave the instructions' range.
 TEST (Kernels, products_of_the_largest_integers_are_exact)
 {
-  constexpr int kInputs = 512;
+  constexpr int kInputs = 512, kRows = 2 * kPanelRows, kTokens = 1 + 25;
   for (const Format format : kAllFormats) {
     if (!is_quantized (format))
       continue;
     for (const int fill : {0x00, 0x7f, 0x80, 0xff}) {
       const StoredRow row = filled_row (format, kInputs, fill);
-      Memory panel (panel_bytes (format, kInputs));
-      pack_rows (format, std::vector<StoredRow> (kPanelRows, row), kInputs, panel.data ());
+      Memory panels (2 * panel_bytes (format, kInputs));
+      for (int i = 0; i < 2; ++i)
+        pack_rows (format, std::vector<StoredRow> (kPanelRows, row), kInputs,
+                   panels.data () + static_cast<size_t> (i) * panel_bytes (format, kInputs));
       const std::vector<float> weights = values_of (format, row, kInputs);
       for (const float value : {127.0f, -127.0f}) {
         const std::vector<float> x (kInputs, value);
@@ -324,19 +327,24 @@ TEST (Kernels, products_of_the_largest_integers_are_exact)
           const Activations kind = activations_of (*table, format);
           Memory input (activation_bytes (kind, kInputs));
           kPortableKernels.quantize[static_cast<size_t> (kind)](x.data (), kInputs, kInputs, input.data ());
-          float out[kPanelRows] = {}, scratch[kInputs];
-          float *y = out;
+          float out[kTokens * kRows] = {}, scratch[kInputs];
+          float *y[kTokens];
+          for (int token = 0; token < kTokens; ++token)
+            y[token] = out + token * kRows;
           LinearArgs args{};
           args.scratch = scratch;
           args.format = format;
-          args.weights = panel.data ();
+          args.weights = panels.data ();
           args.panel_bytes = panel_bytes (format, kInputs);
-          args.rows = kPanelRows;
+          args.rows = kRows;
           args.columns = kInputs;
           args.x = input.data ();
-          args.x_row_bytes = activation_bytes (kind, kInputs);
+          args.x_row_bytes = 0; // all tokens are the same
+          args.y = y;
           args.tokens = 1;
-          args.y = &y;
+          table->linear[index_of (format)](args);
+          args.tokens = kTokens - 1;
+          args.y = y + 1;
           table->linear[index_of (format)](args);
           for (const float sum : out)
             EXPECT_NEAR (sum, expected, std::fabs (expected) * 1e-6)

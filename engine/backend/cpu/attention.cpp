@@ -73,7 +73,7 @@ attention_scratch (int queries, int head_dim, int value_width)
 {
   const int floats = kKvTokens * std::max ({head_dim, value_width, kAttentionChunk});
   return static_cast<size_t> (queries) * static_cast<size_t> (kAttentionChunk + head_dim) +
-         static_cast<size_t> (floats);
+         static_cast<size_t> (floats) + kLanes; // vectors are stored beyond the last query's end
 }
 
 size_t

@@ -183,11 +183,8 @@ private:
       }
       const float *const *q = args_.q + head_ * args_.queries;
       for (int first = from_; first < to_; first += kTileQueries) {
-        const int last = least (first + kTileQueries, to_);
-        for (int i = 0; i < args_.head_dim; ++i) {
-          for (int query = first; query < last; ++query)
-            *out++ = q[query][i];
-        }
+        with_queries (to_ - first,
+                      [&]<int Q> () { out = lay_out_queries<Q> (q + first, args_.head_dim, out); });
       }
     }
   }

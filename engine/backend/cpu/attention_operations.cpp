@@ -13,12 +13,26 @@ void
 Context::run (const KvAppendOp &op)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
+  const int rows = row_count (buffer (op.q));
   const int row_cost = 4 * (op.heads + 2 * layer.heads) * layer.head_dim;
-  for_rows (*compiled_->pool, row_count (buffer (op.q)), row_cost, [&] (int row) { append_row (op, row); });
+  // Of many rows, those of about a block together: keys of its positions share lines, which two threads would take from
+  // each other, and one head's stay in the first-level cache.
+  const int part_rows = rows >= 2 * kBlockTokens * compiled_->pool->size () ? kBlockTokens : 1;
+  run_parts (*compiled_->pool, parts_of (rows, part_rows), static_cast<int64_t> (rows) * row_cost,
+             [&] (int part, int) {
+               const int begin = part * part_rows, end = std::min (rows, begin + part_rows);
+               for (int row = begin; row < end; ++row)
+                 prepare_row (op, row);
+               for (int head = 0; op.k != kNone && head < layer.heads; ++head) {
+                 for (int row = begin; row < end; ++row)
+                   append_head (op, row, head);
+               }
+             });
 }
 
+/// Norms and rotation, in place.
 void
-Context::append_row (const KvAppendOp &op, int row)
+Context::prepare_row (const KvAppendOp &op, int row)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
   const int head_dim = layer.head_dim;
@@ -39,26 +53,28 @@ Context::append_row (const KvAppendOp &op, int row)
   prepare (buffer (op.q).row (row), op.heads, op.q_norm);
   if (op.k == kNone)
     return;
-  float *k = buffer (op.k).row (row);
-  float *v = buffer (op.v).row (row);
-  prepare (k, layer.heads, op.k_norm);
+  prepare (buffer (op.k).row (row), layer.heads, op.k_norm);
   const int value_dim = layer.value_width ();
+  float *v = buffer (op.v).row (row);
   for (int head = 0; op.v_norm && head < layer.heads; ++head)
     kernels_.rms_norm (v + head * value_dim, ones_.data (), value_dim, op.epsilon, v + head * value_dim);
+}
 
+void
+Context::append_head (const KvAppendOp &op, int row, int head)
+{
+  const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
+  const int head_dim = layer.head_dim, value_dim = layer.value_width ();
   const TokenRow &token = rows_[static_cast<size_t> (row)];
   const KvPlace &at = place (op.layer);
-  const auto group = static_cast<size_t> (at.group);
+  const auto group = static_cast<size_t> (at.group), index = static_cast<size_t> (head);
   const auto blocks = slices_[static_cast<size_t> (token.slice)].blocks[group];
   std::byte *block = block_data (at.group, blocks[static_cast<size_t> (token.position / kBlockTokens)]);
   const int slot = token.position % kBlockTokens;
-  for (int head = 0; head < layer.heads; ++head) {
-    const auto index = static_cast<size_t> (head);
-    store_key (kernels_, kv_type_, k + head * head_dim, head_dim, slot,
-               block + at.key_offset + index * at.key_bytes);
-    store_value (kernels_, kv_type_, v + head * value_dim, value_dim, at.value_width, slot,
-                 block + at.value_offset + index * at.value_bytes);
-  }
+  store_key (kernels_, kv_type_, buffer (op.k).row (row) + head * head_dim, head_dim, slot,
+             block + at.key_offset + index * at.key_bytes);
+  store_value (kernels_, kv_type_, buffer (op.v).row (row) + head * value_dim, value_dim, at.value_width,
+               slot, block + at.value_offset + index * at.value_bytes);
 }
 
 namespace

@@ -54,6 +54,59 @@ struct Ahead {
   }
 };
 
+/// Rows of 8 numbers of Q ≤ 8 queries, as 8 columns whose elements from Q on are 0.
+template <int Q>
+inline void
+transpose_8 (const float *const *q, int at, __m256 (&columns)[8])
+{
+  __m256 rows[8], pairs[8], fours[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i)
+    rows[i] = i < Q ? _mm256_loadu_ps (q[i < Q ? i : 0] + at) : _mm256_setzero_ps ();
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    pairs[i] = _mm256_unpacklo_ps (rows[i], rows[i + 1]);
+    pairs[i + 1] = _mm256_unpackhi_ps (rows[i], rows[i + 1]);
+  }
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    fours[i] = _mm256_shuffle_ps (pairs[i], pairs[i + 2], _MM_SHUFFLE (1, 0, 1, 0));
+    fours[i + 1] = _mm256_shuffle_ps (pairs[i], pairs[i + 2], _MM_SHUFFLE (3, 2, 3, 2));
+    fours[i + 2] = _mm256_shuffle_ps (pairs[i + 1], pairs[i + 3], _MM_SHUFFLE (1, 0, 1, 0));
+    fours[i + 3] = _mm256_shuffle_ps (pairs[i + 1], pairs[i + 3], _MM_SHUFFLE (3, 2, 3, 2));
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    columns[i] = _mm256_permute2f128_ps (fours[i], fours[i + 4], 0x20);
+    columns[i + 4] = _mm256_permute2f128_ps (fours[i], fours[i + 4], 0x31);
+  }
+}
+
+/// Q queries as [head_dim][Q]; returns what is behind them, of which up to 8 - Q numbers are overwritten.
+template <int Q>
+float *
+lay_out_queries (const float *const *q, int head_dim, float *out)
+{
+  int i = 0;
+  for (; i + 8 <= head_dim; i += 8) {
+    if constexpr (Q == 1) {
+      _mm256_storeu_ps (out, _mm256_loadu_ps (q[0] + i));
+      out += 8;
+    } else {
+      __m256 columns[8];
+      transpose_8<Q> (q, i, columns);
+#pragma GCC unroll 8
+      for (int j = 0; j < 8; ++j, out += Q)
+        _mm256_storeu_ps (out, columns[j]); // each is cut by the next one
+    }
+  }
+  for (; i < head_dim; ++i) {
+    for (int query = 0; query < Q; ++query)
+      *out++ = q[query][i];
+  }
+  return out;
+}
+
 // Scores of Q queries with the keys of B blocks, times `scale` and each key's own scale; blocks are kKvTokens apart in `out`. q is [head_dim][Q].
 template <int Q, int B, typename Keys>
 void

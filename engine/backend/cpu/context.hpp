@@ -107,7 +107,8 @@ private:
   void multiply_groups (float *x, size_t x_stride, int products,
                         FunctionRef<void (const RowGroup &group, const Tile &tile)> then);
 
-  void append_row (const KvAppendOp &op, int row);
+  void prepare_row (const KvAppendOp &op, int row);
+  void append_head (const KvAppendOp &op, int row, int head);
   int query_tile (const KvLayer &layer, int group) const;
   void plan_attention (const KvLayer &layer, int group);
   void describe (const AttentionOp &op, const AttentionTask &task, int first_head, AttentionArgs &args,

@@ -104,6 +104,14 @@ struct OnePanel {
   static void store (const LinearArgs &args, Floats sums, int row, int token)
   {
     float *y = args.y[token] + args.y_offset + row;
+    if (args.rows - row >= kPanelRows) { // masked stores take some twenty cycles
+      if (args.bias)
+        sums = _mm256_add_ps (sums, _mm256_loadu_ps (args.bias + row));
+      if (args.accumulate)
+        sums = _mm256_add_ps (_mm256_loadu_ps (y), sums);
+      _mm256_storeu_ps (y, sums);
+      return;
+    }
     const __m256i rows = _mm256_set1_epi32 (args.rows - row);
     const __m256i mask = _mm256_cmpgt_epi32 (rows, _mm256_setr_epi32 (0, 1, 2, 3, 4, 5, 6, 7));
     if (args.bias)
@@ -300,8 +308,7 @@ struct Q4K {
       for (int pair = 0; pair < kGroups / 2; ++pair) {
         prefetch<V, kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4), tile.stride);
         const char *vectors = block + 128 + pair * 8 * kVectorBytes;
-        const Ints scales =
-            V::both (V::load_unsigned_words (block + 32 + pair * 16, tile.stride), V::words (63));
+        const Ints scales = Q4K::scales (block, tile.stride, pair);
         add_group (tile, vectors, x, V::low_words (scales), dots);
         add_group (tile, vectors + 4 * kVectorBytes, x + kGroup, V::high_words (scales), dots);
         x += 2 * kGroup;
@@ -311,6 +318,20 @@ struct Q4K {
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * kGroups;
     }
+  }
+
+  /// Of sub-blocks 2 · pair and 2 · pair + 1, as words.
+  static Ints scales (const char *block, size_t stride, int pair)
+  {
+    return V::both (V::load_unsigned_words (block + 32 + pair * 16, stride), V::words (63));
+  }
+
+  static Ints minima (const char *block, size_t stride, int pair)
+  {
+    const Ints low = V::load_unsigned_words (block + 96 + pair % 2 * 16, stride);
+    const Ints top = V::load_unsigned_words (block + 32 + pair * 16, stride);
+    return V::either (pair < 2 ? V::both (low, V::words (15)) : V::template words_down<4> (low),
+                      V::both (V::template words_down<2> (top), V::words (0x30)));
   }
 
   template <int T>
@@ -329,14 +350,8 @@ struct Q4K {
     Ints dots[T];
     clear<V> (dots);
 #pragma GCC unroll 4
-    for (int pair = 0; pair < kGroups / 2; ++pair) {
-      const Ints low = V::load_unsigned_words (block + 96 + pair % 2 * 16, tile.stride);
-      const Ints top = V::load_unsigned_words (block + 32 + pair * 16, tile.stride);
-      const Ints minima =
-          V::either (pair < 2 ? V::both (low, V::words (15)) : V::template words_down<4> (low),
-                     V::both (V::template words_down<2> (top), V::words (0x30)));
-      add_pairs<V> (tile, minima, x_sums + 4 * pair, dots);
-    }
+    for (int pair = 0; pair < kGroups / 2; ++pair)
+      add_pairs<V> (tile, minima (block, tile.stride, pair), x_sums + 4 * pair, dots);
     const auto d = V::load_halves (block + 2 * kPanelRows, tile.stride);
 #pragma GCC unroll 8
     for (int t = 0; t < T; ++t)
@@ -363,9 +378,7 @@ struct Q6K {
         prefetch<V, kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8), tile.stride);
         const char *vectors = block + 160 + pair * kVectors * kVectorBytes;
         const Ints scales = V::load_signed_words (block + pair * 16, tile.stride);
-        // What values of q instead of q - 32 are too much.
-        const Ints offsets = V::subtract_words (V::zero (), V::template words_up<5> (scales));
-        add_pairs<V> (tile, offsets, x_sums + 4 * pair, dots);
+        add_pairs<V> (tile, offsets (scales), x_sums + 4 * pair, dots);
         add_half<T, 0> (tile, vectors, x, V::low_words (scales), dots);
         add_half<T, 1> (tile, vectors, x + 16, V::high_words (scales), dots);
         x += kGroup;
@@ -375,6 +388,12 @@ struct Q6K {
       x_scales += sizeof (float);
       x_sums += sizeof (int16_t) * (kSuperBlock / 16);
     }
+  }
+
+  /// What values of q instead of q - 32 are too much.
+  static Ints offsets (Ints scales)
+  {
+    return V::subtract_words (V::zero (), V::template words_up<5> (scales));
   }
 
   /// 16 columns, those of the low (kHalf 0) or the high nibbles.
@@ -405,6 +424,13 @@ struct Q6K {
   }
 };
 
+/// Of many tokens the outputs are in no near cache, and one store that waits for its line holds up all that follow.
+inline void
+prefetch_output (const LinearArgs &args, int row, int token)
+{
+  _mm_prefetch (reinterpret_cast<const char *> (args.y[token] + args.y_offset + row), _MM_HINT_T0);
+}
+
 template <typename V, typename Format, int T>
 __attribute__ ((noinline)) void
 run_tile (const LinearArgs &args, int row, int token)
@@ -417,8 +443,7 @@ run_tile (const LinearArgs &args, int row, int token)
     tile.x[t] = static_cast<const char *> (args.x) + (token + t) * args.x_row_bytes;
     // Pointers that the compiler does not see through: it would compute all sums of row and column beforehand, and spill.
     __asm__("" : "+r"(tile.x[t]));
-    // Of many tokens the outputs are in no near cache, and one store that waits for its line holds up all that follow.
-    _mm_prefetch (reinterpret_cast<const char *> (args.y[token + t] + args.y_offset + row), _MM_HINT_T0);
+    prefetch_output (args, row, token + t);
   }
   typename V::Floats sums[T];
   Format::product (tile, sums);

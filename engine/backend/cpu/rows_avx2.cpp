@@ -132,13 +132,17 @@ silu (const float *gate, const float *up, int count, float *out)
 {
   const __m256 one = _mm256_set1_ps (1.0f);
   const __m256 sign = _mm256_set1_ps (-0.0f);
-  for (int i = 0; i < count; i += 8) {
-    const int left = count - i;
-    const __m256i mask = first_lanes (left < 8 ? left : 8);
-    const __m256 g = _mm256_maskload_ps (gate + i, mask);
-    const __m256 u = _mm256_maskload_ps (up + i, mask);
+  const auto gated = [&] (__m256 g, __m256 u) {
     const __m256 e = exp_poly (_mm256_xor_ps (g, sign));
-    _mm256_maskstore_ps (out + i, mask, _mm256_mul_ps (_mm256_div_ps (g, _mm256_add_ps (one, e)), u));
+    return _mm256_mul_ps (_mm256_div_ps (g, _mm256_add_ps (one, e)), u);
+  };
+  int i = 0;
+  for (; i + 8 <= count; i += 8)
+    _mm256_storeu_ps (out + i, gated (_mm256_loadu_ps (gate + i), _mm256_loadu_ps (up + i)));
+  if (i < count) { // masked stores take some twenty cycles
+    const __m256i mask = first_lanes (count - i);
+    _mm256_maskstore_ps (out + i, mask,
+                         gated (_mm256_maskload_ps (gate + i, mask), _mm256_maskload_ps (up + i, mask)));
   }
 }
 
