@@ -1,7 +1,7 @@
 // Products of panels for AVX-512 with VNNI: two panels in 512 bits, and a last odd one in 256. See panels_vnni.hpp.
 //
 // Registers for T = 8: 8 accumulators of a sub-block and 8 of a super-block, 8 sums that may be in memory, two vectors of
-// weights, masks: of 32. A vector of weights is two loads of 32 bytes, as panels are apart. Of more than a tile of tokens they are
+// weights, masks: of 32. A vector of weights is two loads of 32 bytes, as panels are apart. Of many tokens they are
 // unpacked once: unpacked_panels_avx512.hpp.
 #include "engine/backend/cpu/panel_products.hpp"
 
@@ -18,7 +18,8 @@ namespace
 
 /// From so many tokens on. With fewer, memory is the bound, and one stream of it is read up to twice as fast as two.
 constexpr int kTwoPanelTokens = 6;
-constexpr int kUnpackTokens = 16; ///< from so many on, weights are unpacked once for all of them
+/// From so many on, weights are unpacked once for all of them. With fewer, waiting for those that come from memory costs more.
+constexpr int kUnpackTokens = 48;
 
 struct Avx512Dot {
   static __m256i bytes (__m256i sum, __m256i weights, __m256i x)
