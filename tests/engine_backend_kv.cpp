@@ -34,16 +34,16 @@ struct Stored {
     program.kv_layers = {{1, head_dim}};
     const KvPlan plan = plan_kv (program, type);
     const KvPlace &place = plan.places[0];
-    std::vector<std::byte> block (plan.groups[0].block_bytes);
-    store_key (kPortableKernels, type, row.data (), head_dim, 5, block.data () + place.key_offset);
-    store_value (kPortableKernels, type, row.data (), head_dim, place.value_width, 5,
-                 block.data () + place.value_offset);
+    std::vector<std::byte> blocks (group_bytes (plan.groups[0], 1));
+    std::byte *key_data = blocks.data () + keys_of_block (plan, place, 0),
+              *value_data = blocks.data () + values_of_block (plan, place, 0);
+    store_key (kPortableKernels, type, row.data (), head_dim, 5, key_data);
+    store_value (kPortableKernels, type, row.data (), head_dim, place.value_width, 5, value_data);
     std::vector<float> scratch (static_cast<size_t> (kKvTokens * place.value_width));
-    const float *keys = expand_keys (type, block.data () + place.key_offset, head_dim, scratch.data ());
+    const float *keys = expand_keys (type, key_data, head_dim, scratch.data ());
     for (int i = 0; i < head_dim; ++i)
       key.push_back (keys[i * kKvTokens + 5]);
-    const float *values =
-        expand_values (type, block.data () + place.value_offset, place.value_width, scratch.data ());
+    const float *values = expand_values (type, value_data, place.value_width, scratch.data ());
     value.assign (values + 5 * place.value_width, values + 5 * place.value_width + head_dim);
   }
 

@@ -32,24 +32,28 @@ struct Kv {
     const size_t layer_bytes = plan_kv (program, type).groups[0].block_bytes * blocks;
     program.kv_layers.resize (kKvBytes / layer_bytes + 1, program.kv_layers[0]);
     plan = plan_kv (program, type);
-    block_bytes = plan.groups[0].block_bytes;
-    memory = Memory (block_bytes * blocks, Memory::Pages::kHuge);
+    const size_t bytes = group_bytes (plan.groups[0], static_cast<int> (blocks));
+    memory = Memory (bytes, Memory::Pages::kHuge);
     const auto values = random_floats (kKvTokens * kHeadDim);
     for (const KvPlace &place : plan.places)
       for (size_t head = 0; head < kHeads; head++)
         for (int slot = 0; slot < kKvTokens; slot++) {
           const float *row = values.data () + slot * kHeadDim;
           store_key (kernels, type, row, kHeadDim, slot,
-                     memory.data () + place.key_offset + head * place.key_bytes);
+                     memory.data () + keys_of_block (plan, place, 0) + head * place.key_bytes);
           store_value (kernels, type, row, kHeadDim, place.value_width, slot,
-                       memory.data () + place.value_offset + head * place.value_bytes);
+                       memory.data () + values_of_block (plan, place, 0) + head * place.value_bytes);
         }
-    for (size_t block = 1; block < blocks; block++)
-      std::copy_n (memory.data (), block_bytes, memory.data () + block * block_bytes);
+    for (const KvPlace &place : plan.places)
+      for (int block = 1; block < static_cast<int> (blocks); block++) {
+        std::copy_n (memory.data () + keys_of_block (plan, place, 0), place.key_block_bytes (),
+                     memory.data () + keys_of_block (plan, place, block));
+        std::copy_n (memory.data () + values_of_block (plan, place, 0), place.value_block_bytes (),
+                     memory.data () + values_of_block (plan, place, block));
+      }
   }
 
   KvPlan plan;
-  size_t block_bytes = 0;
   Memory memory;
 };
 
@@ -80,21 +84,15 @@ measure (benchmark::State &state, const KernelTable &kernels, KvType type, int q
   for (int i = 0; i < queries; i++)
     args.end[i] = depth;
   args.head_dim = kHeadDim;
-  args.value_width = width;
   args.scale = 0.1f;
   args.softcap = 0;
   args.kv = kv.memory.data ();
-  args.block_bytes = kv.block_bytes;
-  args.key_bytes = kv.plan.places[0].key_bytes;
-  args.value_bytes = kv.plan.places[0].value_bytes;
   args.blocks = blocks.data ();
   args.states = states.floats ();
   args.scratch = scratch.floats ();
   size_t head = 0;
   for (auto _ : state) {
-    const KvPlace &place = kv.plan.places[head / kHeads];
-    args.key_offset = place.key_offset + head % kHeads * place.key_bytes;
-    args.value_offset = place.value_offset + head % kHeads * place.value_bytes;
+    describe_kv (kv.plan, kv.plan.places[head / kHeads], static_cast<int> (head % kHeads), args);
     attend (kernels.attention[static_cast<size_t> (type)], args, args.head_dim, nullptr, out_rows.data (),
             part.floats ());
     benchmark::ClobberMemory ();

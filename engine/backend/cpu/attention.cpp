@@ -71,9 +71,12 @@ first_split (const AttentionArgs &args)
 size_t
 attention_scratch (int queries, int head_dim, int value_width)
 {
+  // Scores; queries; of kQ8 sums of bytes, and what digits of queries and weights stand for.
+  const int row =
+      kAttentionChunk + (head_dim + kDotColumns - 1) / kDotColumns * kDotColumns + value_width + 4;
   const int floats = kKvTokens * std::max ({head_dim, value_width, kAttentionChunk});
-  return static_cast<size_t> (queries) * static_cast<size_t> (kAttentionChunk + head_dim) +
-         static_cast<size_t> (floats) + kLanes; // vectors are stored beyond the last query's end
+  return static_cast<size_t> (queries) * static_cast<size_t> (row) + static_cast<size_t> (floats) +
+         kLanes; // vectors are stored beyond the last query's end
 }
 
 size_t

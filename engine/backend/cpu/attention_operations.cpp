@@ -69,12 +69,13 @@ Context::append_head (const KvAppendOp &op, int row, int head)
   const KvPlace &at = place (op.layer);
   const auto group = static_cast<size_t> (at.group), index = static_cast<size_t> (head);
   const auto blocks = slices_[static_cast<size_t> (token.slice)].blocks[group];
-  std::byte *block = block_data (at.group, blocks[static_cast<size_t> (token.position / kBlockTokens)]);
+  const BlockId block = blocks[static_cast<size_t> (token.position / kBlockTokens)];
+  std::byte *data = kv_[group].data ();
   const int slot = token.position % kBlockTokens;
   store_key (kernels_, kv_type_, buffer (op.k).row (row) + head * head_dim, head_dim, slot,
-             block + at.key_offset + index * at.key_bytes);
+             data + keys_of_block (kv_plan_, at, block) + index * at.key_bytes);
   store_value (kernels_, kv_type_, buffer (op.v).row (row) + head * value_dim, value_dim, at.value_width,
-               slot, block + at.value_offset + index * at.value_bytes);
+               slot, data + values_of_block (kv_plan_, at, block) + index * at.value_bytes);
 }
 
 namespace
@@ -92,6 +93,16 @@ seen_by (const Slice &slice, int window, int first, int last)
 {
   const int begin = slice.position + first + 1;
   return {window > 0 ? std::max (0, begin - window) : 0, slice.position + last + 1};
+}
+
+/// Whether threads that take splits of a context in turn end at about the same time.
+bool
+end_together (const Seen &seen, int threads)
+{
+  constexpr int kShort = kAttentionSplit / 10; // of a last split, which delays nobody
+  const int positions = seen.end - seen.begin;
+  const int rounds = parts_of (parts_of (std::max (1, positions - kShort), kAttentionSplit), threads);
+  return int64_t{rounds} * threads * kAttentionSplit * 10 <= int64_t{positions} * 11;
 }
 
 } // namespace
@@ -134,6 +145,7 @@ Context::plan_attention (const KvLayer &layer, int group)
       task.queries = std::min (query_tile_, count * group - query);
       const Seen seen = seen_by (slices_[i], layer.window, query / group, (query + task.queries - 1) / group);
       task.splits = seen.splits ();
+      task.is_even = end_together (seen, compiled_->pool->size ());
       task.cost = static_cast<int64_t> (seen.end - seen.begin) * parts_of (task.queries, kLeastQueryTile) *
                   kLeastQueryTile * layer.heads * layer.head_dim * 2;
       total += task.cost;
@@ -158,7 +170,9 @@ Context::plan_attention (const KvLayer &layer, int group)
       task.cuts = std::min (task.splits, parts);
       states += task_states;
     }
-    task.heads = std::max (1, std::min (task.heads, layer.heads / parts_of (parts, task.cuts)));
+    // All heads of a block are one stretch of memory.
+    if (task.cuts == 1 || !task.is_even)
+      task.heads = std::max (1, std::min (task.heads, layer.heads / parts_of (parts, task.cuts)));
   }
 }
 
@@ -226,15 +240,10 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
     }
   }
   args.head_dim = layer.head_dim;
-  args.value_width = at.value_width;
   args.scale = op.scale;
   args.softcap = op.softcap;
-  args.kv = block_data (at.group, 0);
-  args.block_bytes = block_bytes (at.group);
-  args.key_offset = at.key_offset + static_cast<size_t> (first_head) * at.key_bytes;
-  args.key_bytes = at.key_bytes;
-  args.value_offset = at.value_offset + static_cast<size_t> (first_head) * at.value_bytes;
-  args.value_bytes = at.value_bytes;
+  args.kv = kv_[static_cast<size_t> (at.group)].data ();
+  describe_kv (kv_plan_, at, first_head, args);
   args.blocks = slice.blocks[static_cast<size_t> (at.group)].data ();
   const auto head_states = static_cast<size_t> (first_head * task.splits * task.queries);
   args.states = states_.floats () + (task.first_state + head_states) * state_floats (1, at.value_width);

@@ -37,9 +37,7 @@ Context::Context (std::shared_ptr<const CompiledProgram> compiled, const Context
     , stretches_ (static_cast<size_t> (compiled_->pool->size ()))
 {
   for (size_t i = 0; i < kv_plan_.groups.size (); ++i)
-    kv_.emplace_back (
-        checked_product (kv_plan_.groups[i].block_bytes, static_cast<size_t> (options.kv_blocks[i])),
-        Memory::Pages::kHuge);
+    kv_.emplace_back (group_bytes (kv_plan_.groups[i], options.kv_blocks[i]), Memory::Pages::kHuge);
   plan_activations ();
   plan_scratch (options);
   plan_groups ();
@@ -205,28 +203,60 @@ Context::forward_measured ()
   }
 }
 
+/// Each stretch of memory of blocks `a` and `b` as work (of a, of b, where it begins in the bytes of a block, bytes).
+template <typename F>
+void
+Context::for_parts (int group, BlockId a, BlockId b, F &&work) const
+{
+  std::byte *data = kv_[static_cast<size_t> (group)].data ();
+  if (kv_plan_.groups[static_cast<size_t> (group)].kind == KvGroup::Kind::kRecurrent) {
+    const size_t bytes = kv_plan_.groups[static_cast<size_t> (group)].block_bytes;
+    work (data + static_cast<size_t> (a) * bytes, data + static_cast<size_t> (b) * bytes, size_t{0}, bytes);
+    return;
+  }
+  size_t at = 0;
+  for (const KvPlace &place : kv_plan_.places) {
+    if (place.group != group)
+      continue;
+    work (data + keys_of_block (kv_plan_, place, a), data + keys_of_block (kv_plan_, place, b), at,
+          place.key_block_bytes ());
+    at += place.key_block_bytes ();
+    work (data + values_of_block (kv_plan_, place, a), data + values_of_block (kv_plan_, place, b), at,
+          place.value_block_bytes ());
+    at += place.value_block_bytes ();
+  }
+}
+
 void
 Context::copy_block (int group, BlockId from, BlockId to)
 {
-  std::copy_n (block_data (group, from), block_bytes (group), block_data (group, to));
+  for_parts (group, from, to, [] (std::byte *source, std::byte *target, size_t, size_t bytes) {
+    std::copy_n (source, bytes, target);
+  });
 }
 
 void
 Context::clear_block (int group, BlockId block)
 {
-  std::fill_n (block_data (group, block), block_bytes (group), std::byte{0});
+  for_parts (group, block, block, [] (std::byte *part, std::byte *, size_t, size_t bytes) {
+    std::fill_n (part, bytes, std::byte{0});
+  });
 }
 
 void
 Context::read_block (int group, BlockId block, std::span<std::byte> out) const
 {
-  std::copy_n (block_data (group, block), block_bytes (group), out.data ());
+  for_parts (group, block, block, [&] (const std::byte *part, const std::byte *, size_t at, size_t bytes) {
+    std::copy_n (part, bytes, out.data () + at);
+  });
 }
 
 void
 Context::write_block (int group, BlockId block, std::span<const std::byte> in)
 {
-  std::copy_n (in.data (), block_bytes (group), block_data (group, block));
+  for_parts (group, block, block, [&] (std::byte *part, std::byte *, size_t at, size_t bytes) {
+    std::copy_n (in.data () + at, bytes, part);
+  });
 }
 
 // Scored rows come first among the outputs, so that the head reads neighbouring rows.

@@ -64,6 +64,7 @@ private:
     int queries;
     int heads;          ///< KV heads of a part
     int splits;         ///< that its queries see: attention.hpp
+    bool is_even;       ///< threads that take them in turn end together
     int cuts;           ///< parts of its splits; 1: all in one, merged in place
     int first_part;     ///< of its head groups × cuts
     int first_merge;    ///< of its head groups, when it is cut
@@ -131,11 +132,8 @@ private:
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;
   const KvPlace &place (KvLayerId layer) const { return kv_plan_.places[static_cast<size_t> (layer)]; }
-  size_t block_bytes (int group) const { return kv_plan_.groups[static_cast<size_t> (group)].block_bytes; }
-  std::byte *block_data (int group, BlockId block) const
-  {
-    return kv_[static_cast<size_t> (group)].data () + static_cast<size_t> (block) * block_bytes (group);
-  }
+  template <typename F>
+  void for_parts (int group, BlockId a, BlockId b, F &&work) const;
   float *lane_scratch (int lane, size_t offset) const
   {
     return scratch_.floats () + static_cast<size_t> (lane) * lane_floats_ + offset;

@@ -17,7 +17,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kVersion = 3; ///< of kernels and KV layout: raised when either changes the bytes of KV
+constexpr int kVersion = 4; ///< of kernels and KV layout: raised when either changes the bytes of KV
 
 class Digest
 {

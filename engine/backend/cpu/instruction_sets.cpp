@@ -1,5 +1,6 @@
 #include "engine/backend/cpu/instruction_sets.hpp"
 
+#include "engine/backend/cpu/attention_kernels.hpp"
 #include "engine/backend/cpu/panel_products.hpp"
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -86,13 +87,23 @@ with_panels (KernelTable table, const char *name, const PanelProducts &panels)
 
 #if defined(__x86_64__) || defined(__i386__)
 
-// What is not a product of panels gains too little to be written again.
+KernelTable
+with_attention (KernelTable table, const AttentionKernels &kernels)
+{
+  for (size_t type = 0; type < kKvFormats; ++type)
+    if (kernels.attention[type])
+      table.attention[type] = kernels.attention[type];
+  return table;
+}
+
+// What is neither a product of panels nor attention gains too little to be written again.
 const KernelTable *
 find_kernels (Isa isa)
 {
   static const Features features = features_of_host ();
   static const KernelTable avx_vnni = with_panels (kAvx2Kernels, "avxvnni", kAvxVnniPanels);
-  static const KernelTable avx512 = with_panels (kAvx2Kernels, "avx512", kAvx512Panels);
+  static const KernelTable avx512 =
+      with_attention (with_panels (kAvx2Kernels, "avx512", kAvx512Panels), kAvx512Attention);
   switch (isa) {
   case Isa::kAvx2:
     return features.avx2 ? &kAvx2Kernels : nullptr;

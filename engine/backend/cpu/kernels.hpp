@@ -26,10 +26,15 @@ constexpr int kAttentionChunk = 256; ///< positions [i · kAttentionChunk, …) 
 constexpr int kAttentionSplit = 1024; ///< positions [i · kAttentionSplit, …) that have a state of their own
 constexpr int kStatePad = 16;         ///< floats beside the values of a state: attention.hpp
 constexpr int kKvTokens = 16;         ///< positions in a KV block
-constexpr int kValuePad = 16;         ///< a position's values are padded to a multiple of this
-constexpr int kStateLanes = 32;       ///< values of a recurrence that are computed at once
-constexpr int kMostTaps = 16;         ///< of a convolution
-constexpr int kKvFormats = 5;         ///< ways to store keys and values: KvType, see kv_storage.hpp
+constexpr int kSegmentBlocks = 16;    ///< KV blocks whose keys of a layer are neighbours, and their values
+constexpr int kDotColumns = 4;   ///< of keys, or positions of values, in kQ8: neighbours in a row of bytes
+constexpr int kDotRowBytes = 64; ///< such a row: of 16 positions, or elements of a value
+constexpr int kDotPanel = 64;    ///< elements of values in kQ8 that lie together for all positions of a block
+constexpr int kMostDigit = 127 * 256 + 127; ///< in two signed bytes
+constexpr int kValuePad = 16;               ///< a position's values are padded to a multiple of this
+constexpr int kStateLanes = 32;             ///< values of a recurrence that are computed at once
+constexpr int kMostTaps = 16;               ///< of a convolution
+constexpr int kKvFormats = 5;               ///< ways to store keys and values: KvType, see kv_storage.hpp
 
 /// How a matrix is stored: in panels of kPanelRows rows, which are one stretch of memory, read once from its beginning to
 /// its end: memory is fastest so.
@@ -135,8 +140,13 @@ struct LinearArgs {
 /// A state is a row of value_width + kStatePad floats: the values' sum weighted with e^(score - largest score), the largest
 /// score, and the sum of weights. Chunks are taken in ascending order, each with the largest score up to its end. Queries
 /// that see nothing there are left out. attention.hpp makes attention of states.
-/// KV of block b: keys of head h at kv + b · block_bytes + key_offset + h · key_bytes, values likewise, stored as
-/// kv_storage.hpp says.
+/// Bytes of kQ8 (keys of kK8V4 too) are multiplied with integers, which is exact: every instruction set gives the same sums.
+///   keys    q as round (x / step), step = largest |x| / n, n = min (kMostDigit, 2^31 / 128 / head_dim) rounded down;
+///           score = float (sum) · (key's scale · (step · scale))
+///   values  of each chunk and query: weight · value's scale as round (w / step), step = largest w / kMostDigit;
+///           state = float (sum) · step + state
+/// KV of block b: keys of head h at kv + b / kSegmentBlocks · segment_bytes + key_offset + b % kSegmentBlocks ·
+/// key_block_bytes + h · key_bytes, values likewise, stored as kv_storage.hpp says.
 struct AttentionArgs {
   int heads;
   int queries; ///< of a head
@@ -150,7 +160,9 @@ struct AttentionArgs {
   float scale;
   float softcap; ///< scores become softcap · tanh (score / softcap); 0: they stay
   const std::byte *kv;
-  size_t block_bytes, key_offset, key_bytes, value_offset, value_bytes;
+  size_t segment_bytes;
+  size_t key_offset, key_block_bytes, key_bytes;
+  size_t value_offset, value_block_bytes, value_bytes;
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at
   float *states;         ///< out
   float *scratch;        ///< attention_scratch () floats

@@ -59,6 +59,13 @@ group_of (int window, KvLayout &groups)
   return index;
 }
 
+// Bytes of steps of one head in kQ8, rows of kDotColumns columns.
+size_t
+key_steps (int head_dim)
+{
+  return round_up (static_cast<size_t> (head_dim), kDotColumns) * kKvTokens;
+}
+
 // Of one head.
 size_t
 key_bytes (KvType type, int head_dim)
@@ -74,7 +81,7 @@ key_bytes (KvType type, int head_dim)
   case KvType::kK8V4:
     break;
   }
-  return elements + kKvTokens * sizeof (float);
+  return key_steps (head_dim) + kKvTokens * sizeof (float);
 }
 
 size_t
@@ -117,12 +124,11 @@ bf16s (const float *x, int count, uint16_t *out)
     out[i] = f32_to_bf16 (x[i]);
 }
 
-// Rounds floats to whole steps, `stride` apart; the step.
+// Rounds floats to whole steps, out[place (i)]; the step.
+template <typename Place>
 float
-store_steps (const KernelTable &kernels, const float *x, int count, int8_t *out, size_t stride)
+store_steps (const KernelTable &kernels, const float *x, int count, uint8_t *out, Place place)
 {
-  if (stride == 1)
-    return kernels.steps (x, count, out);
   // The step is of all elements, so all are converted at once.
   std::array<int8_t, kWidestHead> some;
   std::vector<int8_t> many;
@@ -132,8 +138,29 @@ store_steps (const KernelTable &kernels, const float *x, int count, int8_t *out,
     values = many.data ();
   }
   const float step = kernels.steps (x, count, values);
-  scatter (values, count, out, stride);
+  for (size_t i = 0; i < static_cast<size_t> (count); ++i)
+    out[place (i)] = static_cast<uint8_t> (values[i] + kStepBias);
   return step;
+}
+
+size_t
+key_place (size_t column, size_t slot)
+{
+  return (column / kDotColumns * kKvTokens + slot) * kDotColumns + column % kDotColumns;
+}
+
+size_t
+value_place (size_t column, size_t slot, size_t width)
+{
+  const size_t panel = column / kDotPanel * kDotPanel, elements = std::min<size_t> (kDotPanel, width - panel);
+  return panel * kKvTokens + (slot / kDotColumns * elements + column - panel) * kDotColumns +
+         slot % kDotColumns;
+}
+
+int
+step_at (const std::byte *steps, size_t place)
+{
+  return std::to_integer<int> (steps[place]) - kStepBias;
 }
 
 // Rounds a group of `count` floats to whole steps above its minimum; elements beyond them are 0 steps.
@@ -227,6 +254,12 @@ expand_plain (KvType type, const std::byte *data, size_t count, float *out)
   return nullptr;
 }
 
+size_t
+segment_bytes (const KvPlan &plan, const KvPlace &place)
+{
+  return kSegmentBlocks * plan.groups[static_cast<size_t> (place.group)].block_bytes;
+}
+
 } // namespace
 
 KvPlan
@@ -235,17 +268,18 @@ plan_kv (const Program &program, KvType type)
   KvPlan plan;
   plan.groups.emplace_back ();
   for (const KvLayer &layer : program.kv_layers) {
-    const auto heads = static_cast<size_t> (layer.heads),
-               value_dim = static_cast<size_t> (layer.value_width ());
+    const auto value_dim = static_cast<size_t> (layer.value_width ());
     KvPlace place;
     place.group = group_of (layer.window, plan.groups);
+    place.heads = layer.heads;
     place.value_width = static_cast<int> (round_up (value_dim, type == KvType::kK8V4 ? kKvGroup : kValuePad));
     place.key_bytes = key_bytes (type, layer.head_dim);
     place.value_bytes = value_bytes (type, place.value_width);
     size_t &block_bytes = plan.groups[static_cast<size_t> (place.group)].block_bytes;
-    place.key_offset = block_bytes;
-    place.value_offset = place.key_offset + heads * place.key_bytes;
-    block_bytes = place.value_offset + heads * place.value_bytes;
+    place.key_offset = kSegmentBlocks * block_bytes;
+    block_bytes += place.key_block_bytes ();
+    place.value_offset = kSegmentBlocks * block_bytes;
+    block_bytes += place.value_block_bytes ();
     plan.places.push_back (place);
   }
   if (program.state_layers.empty ())
@@ -271,13 +305,53 @@ plan_kv (const Program &program, KvType type)
   return plan;
 }
 
+size_t
+group_bytes (const KvGroup &group, int blocks)
+{
+  auto count = static_cast<size_t> (blocks);
+  if (group.kind != KvGroup::Kind::kRecurrent)
+    count = round_up (count, kSegmentBlocks);
+  return checked_product (group.block_bytes, count);
+}
+
+size_t
+keys_of_block (const KvPlan &plan, const KvPlace &place, int32_t block)
+{
+  const auto index = static_cast<size_t> (block);
+  return index / kSegmentBlocks * segment_bytes (plan, place) + place.key_offset +
+         index % kSegmentBlocks * place.key_block_bytes ();
+}
+
+size_t
+values_of_block (const KvPlan &plan, const KvPlace &place, int32_t block)
+{
+  const auto index = static_cast<size_t> (block);
+  return index / kSegmentBlocks * segment_bytes (plan, place) + place.value_offset +
+         index % kSegmentBlocks * place.value_block_bytes ();
+}
+
+void
+describe_kv (const KvPlan &plan, const KvPlace &place, int first_head, AttentionArgs &args)
+{
+  const auto head = static_cast<size_t> (first_head);
+  args.value_width = place.value_width;
+  args.segment_bytes = segment_bytes (plan, place);
+  args.key_offset = place.key_offset + head * place.key_bytes;
+  args.key_block_bytes = place.key_block_bytes ();
+  args.key_bytes = place.key_bytes;
+  args.value_offset = place.value_offset + head * place.value_bytes;
+  args.value_block_bytes = place.value_block_bytes ();
+  args.value_bytes = place.value_bytes;
+}
+
 void
 store_key (const KernelTable &kernels, KvType type, const float *key, int head_dim, int slot, std::byte *keys)
 {
   if (store_plain (kernels, type, key, head_dim, keys, static_cast<size_t> (slot), kKvTokens))
     return;
-  auto *scales = at<float> (keys, static_cast<size_t> (head_dim) * kKvTokens);
-  scales[slot] = store_steps (kernels, key, head_dim, at<int8_t> (keys) + slot, kKvTokens);
+  const auto row = static_cast<size_t> (slot);
+  at<float> (keys, key_steps (head_dim))[slot] = store_steps (
+      kernels, key, head_dim, at<uint8_t> (keys), [&] (size_t column) { return key_place (column, row); });
 }
 
 void
@@ -289,7 +363,8 @@ store_value (const KernelTable &kernels, KvType type, const float *value, int he
     return;
   if (type == KvType::kQ8) {
     at<float> (values, width * kKvTokens)[slot] =
-        store_steps (kernels, value, head_dim, at<int8_t> (values, row * width), 1);
+        store_steps (kernels, value, head_dim, at<uint8_t> (values),
+                     [&] (size_t column) { return value_place (column, row, width); });
     return;
   }
   auto *pairs = at<HalfPair> (values, width / 2 * kKvTokens) + row * (width / kKvGroup);
@@ -304,11 +379,11 @@ expand_keys (KvType type, const std::byte *keys, int head_dim, float *out)
   const auto count = static_cast<size_t> (head_dim) * kKvTokens;
   if (const float *plain = expand_plain (type, keys, count, out))
     return plain;
-  const auto *steps = at<int8_t> (keys);
-  const auto *scales = at<float> (keys, count);
-  for (size_t i = 0; i < count; i += kKvTokens) {
+  const auto *scales = at<float> (keys, key_steps (head_dim));
+  for (size_t column = 0; column < static_cast<size_t> (head_dim); ++column) {
     for (size_t slot = 0; slot < kKvTokens; ++slot)
-      out[i + slot] = static_cast<float> (steps[i + slot]) * scales[slot];
+      out[column * kKvTokens + slot] =
+          static_cast<float> (step_at (keys, key_place (column, slot))) * scales[slot];
   }
   return out;
 }
@@ -320,11 +395,11 @@ expand_values (KvType type, const std::byte *values, int value_width, float *out
   if (const float *plain = expand_plain (type, values, width * kKvTokens, out))
     return plain;
   if (type == KvType::kQ8) {
-    const auto *steps = at<int8_t> (values);
     const auto *scales = at<float> (values, width * kKvTokens);
     for (size_t slot = 0; slot < kKvTokens; ++slot) {
       for (size_t i = 0; i < width; ++i)
-        out[slot * width + i] = static_cast<float> (steps[slot * width + i]) * scales[slot];
+        out[slot * width + i] =
+            static_cast<float> (step_at (values, value_place (i, slot, width))) * scales[slot];
     }
     return out;
   }
@@ -338,6 +413,37 @@ expand_values (KvType type, const std::byte *values, int value_width, float *out
     }
   }
   return out;
+}
+
+void
+key_steps_of (const std::byte *keys, int head_dim, int16_t *out)
+{
+  for (size_t column = 0; column < static_cast<size_t> (head_dim); ++column) {
+    for (size_t slot = 0; slot < kKvTokens; ++slot)
+      out[column * kKvTokens + slot] = static_cast<int16_t> (step_at (keys, key_place (column, slot)));
+  }
+}
+
+void
+value_steps_of (const std::byte *values, int value_width, int16_t *out)
+{
+  const auto width = static_cast<size_t> (value_width);
+  for (size_t slot = 0; slot < kKvTokens; ++slot) {
+    for (size_t i = 0; i < width; ++i)
+      out[slot * width + i] = static_cast<int16_t> (step_at (values, value_place (i, slot, width)));
+  }
+}
+
+const float *
+key_scales (const std::byte *keys, int head_dim)
+{
+  return at<float> (keys, key_steps (head_dim));
+}
+
+const float *
+value_scales (const std::byte *values, int value_width)
+{
+  return at<float> (values, static_cast<size_t> (value_width) * kKvTokens);
 }
 
 } // namespace millrace::cpu

@@ -48,7 +48,9 @@ scale_head (float *x, int count, float factor)
 std::byte *
 Context::state_of (const Slice &slice) const
 {
-  return block_data (kv_plan_.state_group, slice.blocks[static_cast<size_t> (kv_plan_.state_group)][0]);
+  const auto group = static_cast<size_t> (kv_plan_.state_group);
+  return kv_[group].data () +
+         static_cast<size_t> (slice.blocks[group][0]) * kv_plan_.groups[group].block_bytes;
 }
 
 void

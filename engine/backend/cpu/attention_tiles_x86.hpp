@@ -1,10 +1,10 @@
-// Register tiles of attention for AVX2 and FMA: see attention_avx2.cpp, the only file that includes this one.
+// Register tiles of attention for AVX2 and AVX-512: see attention_x86.hpp, the only file that includes this one.
 #pragma once
 
-#include "engine/backend/cpu/attention_rows_avx2.hpp"
+#include "engine/backend/cpu/attention_rows_x86.hpp"
 #include "engine/backend/cpu/kernels.hpp"
 
-namespace millrace::cpu::avx2
+namespace millrace::cpu
 {
 
 namespace
@@ -24,6 +24,43 @@ inline int
 most (int a, int b)
 {
   return a > b ? a : b;
+}
+
+// Calls work.operator() <count> (), `count` being at most kMost.
+template <int kMost, typename F>
+void
+with_queries (int count, F &&work)
+{
+  if constexpr (kMost > 1) {
+    if (count < kMost)
+      return with_queries<kMost - 1> (count, work);
+  }
+  work.template operator()<kMost> ();
+}
+
+template <typename Lanes>
+constexpr int
+blocks_at_once (int queries)
+{
+  return queries == 1 ? 4 : queries <= 3 || Lanes::kRegisters == 32 ? 2 : 1;
+}
+
+template <typename Lanes>
+constexpr int
+columns_at_once (int queries) // in 16
+{
+  // With enough registers a whole row: memory is fastest when it is read on.
+  if (Lanes::kRegisters == 32)
+    return queries <= 3 ? 8 : 4;
+  return queries == 1 ? 4 : queries <= 3 ? 2 : 1;
+}
+
+/// Of 64 bytes each, with integers.
+template <typename Lanes>
+constexpr int
+dot_columns_at_once (int queries)
+{
+  return Lanes::kRegisters == 16 ? 1 : queries <= 3 ? 4 : 2;
 }
 
 // Bytes of up to kMostBlocks blocks that will be needed, asked for a few lines at a time.
@@ -107,13 +144,12 @@ lay_out_queries (const float *const *q, int head_dim, float *out)
   return out;
 }
 
-// Scores of Q queries with the keys of B blocks, times `scale` and each key's own scale; blocks are kKvTokens apart in `out`. q is [head_dim][Q].
-template <int Q, int B, typename Keys>
+// Scores of Q queries with the keys of B blocks, times `scale`; blocks are kKvTokens apart in `out`. q is [head_dim][Q].
+template <typename Lanes, int Q, int B, typename Keys>
 void
-score_tile (const float *q, const Keys *blocks, const float *const *scales, float scale, int head_dim,
-            float *out, Ahead &ahead)
+score_tile (const float *q, const Keys *blocks, float scale, int head_dim, float *out, Ahead &ahead)
 {
-  __m256 sums[Q][2 * B];
+  typename Lanes::Floats sums[Q][B];
   Keys keys[B];
 #pragma GCC unroll 8
   for (int b = 0; b < B; ++b)
@@ -121,20 +157,17 @@ score_tile (const float *q, const Keys *blocks, const float *const *scales, floa
 #pragma GCC unroll 8
   for (int i = 0; i < Q; ++i) {
 #pragma GCC unroll 8
-    for (int b = 0; b < 2 * B; ++b)
-      sums[i][b] = _mm256_setzero_ps ();
+    for (int b = 0; b < B; ++b)
+      sums[i][b] = Lanes::zero ();
   }
   const auto add_row = [&] {
 #pragma GCC unroll 8
     for (int b = 0; b < B; ++b) {
-      const Vectors k = keys[b].load (0);
+      const auto k = keys[b].load (0);
       keys[b].next ();
 #pragma GCC unroll 8
-      for (int i = 0; i < Q; ++i) {
-        const __m256 factor = _mm256_broadcast_ss (q + i);
-        sums[i][2 * b] = _mm256_fmadd_ps (factor, k.low, sums[i][2 * b]);
-        sums[i][2 * b + 1] = _mm256_fmadd_ps (factor, k.high, sums[i][2 * b + 1]);
-      }
+      for (int i = 0; i < Q; ++i)
+        sums[i][b] = Lanes::add_multiple (q + i, k, sums[i][b]);
     }
     q += Q;
   };
@@ -149,42 +182,32 @@ score_tile (const float *q, const Keys *blocks, const float *const *scales, floa
     add_row ();
 #pragma GCC unroll 8
   for (int b = 0; b < B; ++b) {
-    __m256 low = _mm256_set1_ps (scale), high = low;
-    if (scales[b]) {
-      low = _mm256_mul_ps (low, _mm256_loadu_ps (scales[b]));
-      high = _mm256_mul_ps (high, _mm256_loadu_ps (scales[b] + 8));
-    }
 #pragma GCC unroll 8
-    for (int i = 0; i < Q; ++i) {
-      _mm256_storeu_ps (out + i * kAttentionChunk + b * kKvTokens, _mm256_mul_ps (sums[i][2 * b], low));
-      _mm256_storeu_ps (out + i * kAttentionChunk + b * kKvTokens + 8,
-                        _mm256_mul_ps (sums[i][2 * b + 1], high));
-    }
+    for (int i = 0; i < Q; ++i)
+      Lanes::store (out + i * kAttentionChunk + b * kKvTokens,
+                    Lanes::multiply (sums[i][b], Lanes::set (scale)));
   }
 }
 
 // Adds `count` rows of 16 · C values, times the weights of Q queries, to rows `stride` apart.
-template <int Q, int C, typename Values>
+template <typename Lanes, int Q, int C, typename Values>
 void
 value_tile (const float *weights, Values values, int count, float *out, size_t stride)
 {
-  __m256 sums[Q][2 * C];
+  typename Lanes::Floats sums[Q][C];
 #pragma GCC unroll 8
   for (int i = 0; i < Q; ++i) {
 #pragma GCC unroll 8
-    for (int c = 0; c < 2 * C; ++c)
-      sums[i][c] = _mm256_loadu_ps (out + i * stride + c * 8);
+    for (int c = 0; c < C; ++c)
+      sums[i][c] = Lanes::load (out + i * stride + c * 16);
   }
   for (int row = 0; row < count; ++row) {
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
-      const Vectors v = values.load (c);
+      const auto v = values.load (c);
 #pragma GCC unroll 8
-      for (int i = 0; i < Q; ++i) {
-        const __m256 factor = _mm256_broadcast_ss (weights + i * kAttentionChunk);
-        sums[i][2 * c] = _mm256_fmadd_ps (factor, v.low, sums[i][2 * c]);
-        sums[i][2 * c + 1] = _mm256_fmadd_ps (factor, v.high, sums[i][2 * c + 1]);
-      }
+      for (int i = 0; i < Q; ++i)
+        sums[i][c] = Lanes::add_multiple (weights + i * kAttentionChunk, v, sums[i][c]);
     }
     values.next ();
     ++weights;
@@ -192,11 +215,29 @@ value_tile (const float *weights, Values values, int count, float *out, size_t s
 #pragma GCC unroll 8
   for (int i = 0; i < Q; ++i) {
 #pragma GCC unroll 8
-    for (int c = 0; c < 2 * C; ++c)
-      _mm256_storeu_ps (out + i * stride + c * 8, sums[i][c]);
+    for (int c = 0; c < C; ++c)
+      Lanes::store (out + i * stride + c * 16, sums[i][c]);
+  }
+}
+
+// Adds `steps` rows of 64 · C bytes, `stride` apart, times digits of Q queries: those of a step are step_bytes after the one
+// before, those of a query query_bytes.
+template <typename Lanes, int Q, int C>
+void
+dot_tile (const char *digits, size_t step_bytes, size_t query_bytes, const char *rows, size_t stride,
+          int steps, typename Lanes::Sums (&sums)[Q][C], Ahead &ahead)
+{
+#pragma GCC unroll 4
+  for (int step = 0; step < steps; ++step) {
+    ahead.fetch ();
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c)
+      Lanes::template add_row<Q, C> (digits, query_bytes, rows + c * kDotRowBytes, sums, c);
+    digits += step_bytes;
+    rows += stride;
   }
 }
 
 } // namespace
 
-} // namespace millrace::cpu::avx2
+} // namespace millrace::cpu
