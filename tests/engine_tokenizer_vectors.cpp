@@ -161,10 +161,12 @@ TEST (TokenizerVectors, every_feature_gives_the_ids_of_the_reference)
   EXPECT_GE (count, 500u);
 }
 
-TEST (TokenizerVectors, every_kind_of_model_gives_the_ids_and_texts_of_the_reference)
+/// Returns how many texts there were.
+size_t
+expect_models (const char *file)
 {
   simdjson::dom::parser parser;
-  const element data = parse_data (parser, "model_vectors.json");
+  const element data = parse_data (parser, file);
   std::vector<std::string> texts;
   for (const auto text : data["texts"].get_array ())
     texts.push_back (text_of (text));
@@ -197,7 +199,17 @@ TEST (TokenizerVectors, every_kind_of_model_gives_the_ids_and_texts_of_the_refer
       EXPECT_EQ (decode_incrementally (*tokenizer, ids, false), decoded) << testing::PrintToString (ids);
     }
   }
-  EXPECT_GE (count, 1000u);
+  return count;
+}
+
+TEST (TokenizerVectors, every_kind_of_model_gives_the_ids_and_texts_of_the_reference)
+{
+  EXPECT_GE (expect_models ("model_vectors.json"), 1000u);
+}
+
+TEST (TokenizerVectors, characters_within_words_and_at_their_ends_are_those_of_the_reference)
+{
+  EXPECT_GE (expect_models ("affix_vectors.json"), 200u);
 }
 
 TEST (TokenizerVectors, regular_expressions_cut_as_the_reference)

@@ -1,5 +1,6 @@
 #include "engine/tokenizer/bpe.hpp"
 
+#include "engine/tokenizer/byte_alphabet.hpp"
 #include "engine/tokenizer/utf8.hpp"
 
 #include <algorithm>
@@ -118,7 +119,10 @@ Bpe::encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &
     }
   }
   std::vector<int32_t> &symbols = scratch.symbols;
-  symbols_of (word, symbols);
+  if (has_affixes ())
+    affixed_symbols_of (word, symbols);
+  else
+    symbols_of (word, symbols);
   if (symbols.size () > kShortWord)
     merge_long (scratch);
   else if (symbols.size () > 1)
@@ -174,6 +178,30 @@ Bpe::symbols_of (std::string_view word, std::vector<int32_t> &symbols) const
       after_unknown = append_unknown (word.substr (at, size), after_unknown, symbols);
     }
     at += size;
+  }
+}
+
+void
+Bpe::affixed_symbols_of (std::string_view word, std::vector<int32_t> &symbols) const
+{
+  symbols.clear ();
+  bool after_unknown = false;
+  std::string symbol;
+  for (size_t at = 0; at < word.size ();) {
+    const auto byte = static_cast<unsigned char> (word[at]);
+    const int size = byte_level ? 1 : utf8::sequence_size (byte);
+    symbol = at > 0 ? continuing_prefix : std::string ();
+    if (byte_level)
+      utf8::append (kByteAlphabet.character[byte], symbol);
+    else
+      symbol += word.substr (at, size);
+    at += size;
+    if (at >= word.size ())
+      symbol += end_suffix;
+    const int32_t id = vocabulary->model_id (symbol);
+    if (id != kNoToken)
+      symbols.push_back (id);
+    after_unknown = id == kNoToken && append_unknown (symbol, after_unknown, symbols);
   }
 }
 

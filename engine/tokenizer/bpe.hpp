@@ -101,13 +101,18 @@ public:
   std::array<int32_t, 256> byte_ids{}; ///< byte level: the token of each byte, or kNoToken
   int32_t unknown = kNoToken;          ///< for what is not in the vocabulary, which is else left out
   bool fuse_unknown = false;
-  ByteFallback fallback;      ///< of characters that are not in the vocabulary
+  ByteFallback fallback; ///< of characters that are not in the vocabulary
+  /// What the vocabulary has before each character of a word but the first one, and behind the last.
+  std::string continuing_prefix, end_suffix;
   bool ignore_merges = false; ///< a word that is a token is that token
   bool merges_characters =
       false;         ///< characters that are no tokens merge too; what is left of them is unknown after that
   StringIndex words; ///< byte level with ignore_merges: whole words by their bytes
   StringTable word_bytes;
   std::vector<int32_t> word_ids;
+
+  /// Characters depend on where in a word they are.
+  bool has_affixes () const { return !continuing_prefix.empty () || !end_suffix.empty (); }
 
   /// Appends the tokens of `word`, which is not empty.
   void encode (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
@@ -120,6 +125,7 @@ private:
   void append_merged (const std::vector<int32_t> &symbols, std::vector<int32_t> &ids) const;
   void encode_new (std::string_view word, Scratch &scratch, std::vector<int32_t> &ids) const;
   void symbols_of (std::string_view word, std::vector<int32_t> &symbols) const;
+  void affixed_symbols_of (std::string_view word, std::vector<int32_t> &symbols) const;
   void merge_short (std::vector<int32_t> &symbols) const;
   void merge_long (Scratch &scratch) const;
 };

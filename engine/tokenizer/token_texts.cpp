@@ -3,6 +3,7 @@
 #include "engine/tokenizer/byte_alphabet.hpp"
 #include "engine/tokenizer/byte_fallback.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace millrace
@@ -80,9 +81,10 @@ append_alphabet_bytes (std::string_view text, std::string &out)
 }
 
 void
-decode_token (const std::vector<DecoderStep> &steps, std::string_view content, bool first,
+decode_token (const std::vector<DecoderStep> &steps, std::string_view content, TokenPlace place,
               Regex::Scratch &scratch, std::string &out)
 {
+  const bool first = place == TokenPlace::kFirst;
   std::string text (content);
   for (const DecoderStep &step : steps) {
     switch (step.kind) {
@@ -120,6 +122,9 @@ decode_token (const std::vector<DecoderStep> &steps, std::string_view content, b
       if (first && text.starts_with (step.content))
         text.erase (0, step.content.size ());
       break;
+    case DecoderStep::kEndOfWord:
+      text = replace_all (text, step.content, place == TokenPlace::kLast ? "" : " ");
+      break;
     case DecoderStep::kCleanup:
       text = clean_up (std::move (text));
       break;
@@ -132,6 +137,8 @@ void
 TokenTextStream::push (const TokenTexts &texts, int32_t id, std::string &out)
 {
   decoder_.replace_each_byte (texts.each_byte_replaced);
+  decoder_.push (held_, out);
+  held_ = held_last_ = {};
   if (started_ && !texts.separator.empty ())
     decoder_.push (texts.separator, out);
   const bool first = continues_                                     ? false
@@ -149,12 +156,20 @@ TokenTextStream::push (const TokenTexts &texts, int32_t id, std::string &out)
     for (; dropped_ < texts.leading_count && bytes.starts_with (texts.leading); dropped_++)
       bytes.remove_prefix (texts.leading.size ());
   emitted_ = emitted_ || !bytes.empty ();
+  if (texts.last_forms) {
+    held_last_ = texts.last[id];
+    const size_t same = static_cast<size_t> (std::ranges::mismatch (bytes, held_last_).in1 - bytes.begin ());
+    held_ = bytes.substr (same);
+    held_last_.remove_prefix (same);
+    bytes = bytes.substr (0, same);
+  }
   decoder_.push (bytes, out);
 }
 
 void
 TokenTextStream::finish (std::string &out)
 {
+  decoder_.push (held_last_, out);
   decoder_.finish (out);
   *this = TokenTextStream (continues_);
 }

@@ -130,16 +130,19 @@ Tokenizer::State::set_texts (const std::unordered_map<int32_t, std::string> &for
         content = added->second;
         verbatim = parts.added_verbatim;
       }
-    for (const bool first : {false, true}) {
-      if (first && texts.first_forms == FirstForms::kNone)
-        break;
+    const auto add = [&] (TokenPlace place, StringTable &table) {
       text.clear ();
       if (verbatim)
         text = content;
       else
-        decode_token (parts.decoder, content, first, scratch, text);
-      (first ? texts.first : texts.bytes).append (text);
-    }
+        decode_token (parts.decoder, content, place, scratch, text);
+      table.append (text);
+    };
+    add (TokenPlace::kWithin, texts.bytes);
+    if (texts.first_forms != FirstForms::kNone)
+      add (TokenPlace::kFirst, texts.first);
+    if (texts.last_forms)
+      add (TokenPlace::kLast, texts.last);
   }
 }
 
@@ -174,7 +177,8 @@ Tokenizer::State::set_bpe (Bpe &bpe)
         return stage.kind == PreTokenizer::Stage::kSplit && stage.literal == " " && !stage.invert;
       });
     // Where the file does not cut the text at all, what merges cannot join is cut, which changes no token.
-    if (parts.pre_tokenizer.stages.empty () && !bpe.ignore_merges && words_begin_with_metaspace (vocabulary))
+    if (parts.pre_tokenizer.stages.empty () && !bpe.ignore_merges && !bpe.has_affixes () &&
+        words_begin_with_metaspace (vocabulary))
       parts.pre_tokenizer.stages.push_back ({.kind = PreTokenizer::Stage::kMetaspaceWords});
     return;
   }
@@ -305,7 +309,8 @@ private:
 
   void add_long_word (std::string_view word)
   {
-    while (word.size () > kLongestWord) {
+    const Bpe *bpe = std::get_if<Bpe> (&parts_.model);
+    while (word.size () > kLongestWord && !(bpe && bpe->has_affixes ())) {
       const size_t size = leading_size (word);
       add_word (word.substr (0, size));
       word.remove_prefix (size);

@@ -128,6 +128,10 @@ read_decoder_step (const JsonField &field, TokenizerParts &parts)
     step.kind = DecoderStep::kWordPiece;
     step.content = field.at ("prefix").string ();
     parts.texts.first_forms = FirstForms::kFirstToken;
+  } else if (name == "BPEDecoder") {
+    step.kind = DecoderStep::kEndOfWord;
+    step.content = read_mark (field.at ("suffix"));
+    parts.texts.last_forms = true;
   } else {
     unsupported (type);
   }

@@ -28,6 +28,8 @@ std::shared_ptr<const Regex> read_pattern (const JsonField &pattern);
 
 /// A text that is put into others many times over: no longer than 256 bytes, so that a file cannot take all memory.
 std::string read_inserted (const JsonField &field);
+/// Likewise, and never empty.
+std::string read_mark (const JsonField &field);
 
 enum class PrependScheme { kNever, kFirst, kAlways };
 /// Of Metaspace.

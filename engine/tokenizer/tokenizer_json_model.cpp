@@ -165,6 +165,7 @@ read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe)
     count++;
   bpe.merges.reserve (count);
 
+  const size_t dropped = bpe.continuing_prefix.size (); // of the right side, where the two become one
   std::string merged;
   uint32_t rank = 0;
   size_t index = 0;
@@ -193,7 +194,9 @@ read_merges (const JsonField &model, const Vocabulary &vocabulary, Bpe &bpe)
           field ().fail ("must be a string or an array of two strings");
     }
     int32_t ids[3];
-    merged.assign (sides[0]).append (sides[1]);
+    if (sides[1].size () < dropped || (sides[1].size () > dropped && (sides[1][dropped] & 0xC0) == 0x80))
+      field ().fail ("the token " + quoted (sides[1]) + " does not begin with continuing_subword_prefix");
+    merged.assign (sides[0]).append (sides[1].substr (dropped));
     const std::string_view names[3] = {sides[0], sides[1], merged};
     for (int i = 0; i < 3; i++) {
       ids[i] = vocabulary.model_id (names[i]);
@@ -219,10 +222,11 @@ read_bpe (const JsonField &root, const JsonField &model, TokenizerParts &parts)
 {
   if (const auto dropout = model.find ("dropout"))
     dropout->fail ("dropout is for training; it must be null");
-  for (const char *name : {"continuing_subword_prefix", "end_of_word_suffix"})
-    if (const auto affix = model.find (name); affix && !affix->string ().empty ())
-      affix->fail (std::string ("a non-empty ") + name + " is not supported");
   Bpe &bpe = parts.model.emplace<Bpe> ();
+  if (const auto affix = model.find ("continuing_subword_prefix"))
+    bpe.continuing_prefix = read_inserted (*affix);
+  if (const auto affix = model.find ("end_of_word_suffix"))
+    bpe.end_suffix = read_inserted (*affix);
   bpe.fuse_unknown = model.boolean_or ("fuse_unk", false);
   bpe.ignore_merges = model.boolean_or ("ignore_merges", false);
   const bool byte_fallback = model.boolean_or ("byte_fallback", false);

@@ -131,16 +131,6 @@ read_behavior (const JsonField &field)
   field.fail (std::string (field.string ()) + " is not a split behavior");
 }
 
-/// The text itself, never empty.
-std::string
-read_mark (const JsonField &field)
-{
-  std::string mark = read_inserted (field);
-  if (mark.empty ())
-    field.fail ("must not be empty");
-  return mark;
-}
-
 PreTokenizer::Stage
 read_split (const JsonField &field)
 {
@@ -192,6 +182,15 @@ read_inserted (const JsonField &field)
     field.fail ("has " + std::to_string (text.size ()) + " bytes; more than " +
                 std::to_string (kMostInserted) + " are not supported");
   return std::string (text);
+}
+
+std::string
+read_mark (const JsonField &field)
+{
+  std::string mark = read_inserted (field);
+  if (mark.empty ())
+    field.fail ("must not be empty");
+  return mark;
 }
 
 PrependScheme

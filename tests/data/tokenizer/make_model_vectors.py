@@ -159,11 +159,11 @@ def configurations():
     yield "words-delimited", letters
 
 
-def main():
+def vectors(configurations, file, texts=TEXTS, random_texts=30):
     rng = random.Random(11)
-    texts = TEXTS + [sentences.random_text(rng) for _ in range(30)]
+    texts = texts + [sentences.random_text(rng) for _ in range(random_texts)]
     result = {"texts": texts, "configs": []}
-    for name, tokenizer in configurations():
+    for name, tokenizer in configurations:
         cases = []
         for text in texts:
             ids = tokenizer.encode(text, add_special_tokens=False).ids
@@ -182,8 +182,8 @@ def main():
                 continue
             sequences.append({"ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False)})
         result["configs"].append({"name": name, "tokenizer": json.loads(tokenizer.to_str()), "cases": cases, "sequences": sequences})
-    (HERE / "model_vectors.json").write_text(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
+    (HERE / file).write_text(json.dumps(result, ensure_ascii=False, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    vectors(configurations(), "model_vectors.json")
