@@ -6,6 +6,7 @@
 #include "engine/model/model.hpp"
 #include "engine/model/model_files.hpp"
 #include "engine/weights/float_rows.hpp"
+#include "tests/coded_checkpoints.hpp"
 #include "tests/family_checkpoints.hpp"
 #include "tests/model_runner.hpp"
 #include "tests/raw_safetensors.hpp"
@@ -212,5 +213,25 @@ transposed (const SyntheticTensor &tensor)
   }
   return result;
 }
+
+// Experts with inputs as rows become blocks with outputs as rows; where both are as many, nothing but the name tells.
+inline std::optional<Replacement>
+gpt_oss_blocks (const SyntheticTensor &tensor)
+{
+  if (!tensor.name.ends_with ("experts.gate_up_proj") && !tensor.name.ends_with ("experts.down_proj"))
+    return std::nullopt;
+  SyntheticTensor rows = transposed (tensor);
+  std::vector<int64_t> scales = rows.shape;
+  scales.back () /= 32;
+  std::vector<int64_t> blocks = scales;
+  blocks.push_back (16);
+  auto parts = mxfp4_tensors ({tensor.name + "_blocks", "U8", blocks, ""},
+                              {tensor.name + "_scales", "U8", scales, ""}, rows.values);
+  rows.values = std::move (parts.values);
+  return Replacement{std::move (parts.tensors), transposed (rows).values};
+}
+
+inline const std::string kMxfp4 =
+    R"("quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]})";
 
 } // namespace millrace::testing

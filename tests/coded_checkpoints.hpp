@@ -217,4 +217,71 @@ integer_tensors (const std::string &module, int64_t outputs, int64_t inputs, con
   return result;
 }
 
+struct PackedFormat {
+  int bits = 4;
+  int64_t group = 128; ///< -1: all of a row
+  bool zeros = false;
+  std::string scales = "BF16";
+  std::vector<int32_t> groups = {}; ///< of each input; empty: neighbours, and no g_idx
+  bool wide_shape = true;           ///< weight_shape of 64 bits
+};
+
+/// compressed-tensors' pack-quantized, of `values` [outputs, inputs].
+inline CodedTensors
+packed_tensors (const std::string &module, int64_t outputs, int64_t inputs, const std::vector<float> &values,
+                const PackedFormat &format)
+{
+  const int bits = format.bits, last = (1 << bits) - 1, middle = 1 << (bits - 1);
+  const int64_t group = format.group < 0 ? inputs : format.group, groups = inputs / group;
+  const int64_t row_words = (inputs * bits + 31) / 32, zero_rows = (outputs * bits + 31) / 32;
+  const auto group_of = [&] (int64_t input) {
+    return format.groups.empty () ? input / group : int64_t{format.groups[static_cast<size_t> (input)]};
+  };
+  std::vector<uint32_t> codes (static_cast<size_t> (outputs * row_words)),
+      zeros (static_cast<size_t> (zero_rows * groups));
+  std::vector<float> scales (static_cast<size_t> (outputs * groups)), meant (values.size ());
+  for (int64_t output = 0; output < outputs; ++output)
+    for (int64_t g = 0; g < groups; ++g) {
+      double least = 0, most = 0;
+      for (int64_t i = 0; i < inputs; ++i) {
+        const double value = group_of (i) == g ? values[static_cast<size_t> (output * inputs + i)] : 0;
+        least = std::min (least, value);
+        most = std::max (most, value);
+      }
+      const double span = format.zeros ? most - least : 2 * std::max (most, -least);
+      const float scale = rounded (format.scales, std::max (1e-3, span / last));
+      const int zero =
+          format.zeros ? std::clamp (static_cast<int> (std::lround (-least / scale)), 0, last) : middle;
+      scales[static_cast<size_t> (output * groups + g)] = scale;
+      put_bits (zeros, g, groups, output * bits, bits, static_cast<uint32_t> (zero));
+      for (int64_t i = 0; i < inputs; ++i) {
+        if (group_of (i) != g)
+          continue;
+        const auto at = static_cast<size_t> (output * inputs + i);
+        const int code = std::clamp (static_cast<int> (std::lround (values[at] / scale)) + zero, 0, last);
+        put_bits (codes, output * row_words, 1, i * bits, bits, static_cast<uint32_t> (code));
+        meant[at] = static_cast<float> (static_cast<double> (scale) * (code - zero));
+      }
+    }
+  CodedTensors result;
+  result.tensors.push_back ({module + ".weight_packed", "I32", {outputs, row_words}, bytes_of (codes)});
+  if (format.zeros)
+    result.tensors.push_back ({module + ".weight_zero_point", "I32", {zero_rows, groups}, bytes_of (zeros)});
+  if (format.wide_shape)
+    result.tensors.push_back (
+        {module + ".weight_shape", "I64", {2}, bytes_of (std::vector<int64_t>{outputs, inputs})});
+  else
+    result.tensors.push_back (
+        {module + ".weight_shape",
+         "I32",
+         {2},
+         bytes_of (std::vector<int32_t>{static_cast<int32_t> (outputs), static_cast<int32_t> (inputs)})});
+  if (!format.groups.empty ())
+    result.tensors.push_back ({module + ".weight_g_idx", "I32", {inputs}, bytes_of (format.groups)});
+  result.tensors.push_back (
+      {module + ".weight_scale", format.scales, {outputs, groups}, float_bytes (format.scales, scales)});
+  result.values = std::move (meant);
+  return result;
+}
+
 } // namespace millrace::testing

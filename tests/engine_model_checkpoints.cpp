@@ -59,26 +59,6 @@ TEST_F (CheckpointTest, fp8_of_compressed_tensors)
   expect_meant (0.02, {"bf16"});
 }
 
-// Experts with inputs as rows become blocks with outputs as rows; where both are as many, nothing but the name tells.
-std::optional<Replacement>
-gpt_oss_blocks (const SyntheticTensor &tensor)
-{
-  if (!tensor.name.ends_with ("experts.gate_up_proj") && !tensor.name.ends_with ("experts.down_proj"))
-    return std::nullopt;
-  SyntheticTensor rows = transposed (tensor);
-  std::vector<int64_t> scales = rows.shape;
-  scales.back () /= 32;
-  std::vector<int64_t> blocks = scales;
-  blocks.push_back (16);
-  auto parts = mxfp4_tensors ({tensor.name + "_blocks", "U8", blocks, ""},
-                              {tensor.name + "_scales", "U8", scales, ""}, rows.values);
-  rows.values = std::move (parts.values);
-  return Replacement{std::move (parts.tensors), transposed (rows).values};
-}
-
-const std::string kMxfp4 =
-    R"("quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["model.layers.*.self_attn"]})";
-
 TEST_F (CheckpointTest, mxfp4_blocks_of_gpt_oss)
 {
   write_original (wide_family_config ("gpt_oss"));
@@ -131,6 +111,30 @@ TEST_F (CheckpointTest, awq)
   }
 }
 
+TEST_F (CheckpointTest, pack_quantized_of_compressed_tensors)
+{
+  for (const auto &[family, bits, group, zeros] :
+       {std::tuple ("llama", 4, 64, false), std::tuple ("qwen3_moe", 4, 128, true),
+        std::tuple ("qwen2", 8, -1, false)}) {
+    SCOPED_TRACE (family);
+    write_original (wide_family_config (family));
+    const std::string number = std::to_string (bits);
+    convert (original (),
+             R"("quantization_config": {"quant_method": "compressed-tensors", "format": "pack-quantized",
+    "ignore": ["lm_head"], "config_groups": {"group_0": {"targets": ["Linear"], "input_activations": null,
+    "weights": {"type": "int", "num_bits": )" +
+                 number + R"(, "strategy": "group", "actorder": null}}}})",
+             [&] (const SyntheticTensor &tensor) -> std::optional<Replacement> {
+               if (!is_quantized_matrix (tensor))
+                 return std::nullopt;
+               auto parts = packed_tensors (module_of (tensor), tensor.shape[0], tensor.shape[1],
+                                            tensor.values, {.bits = bits, .group = group, .zeros = zeros});
+               return Replacement{std::move (parts.tensors), std::move (parts.values)};
+             });
+    expect_meant (0.15, {"affine" + number + (group == 64 ? "/64 f32" : "/128 f32")});
+  }
+}
+
 TEST_F (CheckpointTest, what_is_not_supported_is_refused_by_name)
 {
   write_original (family_config ("qwen3"));
@@ -157,6 +161,15 @@ TEST_F (CheckpointTest, what_is_not_supported_is_refused_by_name)
           "is 8");
   expect (settings (R"("quant_method": "compressed-tensors", "format": "marlin-24")"),
           "quantization_config.format", "\"marlin-24\"");
+  const auto packed = [&] (const std::string &weights) {
+    return settings (R"("quant_method": "compressed-tensors", "format": "pack-quantized", "config_groups":
+      {"group_0": {"weights": {"num_bits": 8}}, "group_1": {"weights": {)" +
+                     weights + "}}}");
+  };
+  const std::string group = "quantization_config.config_groups.group_1.weights.";
+  expect (packed (R"("num_bits": 3)"), group + "num_bits", "is 3");
+  expect (packed (R"("num_bits": 4)"), group + "num_bits", "another group");
+  expect (packed (R"("num_bits": 8, "type": "float")"), group + "type", "\"float\"");
   expect (R"("quantization": {"group_size": 16, "bits": 4, "mode": "nvfp4"})", "quantization.mode",
           "\"nvfp4\"");
   expect (R"("quantization": {"group_size": 64, "bits": 4, "mode": "mxfp4"})", "quantization.group_size",

@@ -299,6 +299,58 @@ without (std::vector<RawTensor> tensors, const std::string &name)
   return tensors;
 }
 
+TEST_F (CodedWeightsTest, pack_quantized_with_and_without_zeros)
+{
+  for (const int bits : {4, 8})
+    for (const int group : {-1, 32, 64, 128})
+      for (const bool zeros : {false, true}) {
+        SCOPED_TRACE (std::to_string (bits) + " bits, groups of " + std::to_string (group));
+        expect_means (packed_tensors ("m.q_proj", 45, 384, random_values (45 * 384, 11),
+                                      {.bits = bits,
+                                       .group = group,
+                                       .zeros = zeros,
+                                       .scales = group == 32 ? "F32" : "F16",
+                                       .wide_shape = zeros}),
+                      PackedCoding{bits}, "m.q_proj.weight", {45, 384});
+      }
+  // Rows that are no whole words, and groups that no codes are kept in.
+  expect_means (packed_tensors ("a", 9, 21, random_values (9 * 21, 12), {.group = 7, .zeros = true}),
+                PackedCoding{4}, "a.weight", {9, 21});
+  const PackedFormat shuffled{.group = 64, .zeros = true, .groups = shuffled_groups (256, 64)};
+  expect_means (packed_tensors ("a", 32, 256, random_values (32 * 256, 13), shuffled), PackedCoding{4},
+                "a.weight", {32, 256});
+}
+
+TEST_F (CodedWeightsTest, pack_quantized_that_does_not_fit_is_refused_by_its_tensor)
+{
+  const auto tensors = packed_tensors ("a", 32, 256, random_values (32 * 256, 14), {.zeros = true}).tensors;
+  const PackedCoding coding{4};
+  const auto shape = [] (std::vector<int64_t> sizes) {
+    return [sizes] (RawTensor &tensor) { tensor.bytes = bytes_of (sizes); };
+  };
+  for (const char *name : {"a.weight_scale", "a.weight_shape"})
+    expect_refused (without (tensors, name), coding, name, "is missing");
+  for (const std::vector<int64_t> &sizes :
+       {std::vector<int64_t>{33, 256}, {32, 257}, {32, 248}, {32, -1}, {32, int64_t{1} << 62}, {0, 256}})
+    expect_refused (with (tensors, "a.weight_shape", shape (sizes)), coding, "a.weight_packed", "cannot be");
+  expect_refused (tensors, PackedCoding{8}, "a.weight_packed", "of 8 bits");
+  expect_refused (with (tensors, "a.weight_scale",
+                        [] (RawTensor &tensor) {
+                          tensor.shape = {64, 1};
+                        }),
+                  coding, "a.weight_scale", "expected [32, 1]");
+  expect_refused (with (tensors, "a.weight_zero_point",
+                        [] (RawTensor &tensor) {
+                          tensor.shape = {2, 4};
+                        }),
+                  coding, "a.weight_zero_point", "expected [4, 2]");
+  expect_refused (with (tensors, "a.weight_packed", [] (RawTensor &tensor) { tensor.dtype = "F32"; }), coding,
+                  "a.weight_packed", "expected I32");
+  auto indices = tensors;
+  indices.push_back ({"a.weight_g_idx", "I32", {256}, bytes_of (std::vector<int32_t> (256, 2))});
+  expect_refused (indices, coding, "a.weight_g_idx", "names group 2 of 2");
+}
+
 TEST_F (CodedWeightsTest, what_does_not_fit_is_refused_by_its_tensor)
 {
   const auto fp8 = fp8_tensors ("a.weight", "a.weight_scale_inv", {130, 200}, random_values (130 * 200, 1),

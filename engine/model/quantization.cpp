@@ -122,6 +122,40 @@ awq_coding (const JsonFields &fields)
   return {group_of (fields)};
 }
 
+/// What is common to all groups of modules.
+PackedCoding
+packed_coding (const JsonFields &fields)
+{
+  PackedCoding coding;
+  bool first = true;
+  const auto groups = fields.object ("config_groups");
+  for (const JsonFields::Field &group : groups ? groups->all () : std::vector<JsonFields::Field>{}) {
+    const auto weights = group.object ? group.object->object ("weights") : std::nullopt;
+    if (!weights)
+      continue;
+    require_text (*weights, "type", "int");
+    const int bits = weights->integer ("num_bits", 1, 64);
+    if (bits != 4 && bits != 8)
+      weights->fail ("num_bits", "is " + std::to_string (bits) + "; supported are 4 and 8");
+    if (!first && bits != coding.bits)
+      weights->fail ("num_bits", "differs from that of another group, which is not supported");
+    coding.bits = bits;
+    first = false;
+  }
+  return coding;
+}
+
+WeightCoding
+compressed_coding (const JsonFields &fields)
+{
+  const std::string format = fields.text_or ("format", "float-quantized");
+  if (format == "pack-quantized")
+    return packed_coding (fields);
+  if (format != "float-quantized")
+    refuse (fields, "format", format, "supported are float-quantized and pack-quantized");
+  return Fp8Coding{};
+}
+
 WeightCoding
 coding_of (const JsonFields &fields, const std::string &method)
 {
@@ -133,10 +167,8 @@ coding_of (const JsonFields &fields, const std::string &method)
     return gptq_coding (fields);
   if (method == "awq")
     return awq_coding (fields);
-  if (method == "compressed-tensors") {
-    require_text (fields, "format", "float-quantized");
-    return Fp8Coding{};
-  }
+  if (method == "compressed-tensors")
+    return compressed_coding (fields);
   refuse (
       fields, kMethod, method,
       "supported are fp8, mxfp4, gptq, awq and compressed-tensors; use a checkpoint that is quantized so, by "

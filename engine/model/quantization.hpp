@@ -22,7 +22,8 @@ namespace millrace
 class JsonFields;
 class WeightFiles;
 
-using WeightCoding = std::variant<AffineSettings, Fp8Coding, Mxfp4Coding, GptqCoding, AwqCoding>;
+using WeightCoding =
+    std::variant<AffineSettings, Fp8Coding, Mxfp4Coding, GptqCoding, AwqCoding, PackedCoding>;
 
 /// None when config.json has no such object. Throws LoadError.
 std::optional<WeightCoding> load_quantization (const std::filesystem::path &config_json);

@@ -13,22 +13,27 @@ namespace
 {
 
 constexpr std::string_view kCodes = ".qweight", kZeros = ".qzeros", kScales = ".scales", kGroups = ".g_idx",
-                           kWeight = ".weight";
+                           kWeight = ".weight", kPacked = ".weight_packed", kPackedScale = ".weight_scale",
+                           kPackedZeros = ".weight_zero_point", kPackedGroups = ".weight_g_idx",
+                           kPackedShape = ".weight_shape";
 constexpr int64_t kWordBits = 32;
 
-/// What both have: scales [groups, outputs], the group of each input, and codes and zeros from words.
+/// What all have: scales, the group of each input, and codes and zeros from words.
 class IntegerMatrix : public CodedMatrix
 {
 public:
   struct Parts {
     CodedPart codes, zeros, scales;
   };
+  struct Size {
+    int64_t outputs, inputs;
+  };
 
   /// `groups`: of each input; empty: neighbours.
-  IntegerMatrix (Parts parts, int64_t inputs, int bits, int64_t group, std::vector<int32_t> groups)
+  IntegerMatrix (Parts parts, const Size &size, int bits, int64_t group, std::vector<int32_t> groups)
       : parts_ (std::move (parts))
-      , inputs_ (inputs)
-      , outputs_ (parts_.scales.view.shape[1])
+      , inputs_ (size.inputs)
+      , outputs_ (size.outputs)
       , group_ (group)
       , groups_ (std::move (groups))
       , bits_ (bits)
@@ -103,6 +108,8 @@ protected:
   /// Of inputs [begin, end); begin is a chunk's first.
   virtual void read_codes (int64_t output, int64_t begin, int64_t end, uint8_t *out) const = 0;
   virtual uint32_t zero (int64_t output, int64_t group) const = 0;
+  /// Where its scale is.
+  virtual int64_t scale_index (int64_t output, int64_t group) const { return group * outputs_ + output; }
 
   const Parts &words () const { return parts_; }
   int bits () const { return bits_; }
@@ -120,7 +127,7 @@ private:
   }
   float scale (int64_t output, int64_t group) const
   {
-    return parts_.scales.number (group * outputs_ + output);
+    return parts_.scales.number (scale_index (output, group));
   }
 
   Parts parts_;
@@ -132,9 +139,9 @@ private:
 class GptqMatrix final : public IntegerMatrix
 {
 public:
-  GptqMatrix (Parts parts, int64_t inputs, const GptqCoding &coding, int64_t group,
+  GptqMatrix (Parts parts, const Size &size, const GptqCoding &coding, int64_t group,
               std::vector<int32_t> groups)
-      : IntegerMatrix (std::move (parts), inputs, coding.bits, group, std::move (groups))
+      : IntegerMatrix (std::move (parts), size, coding.bits, group, std::move (groups))
       , less_one_ (coding.zeros_less_one)
   {
   }
@@ -180,8 +187,8 @@ public:
   static constexpr int kBits = 4;
   static constexpr int64_t kOfWord = kWordBits / kBits;
 
-  AwqMatrix (Parts parts, int64_t inputs, int64_t group)
-      : IntegerMatrix (std::move (parts), inputs, kBits, group, {})
+  AwqMatrix (Parts parts, const Size &size, int64_t group)
+      : IntegerMatrix (std::move (parts), size, kBits, group, {})
   {
   }
   std::string description () const override { return described ("AWQ"); }
@@ -205,6 +212,42 @@ private:
   }
 };
 
+/// Words are whole codes.
+class PackedMatrix final : public IntegerMatrix
+{
+public:
+  /// Without zeros of their own `parts` has the codes in their place.
+  PackedMatrix (Parts parts, const Size &size, int bits, int64_t group, std::vector<int32_t> groups)
+      : IntegerMatrix (std::move (parts), size, bits, group, std::move (groups))
+      , row_words_ (words ().codes.view.shape[1])
+      , groups_ (words ().scales.view.shape[1])
+      , has_zeros_ (words ().zeros.name != words ().codes.name)
+  {
+  }
+  std::string description () const override { return described ("pack-quantized"); }
+
+private:
+  uint32_t code (const CodedPart &part, int64_t word, int64_t index) const
+  {
+    const int64_t of_word = kWordBits / bits ();
+    return part.word (word) >> (index % of_word * bits ()) & ((1u << bits ()) - 1);
+  }
+  void read_codes (int64_t output, int64_t begin, int64_t end, uint8_t *out) const override
+  {
+    for (int64_t i = begin; i < end; ++i)
+      *out++ = static_cast<uint8_t> (code (words ().codes, output * row_words_ + i * bits () / kWordBits, i));
+  }
+  uint32_t zero (int64_t output, int64_t group) const override
+  {
+    return has_zeros_ ? code (words ().zeros, output * bits () / kWordBits * groups_ + group, output)
+                      : 1u << (bits () - 1);
+  }
+  int64_t scale_index (int64_t output, int64_t group) const override { return output * groups_ + group; }
+
+  int64_t row_words_, groups_;
+  bool has_zeros_;
+};
+
 /// The tensors of a module, of the types that they must have; shapes are of two dimensions.
 IntegerMatrix::Parts
 parts_of (const WeightFiles &files, const std::string &module)
@@ -219,6 +262,28 @@ parts_of (const WeightFiles &files, const std::string &module)
     if (part->view.shape.size () != 2 || part->view.element_count () == 0)
       part->fail ("has shape " + to_string (part->view.shape) + ", expected two dimensions");
   return parts;
+}
+
+/// What the tensor of two integers says, which the words' shape leaves open where rows are no whole words.
+IntegerMatrix::Size
+size_of (const CodedPart &shape, const CodedPart &codes, int bits)
+{
+  if (shape.view.dtype != DType::kI64 && shape.view.dtype != DType::kI32)
+    shape.require (DType::kI64);
+  shape.require (Shape{2});
+  int64_t sizes[2];
+  for (int i = 0; i < 2; ++i) {
+    if (shape.view.dtype == DType::kI64)
+      std::memcpy (&sizes[i], shape.view.data.data () + i * sizeof sizes[i], sizeof sizes[i]);
+    else
+      sizes[i] = shape.word (i);
+  }
+  const int64_t words = codes.view.shape[1], of_word = kWordBits / bits;
+  if (sizes[0] != codes.view.shape[0] || sizes[1] <= (words - 1) * of_word || sizes[1] > words * of_word)
+    codes.fail ("has shape " + to_string (codes.view.shape) + ", which cannot be that of " +
+                std::to_string (sizes[0]) + " × " + std::to_string (sizes[1]) + " codes of " +
+                std::to_string (bits) + " bits");
+  return {sizes[0], sizes[1]};
 }
 
 /// Inputs that share a scale, of which there are `groups`.
@@ -281,7 +346,46 @@ apply_coding (WeightFiles &files, const GptqCoding &coding)
     if (const std::string name = module + std::string (kGroups); files.contains (name))
       of_inputs = groups_of (CodedPart (files, name), inputs, group, groups);
     put (files, module, parts,
-         std::make_shared<GptqMatrix> (parts, inputs, coding, group, std::move (of_inputs)));
+         std::make_shared<GptqMatrix> (parts, IntegerMatrix::Size{outputs, inputs}, coding, group,
+                                       std::move (of_inputs)));
+  }
+}
+
+void
+apply_coding (WeightFiles &files, const PackedCoding &coding)
+{
+  for (const std::string &module : names_that_end (files, kPacked)) {
+    const CodedPart codes (files, module + std::string (kPacked));
+    const CodedPart scales (files, module + std::string (kPackedScale), codes);
+    const CodedPart shape (files, module + std::string (kPackedShape), codes);
+    const std::string zeros_name = module + std::string (kPackedZeros),
+                      groups_name = module + std::string (kPackedGroups);
+    const bool has_zeros = files.contains (zeros_name);
+    const IntegerMatrix::Parts parts{codes, has_zeros ? CodedPart (files, zeros_name) : codes, scales};
+    codes.require (DType::kI32);
+    parts.zeros.require (DType::kI32);
+    scales.require_floats ();
+    for (const CodedPart *part : {&codes, &parts.zeros, &scales})
+      if (part->view.shape.size () != 2 || part->view.element_count () == 0)
+        part->fail ("has shape " + to_string (part->view.shape) + ", expected two dimensions");
+    const IntegerMatrix::Size size = size_of (shape, codes, coding.bits);
+    const int64_t groups = scales.view.shape[1], of_word = kWordBits / coding.bits;
+    scales.require (Shape{size.outputs, groups});
+    if (has_zeros)
+      parts.zeros.require (Shape{(size.outputs + of_word - 1) / of_word, groups});
+    if (size.inputs % groups != 0)
+      scales.fail ("has " + std::to_string (groups) + " groups for rows of " + std::to_string (size.inputs));
+    std::vector<int32_t> of_inputs;
+    std::vector<std::string> names{codes.name, scales.name, shape.name};
+    if (has_zeros)
+      names.push_back (zeros_name);
+    if (files.contains (groups_name)) {
+      of_inputs = groups_of (CodedPart (files, groups_name), size.inputs, size.inputs / groups, groups);
+      names.push_back (groups_name);
+    }
+    files.put_together (module + std::string (kWeight), {size.outputs, size.inputs}, names,
+                        std::make_shared<PackedMatrix> (parts, size, coding.bits, size.inputs / groups,
+                                                        std::move (of_inputs)));
   }
 }
 
@@ -295,7 +399,8 @@ apply_coding (WeightFiles &files, const AwqCoding &coding)
                   groups = parts.scales.view.shape[0];
     parts.scales.require (Shape{groups, words * AwqMatrix::kOfWord});
     parts.zeros.require (Shape{groups, words});
-    put (files, module, parts, std::make_shared<AwqMatrix> (parts, inputs, group));
+    const IntegerMatrix::Size size{words * AwqMatrix::kOfWord, inputs};
+    put (files, module, parts, std::make_shared<AwqMatrix> (parts, size, group));
   }
 }
 
