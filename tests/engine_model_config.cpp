@@ -276,6 +276,9 @@ TEST (config, rope_scalings_are_read_from_both_places_and_both_names_of_the_type
   const RopeSpec linear = rope_of ({{"rope_scaling", R"({"type": "linear", "factor": 2.5})"}});
   EXPECT_EQ (linear.scaling, RopeSpec::Scaling::kLinear);
   EXPECT_EQ (linear.factor, 2.5);
+  const RopeSpec dynamic = rope_of ({{"rope_scaling", R"({"type": "dynamic", "factor": 2.5})"}});
+  EXPECT_EQ (rope_inverse_frequencies (dynamic), rope_inverse_frequencies (rope_of (Fields{})))
+      << "up to max_position_embeddings";
 }
 
 TEST (config, yarn_attention_factor_follows_the_reference)
@@ -382,8 +385,7 @@ damages ()
       {{{"rope_parameters", R"({"full_attention": {"rope_type": "default"}})"}},
        "rope_parameters",
        "kind of layer"},
-      {rope (R"("rope_type": "dynamic", "factor": 2)"), "rope_scaling.rope_type",
-       "\"dynamic\" is not supported"},
+      {rope (R"("rope_type": "ntk", "factor": 2)"), "rope_scaling.rope_type", "\"ntk\" is not supported"},
       {rope (R"("type": "longrope")"), "rope_scaling.short_factor", "has 0 entries, expected 16"},
       {rope (R"("type": "longrope", "short_factor": [0])"), "rope_scaling.short_factor", "is 0"},
       {rope (R"("type": "longrope", "short_factor": [1, "2"])"), "rope_scaling.short_factor", "\"2\""},

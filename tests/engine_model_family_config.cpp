@@ -343,7 +343,7 @@ damages ()
       {of ("qwen3_5_text", {{"layer_types", R"(["linear_attention", "sliding_attention"])"}}), "layer_types",
        "sliding"},
       {of ("qwen3_5_text", {{"layer_types", R"(["linear_attention"])"}}), "layer_types", "1 entries"},
-      {of ("qwen3_5_text", {{"head_dim", "12"}}), "partial_rotary_factor", "leaves 3 of 12"},
+      {of ("qwen3_5_text", {{"head_dim", "2"}}), "partial_rotary_factor", "leaves 0 of 2"},
       {nemotron ({{"layers_block_type", ""}}), "hybrid_override_pattern", "missing"},
       {nemotron ({{"layers_block_type", "[]"}}), "layers_block_type", "0 entries"},
       {nemotron ({{"layers_block_type", R"(["mlp"])"}}), "layers_block_type", "num_hidden_layers 2"},

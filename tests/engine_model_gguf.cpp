@@ -184,7 +184,7 @@ TEST (GgufModel, every_architecture_has_the_logits_of_its_folder)
           latent + R"(, "model_type": "deepseek_v2", "num_hidden_layers": 3, "kv_lora_rank": 30, "n_group": 3,
                        "n_shared_experts": 2, "topk_group": 2, "topk_method": "group_limited_greedy")",
           latent + R"(, "model_type": "deepseek_v2", "num_hidden_layers": 2, "kv_lora_rank": 30,
-                       "norm_topk_prob": true, "routed_scaling_factor": 1)",
+                       "expert_weights_norm": true, "routed_scaling_factor": 1.4)",
           latent +
               R"(, "model_type": "deepseek_v3", "num_hidden_layers": 3, "kv_lora_rank": 21, "q_lora_rank": 20,
                        "n_group": 3, "topk_group": 2, "n_shared_experts": 1,

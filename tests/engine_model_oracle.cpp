@@ -185,6 +185,19 @@ TEST (Oracle, logits_hidden_states_and_greedy_text_are_those_of_transformers)
     check_folder (model.name, model.folder);
 }
 
+// Of shapes and switches that were wrong once.
+TEST (Oracle, models_of_the_test_data_are_those_of_transformers)
+{
+  int models = 0;
+  for (const auto &entry : fs::directory_iterator (source_path ("tests/data/models"))) {
+    if (!entry.is_directory ())
+      continue;
+    check_folder (entry.path ().filename ().string (), entry.path ());
+    ++models;
+  }
+  EXPECT_GT (models, 0);
+}
+
 TEST (Oracle, the_older_configuration_keys_give_the_same_numbers)
 {
   REQUIRE_ORACLES ("oracles");

@@ -132,8 +132,8 @@ rope_text (const RopeSpec &rope, int head_dim)
   if (rope.dimensions == 0)
     return "none";
   std::string text = "base " + number (rope.theta);
-  if (rope.dimensions < head_dim)
-    text += ", " + std::to_string (rope.dimensions) + " of " + std::to_string (head_dim) + " elements";
+  if (2 * rope.pairs () < head_dim)
+    text += ", " + std::to_string (2 * rope.pairs ()) + " of " + std::to_string (head_dim) + " elements";
   if (rope.scaling != RopeSpec::Scaling::kNone) {
     text += std::string (", ") + scaling_name (rope.scaling);
     if (rope.factor != 1)

@@ -76,14 +76,17 @@ deepseek2_keys (GgufTranslation &translation)
   expert_counts (translation, "n_routed_experts", "num_experts_per_tok", "moe_intermediate_size");
   expert_choice (translation);
   translation.copy ("first_k_dense_replace", "leading_dense_block_count");
-  if (has_sigmoid (translation))
+  if (has_sigmoid (translation)) {
     translation.text ("model_type", "deepseek_v3", kGating);
-  else
-    translation.text ("topk_method",
-                      translation.integer_or ("expert_group_count", 0, INT32_MAX, 1) > 1
-                          ? "group_limited_greedy"
-                          : "greedy",
-                      "expert_group_count");
+    return;
+  }
+  translation.text (
+      "topk_method",
+      translation.integer_or ("expert_group_count", 0, INT32_MAX, 1) > 1 ? "group_limited_greedy" : "greedy",
+      "expert_group_count");
+  translation.flag ("expert_weights_norm",
+                    translation.fields ().boolean_or (translation.key ("expert_weights_norm"), false),
+                    "expert_weights_norm");
 }
 
 void

@@ -7,7 +7,7 @@
 namespace millrace
 {
 
-/// Rotary position embedding; rotates the first `dimensions` of each head, halves paired (i, i + d/2).
+/// Rotary position embedding; rotates the first `dimensions` of each head (of an odd number one more), halves paired (i, i + d/2).
 /// Source: RoFormer, arXiv 2104.09864; scalings as in transformers' modeling_rope_utils.
 struct RopeSpec {
   enum class Scaling : uint8_t { kNone, kLinear, kLlama3, kYarn, kLongRope, kProportional };
@@ -22,16 +22,18 @@ struct RopeSpec {
   double beta_slow = 1.0;        ///< yarn
   bool truncate = true;          ///< yarn: correction range rounded to whole dimensions
   double attention_factor = 1.0; ///< multiplies cos and sin (yarn, longrope)
-  int rotated = 0;               ///< proportional: of the dimensions, those whose frequency is not 0
+  int rotated = 0;               ///< elements that turn; proportional: those whose frequency is not 0
   int original_max_positions = 0;
   /// Divide the inverse frequencies one by one, after any scaling; empty: none. So do GGUF files of Llama 3 say what
   /// kLlama3 computes, and kLongRope what holds up to original_max_positions.
   std::vector<float> frequency_factors = {};
   /// longrope: instead of frequency_factors, in sequences that may become longer than original_max_positions
   std::vector<float> long_frequency_factors = {};
+
+  int pairs () const { return (dimensions + 1) / 2; }
 };
 
-/// Inverse frequencies, float32 as the reference computes them; size dimensions / 2.
+/// Inverse frequencies, float32 as the reference computes them; size pairs ().
 std::vector<float> rope_inverse_frequencies (const RopeSpec &rope);
 
 /// Those of kLongRope's long sequences; empty for the others.

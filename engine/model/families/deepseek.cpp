@@ -107,16 +107,16 @@ set_routing (const JsonFields &config, bool corrected, MoeSpec &moe)
   routing.group_score = RoutingSpec::GroupScore::kLargest;
   if (method == "greedy")
     routing.groups = routing.chosen_groups = 1;
-  routing.normalized = config.boolean_or ("norm_topk_prob", false);
-  if (routing.normalized)
-    routing.scale = 1; // one or the other
+  // The reference does not read norm_topk_prob of V2, which is false in all files; GGUF files say it by this key.
+  routing.normalized = config.boolean_or ("expert_weights_norm", false);
 }
 
 ArchitectureSpec
 load (const JsonFields &config, bool corrected)
 {
-  ArchitectureSpec spec = decoder_spec (config, {.own_attention = true});
-  const bool bias = config.boolean_or ("attention_bias", false);
+  const bool bias = config.boolean_or ("attention_bias", false),
+             mlp_bias = !corrected && config.boolean_or ("mlp_bias", false); // of V2, but not of its experts
+  ArchitectureSpec spec = decoder_spec (config, {.mlp_bias = mlp_bias, .own_attention = true});
   LatentAttentionSpec attention = latent_attention (config, spec);
   MoeSpec moe = moe_spec (config, {.experts_keys = {"n_routed_experts"}}, spec);
   set_routing (config, corrected, moe);
@@ -130,7 +130,7 @@ load (const JsonFields &config, bool corrected)
     moe.routing.router = prefix + "mlp.gate.weight";
     moe.routing.correction = corrected ? prefix + "mlp.gate.e_score_correction_bias" : "";
     moe.tensors = separate_experts (prefix + "mlp.experts.");
-    read_shared_experts (config, prefix + "mlp.shared_experts.", moe);
+    read_shared_experts (config, prefix + "mlp.shared_experts.", mlp_bias, moe);
     spec.layers[i].channel = moe;
   }
   return spec;

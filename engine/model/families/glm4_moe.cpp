@@ -28,7 +28,7 @@ load_glm4_moe (const JsonFields &config)
     moe.routing.router = prefix + "gate.weight";
     moe.routing.correction = prefix + "gate.e_score_correction_bias";
     moe.tensors = separate_experts (prefix + "experts.");
-    read_shared_experts (config, prefix + "shared_experts.", moe);
+    read_shared_experts (config, prefix + "shared_experts.", false, moe);
     spec.layers[i].channel = moe;
   }
   return spec;

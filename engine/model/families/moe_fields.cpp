@@ -62,7 +62,7 @@ read_groups (const JsonFields &config, MoeSpec &moe)
 }
 
 void
-read_shared_experts (const JsonFields &config, const std::string &prefix, MoeSpec &moe)
+read_shared_experts (const JsonFields &config, const std::string &prefix, bool bias, MoeSpec &moe)
 {
   const int64_t shared = config.integer_or ("n_shared_experts", 0, kMaxExperts, 0);
   const int64_t width = shared * moe.intermediate;
@@ -75,6 +75,11 @@ read_shared_experts (const JsonFields &config, const std::string &prefix, MoeSpe
   moe.shared.tensors.gate = prefix + "gate_proj.weight";
   moe.shared.tensors.up = prefix + "up_proj.weight";
   moe.shared.tensors.down = prefix + "down_proj.weight";
+  if (bias) {
+    moe.shared.tensors.gate_bias = prefix + "gate_proj.bias";
+    moe.shared.tensors.up_bias = prefix + "up_proj.bias";
+    moe.shared.tensors.down_bias = prefix + "down_proj.bias";
+  }
 }
 
 ExpertTensors

@@ -26,7 +26,7 @@ MoeSpec moe_spec (const JsonFields &config, const MoeTraits &traits, const Archi
 void read_groups (const JsonFields &config, MoeSpec &moe);
 
 /// n_shared_experts, which are one MLP, as wide as all of them together; its tensors begin with `prefix`.
-void read_shared_experts (const JsonFields &config, const std::string &prefix, MoeSpec &moe);
+void read_shared_experts (const JsonFields &config, const std::string &prefix, bool bias, MoeSpec &moe);
 
 /// A gated MLP for each expert: `prefix`0.gate_proj.weight …
 ExpertTensors separate_experts (const std::string &prefix);

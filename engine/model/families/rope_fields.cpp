@@ -53,12 +53,12 @@ read_yarn (const JsonFields &fields, RopeSpec &rope)
 }
 
 std::vector<float>
-longrope_factors (const JsonFields &fields, const char *name, int dimensions)
+longrope_factors (const JsonFields &fields, const char *name, int pairs)
 {
   const std::vector<double> factors = fields.numbers (name, 1e-6, kMaxFactor);
-  if (factors.size () != static_cast<size_t> (dimensions / 2))
+  if (factors.size () != static_cast<size_t> (pairs))
     fields.fail (name, "has " + std::to_string (factors.size ()) + " entries, expected " +
-                           std::to_string (dimensions / 2) +
+                           std::to_string (pairs) +
                            ", one for each pair of rotated elements; correct the file");
   return {factors.begin (), factors.end ()};
 }
@@ -68,8 +68,8 @@ void
 read_longrope (const JsonFields &fields, RopeSpec &rope)
 {
   rope.scaling = RopeSpec::Scaling::kLongRope;
-  rope.frequency_factors = longrope_factors (fields, "short_factor", rope.dimensions);
-  rope.long_frequency_factors = longrope_factors (fields, "long_factor", rope.dimensions);
+  rope.frequency_factors = longrope_factors (fields, "short_factor", rope.pairs ());
+  rope.long_frequency_factors = longrope_factors (fields, "long_factor", rope.pairs ());
   if (rope.original_max_positions < 2)
     fields.fail (kOriginal,
                  "is " + std::to_string (rope.original_max_positions) + ", expected more; correct the file");
@@ -107,11 +107,13 @@ read_dimensions (const JsonFields &config, const JsonFields &fields, int head_di
   if (partial != 1 && !kind.partial)
     at.fail ("partial_rotary_factor", "is not supported for this family; remove it or set it to 1");
   rope.dimensions = proportional ? head_dim : static_cast<int> (head_dim * partial);
-  rope.rotated = proportional ? 2 * static_cast<int> (std::floor (partial * head_dim / 2)) : rope.dimensions;
-  if (rope.rotated < 2 || rope.dimensions % 2 != 0)
+  // Of an odd number of dimensions the reference rotates one more, by frequencies of the odd number.
+  rope.rotated =
+      proportional ? 2 * static_cast<int> (std::floor (partial * head_dim / 2)) : 2 * rope.pairs ();
+  if (rope.rotated < 2 || rope.rotated > head_dim)
     at.fail ("partial_rotary_factor",
              "leaves " + std::to_string (rope.rotated) + " of " + std::to_string (head_dim) +
-                 " elements of a head to rotate, expected an even number; correct the file");
+                 " elements of a head to rotate, expected a pair at least; correct the file");
 }
 
 } // namespace
@@ -135,13 +137,14 @@ rope_spec (const JsonFields &config, int head_dim, int max_positions, const Rope
   if (type == "su") // the name before transformers 4.44
     type = "longrope";
   read_dimensions (config, fields, head_dim, type == "proportional", kind, rope);
-  if (type == "default")
+  // "dynamic" changes sequences longer than max_position_embeddings, which are none here.
+  if (type == "default" || type == "dynamic")
     return rope;
   if (type != "linear" && type != "llama3" && type != "yarn" && type != "longrope" && type != "proportional")
     fields.fail (type_key,
                  "\"" + type.substr (0, 80) +
-                     "\" is not supported; supported are default, linear, llama3, yarn, longrope and "
-                     "proportional");
+                     "\" is not supported; supported are default, dynamic, linear, llama3, yarn, longrope "
+                     "and proportional");
   const JsonFields &original_at = fields.has (kOriginal) ? fields : config;
   rope.original_max_positions = original_at.integer_or (kOriginal, 1, kMaxPositions, max_positions);
   if ((type == "yarn" || type == "longrope") && !fields.has ("factor"))
