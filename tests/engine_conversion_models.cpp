@@ -27,8 +27,8 @@ using namespace millrace::testing;
 namespace
 {
 
-constexpr const char *kAffineTypes[] = {"affine2g32", "affine3g64", "affine4",
-                                        "affine5g32", "affine6",    "affine8g128"};
+constexpr const char *kFolderTypes[] = {"affine2g32", "affine3g64",  "affine4", "affine5g32",
+                                        "affine6",    "affine8g128", "MXFP4"};
 constexpr const char *kGgufTypes[] = {"BF16",   "Q8_0",   "Q4_0",   "Q4_1",   "Q5_0",   "Q5_1",
                                       "Q2_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L", "Q4_K_S", "Q4_K_M",
                                       "Q5_K_S", "Q5_K_M", "Q6_K",   "IQ4_NL", "MXFP4"};
@@ -157,11 +157,11 @@ protected:
   TemporaryFolder folder_;
 };
 
-TEST_F (ConversionTest, affine_folders_mean_their_codes_and_are_near)
+TEST_F (ConversionTest, folders_mean_their_codes_and_are_near)
 {
   const auto tokens = some_tokens (kShape.vocab);
   const auto original = logits_of (opened (plain ()), tokens);
-  for (const std::string type : kAffineTypes) {
+  for (const std::string type : kFolderTypes) {
     convert (plain (), at (type), type.c_str ());
     const auto found = logits_of (opened (at (type)), tokens);
     convert (at (type), at (type + "-f32"), "F32");
@@ -325,6 +325,7 @@ TEST_F (ConversionTest, nothing_is_left_of_what_fails)
   EXPECT_THROW (convert (at ("plain.gguf"), at ("q.gguf"), "affine4"), std::invalid_argument);
   EXPECT_THROW (convert (plain (), at ("q"), "affine4", {parse_type_override ("*=Q8_0")}),
                 std::invalid_argument);
+  EXPECT_THROW (convert (plain (), at ("q"), "MXFP4_MOE"), std::invalid_argument);
   EXPECT_THROW (convert (plain (), plain (), "affine4"), std::system_error);
   EXPECT_THROW (convert (at ("none"), at ("q"), "affine4"), LoadError);
   EXPECT_THROW (convert (plain (), at ("no") / "folder.gguf", "Q8_0"), std::exception);

@@ -45,6 +45,11 @@ private:
   ConversionSummary summary_;
 };
 
+inline const TensorEncoding kFolderMxfp4{DType::kMXFP4, {}, true};
+
+/// As folders have the type.
+TensorEncoding folder_encoding (const WantedType &type);
+
 /// A folder of safetensors on its way, in as many files as its size asks for.
 class FolderOutput
 {
@@ -64,7 +69,7 @@ public:
   void add_file (const std::string &name, std::string contents);
   void note (const std::string &line) { summary_.notes.push_back (line); }
 
-  /// `quantization` of config.json: what is common, and what of the matrices differs from it. Empty where nothing is affine.
+  /// `quantization` of config.json: what is common, and what of the matrices differs from it. Empty where there are no codes.
   std::string quantization () const;
   ConversionSummary write ();
 
@@ -77,7 +82,6 @@ private:
   void begin_shard (uint64_t bytes);
   void store (const std::string &name, std::string_view dtype, size_t element_bytes, const Shape &shape,
               std::span<const std::byte> bytes);
-  void add_affine_layout (const std::string &name, const TensorEncoding &encoding, const Shape &shape);
   void count (const std::string &type, const Shape &shape, uint64_t bytes);
   void add_index ();
 
@@ -86,7 +90,7 @@ private:
   std::vector<TensorOutput> tensors_;
   std::vector<Shard> shards_;
   std::vector<std::pair<std::string, std::string>> files_;   ///< name, contents
-  std::vector<std::pair<std::string, AffineCodes>> modules_; ///< that are affine
+  std::vector<std::pair<std::string, std::string>> modules_; ///< of codes, which the JSON says
   ConversionSummary summary_;
 };
 

@@ -39,6 +39,8 @@ elements_of (const Shape &shape)
   return elements;
 }
 
+constexpr AffineCodes kMxfp4Codes{4, 32};
+
 /// Of the tensors of a matrix of codes.
 Shape
 words_shape (Shape shape, const AffineCodes &codes)
@@ -55,22 +57,30 @@ groups_shape (Shape shape, const AffineCodes &codes)
 }
 
 std::string
-codes_json (const AffineCodes &codes)
+codes_json (const TensorEncoding &encoding)
 {
-  return "\"group_size\": " + std::to_string (codes.group) + ", \"bits\": " + std::to_string (codes.bits);
+  const AffineCodes codes = encoding.codes.value_or (kMxfp4Codes);
+  return "\"group_size\": " + std::to_string (codes.group) + ", \"bits\": " + std::to_string (codes.bits) +
+         ", \"mode\": \"" + (encoding.codes ? "affine" : "mxfp4") + "\"";
 }
 
 } // namespace
+
+TensorEncoding
+folder_encoding (const WantedType &type)
+{
+  return type.is_blocks () ? kFolderMxfp4 : type.encoding;
+}
 
 FolderOutput::FolderOutput (const ConversionRequest &request)
     : request_ (request)
     , temporary_ (request.to.string () + ".tmp-" + std::to_string (getpid ()))
 {
   const auto refuse_blocks = [] (const WantedType &type) {
-    if (type.is_blocks ())
+    if (type.is_blocks () && type.name != "MXFP4")
       throw std::invalid_argument (type.name +
                                    " is a type of GGUF files; name a file that ends in .gguf, or a type of "
-                                   "folders: affine4, F32, F16, BF16");
+                                   "folders: affine4, MXFP4, F32, F16, BF16");
   };
   refuse_blocks (request.type);
   for (const TypeOverride &override : request.overrides)
@@ -115,15 +125,20 @@ FolderOutput::add (const std::string &name, const TensorEncoding &encoding, cons
   const auto rows = static_cast<uint64_t> (values->rows ());
   const uint64_t bytes = encoding.row_bytes (columns) * rows;
   const uint64_t scale_bytes = encoding.scale_row_bytes (columns) * rows;
-  begin_shard (bytes + 2 * scale_bytes);
+  const uint64_t all_bytes = bytes + scale_bytes * (encoding.codes ? 2 : 1);
+  begin_shard (all_bytes);
   SafetensorsLayout &layout = shards_.back ().layout;
-  if (encoding.codes) {
+  if (encoding.is_codes ()) {
     const std::string module = module_of (name);
-    layout.add (name, kWords, sizeof (uint32_t), words_shape (shape, *encoding.codes), bytes);
-    for (const std::string_view part : {kScales, kBiases})
-      layout.add (module + std::string (part), dtype_name (encoding.type), dtype_bytes (encoding.type),
-                  groups_shape (shape, *encoding.codes), scale_bytes);
-    modules_.emplace_back (module, *encoding.codes);
+    const AffineCodes codes = encoding.codes.value_or (kMxfp4Codes);
+    const DType scale_type = encoding.codes ? encoding.type : DType::kU8;
+    layout.add (name, kWords, sizeof (uint32_t), words_shape (shape, codes), bytes);
+    layout.add (module + std::string (kScales), dtype_name (scale_type), dtype_bytes (scale_type),
+                groups_shape (shape, codes), scale_bytes);
+    if (encoding.codes)
+      layout.add (module + std::string (kBiases), dtype_name (scale_type), dtype_bytes (scale_type),
+                  groups_shape (shape, codes), scale_bytes);
+    modules_.emplace_back (module, codes_json (encoding));
   } else {
     layout.add (name, dtype_name (encoding.type), dtype_bytes (encoding.type), shape, bytes);
   }
@@ -133,7 +148,7 @@ FolderOutput::add (const std::string &name, const TensorEncoding &encoding, cons
   tensor.values = std::move (values);
   tensor.encoding = encoding;
   tensors_.push_back (std::move (tensor));
-  count (encoding_name (encoding), shape, bytes + 2 * scale_bytes);
+  count (encoding_name (encoding), shape, all_bytes);
 }
 
 void
@@ -168,8 +183,9 @@ FolderOutput::copy_affine (const std::string &name, const Shape &shape, const Af
   store (name, kWords, sizeof (uint32_t), words_shape (shape, affine.codes), affine.data);
   store (module + std::string (kScales), dtype_name (affine.scale_type), scale_bytes, groups, affine.scales);
   store (module + std::string (kBiases), dtype_name (affine.scale_type), scale_bytes, groups, affine.biases);
-  modules_.emplace_back (module, affine.codes);
-  count (encoding_name ({affine.scale_type, affine.codes}), shape, bytes);
+  const TensorEncoding encoding{affine.scale_type, affine.codes};
+  modules_.emplace_back (module, codes_json (encoding));
+  count (encoding_name (encoding), shape, bytes);
 }
 
 void
@@ -183,14 +199,15 @@ FolderOutput::quantization () const
 {
   if (modules_.empty ())
     return {};
-  const AffineCodes common = request_.type.encoding.codes.value_or (modules_.front ().second);
-  std::string json = "{" + codes_json (common) + ", \"mode\": \"affine\"";
+  const TensorEncoding wanted = folder_encoding (request_.type);
+  const std::string common = wanted.is_codes () ? codes_json (wanted) : modules_.front ().second;
+  std::string json = "{" + common;
   for (const auto &[module, codes] : modules_) {
     if (codes == common)
       continue;
     json += ", ";
     append_json_string (json, module);
-    json += ": {" + codes_json (codes) + "}";
+    json += ": {" + codes + "}";
   }
   return json + "}";
 }
@@ -228,10 +245,11 @@ FolderOutput::write ()
     for (const size_t index : shard.tensors) {
       TensorOutput &tensor = tensors_[index];
       tensor.data = {&*shard.file, shard.layout.offset (tensor.name)};
-      if (!tensor.encoding.codes)
+      if (!tensor.encoding.is_codes ())
         continue;
       tensor.scales = {&*shard.file, shard.layout.offset (module_of (tensor.name) + std::string (kScales))};
-      tensor.biases = {&*shard.file, shard.layout.offset (module_of (tensor.name) + std::string (kBiases))};
+      if (tensor.encoding.codes)
+        tensor.biases = {&*shard.file, shard.layout.offset (module_of (tensor.name) + std::string (kBiases))};
     }
   }
   if (shards_.size () > 1)

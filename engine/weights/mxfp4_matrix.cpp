@@ -48,6 +48,15 @@ public:
                                      static_cast<size_t> ((end - begin) * row_bytes));
   }
 
+  float element (int64_t row, int64_t column) const
+  {
+    const int64_t at = row * row_blocks_ + column / kBlock;
+    const std::byte pair = codes_.view.data[at * kBlockBytes + column % kBlock / 2];
+    return mxfp4_half_scale (std::to_integer<uint8_t> (scales_.view.data[at])) *
+           static_cast<float> (
+               kMxfp4Values[std::to_integer<uint8_t> (column % 2 == 0 ? pair : pair >> 4) & 15]);
+  }
+
   Form form () const override { return {{}, DType::kMXFP4}; }
   void encode (int64_t row, std::byte *out) const override
   {
@@ -73,7 +82,52 @@ private:
   int64_t row_blocks_, rows_;
 };
 
+class Mxfp4Columns final : public FloatRows
+{
+public:
+  Mxfp4Columns (std::shared_ptr<const Mxfp4Matrix> matrix, int64_t outputs)
+      : matrix_ (std::move (matrix))
+      , outputs_ (outputs)
+  {
+  }
+
+  int64_t rows () const override { return matrix_->rows () / outputs_ * matrix_->columns (); }
+  int64_t columns () const override { return outputs_; }
+  void read (int64_t row, float *out) const override
+  {
+    const int64_t first = row / matrix_->columns () * outputs_, column = row % matrix_->columns ();
+    for (int64_t output = 0; output < outputs_; ++output)
+      out[output] = matrix_->element (first + output, column);
+  }
+  std::span<const std::byte> source (int64_t, int64_t) const override { return {}; }
+
+private:
+  std::shared_ptr<const Mxfp4Matrix> matrix_;
+  int64_t outputs_;
+};
+
 } // namespace
+
+std::shared_ptr<const FloatRows>
+mxfp4_columns (std::shared_ptr<const CodedMatrix> matrix, int64_t outputs)
+{
+  return std::make_shared<Mxfp4Columns> (std::static_pointer_cast<const Mxfp4Matrix> (std::move (matrix)),
+                                         outputs);
+}
+
+void
+take_mxfp4_apart (std::span<const std::byte> blocks, std::byte *codes, std::byte *scales)
+{
+  for (size_t at = 0; at < blocks.size (); at += kBlockBytes + 1) {
+    const std::byte *block = blocks.data () + at;
+    *scales++ = *block++;
+    const auto code = [&] (int64_t i) {
+      return (i < kBlockBytes ? block[i] : block[i - kBlockBytes] >> 4) & std::byte{15};
+    };
+    for (int64_t j = 0; j < kBlockBytes; ++j)
+      *codes++ = code (2 * j) | code (2 * j + 1) << 4;
+  }
+}
 
 void
 apply_coding (WeightFiles &files, const Mxfp4Coding &)

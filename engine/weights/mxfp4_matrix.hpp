@@ -8,7 +8,10 @@
 #pragma once
 
 #include "engine/weights/affine_tensor.hpp"
+#include "engine/weights/coded_matrix.hpp"
 
+#include <memory>
+#include <span>
 #include <string>
 
 namespace millrace
@@ -25,5 +28,11 @@ void apply_coding (WeightFiles &files, const Mxfp4Coding &coding);
 
 /// Likewise NAME.weight, of MLX. Throws LoadError.
 void put_mxfp4_together (WeightFiles &files, const std::string &name);
+
+/// Of a matrix of this type, or a stack of such with `outputs` rows each, the columns of one after the other.
+std::shared_ptr<const FloatRows> mxfp4_columns (std::shared_ptr<const CodedMatrix> matrix, int64_t outputs);
+
+/// The codes and the scales of GGUF's blocks, as they are stored here. Room for 16 bytes and for 1 of each block.
+void take_mxfp4_apart (std::span<const std::byte> blocks, std::byte *codes, std::byte *scales);
 
 } // namespace millrace

@@ -2,6 +2,7 @@
 
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/weights/affine_quantizer.hpp"
+#include "engine/weights/mxfp4_matrix.hpp"
 #include "engine/weights/quantized_blocks.hpp"
 
 #include <algorithm>
@@ -78,7 +79,8 @@ public:
     values_.resize (static_cast<size_t> (columns));
     data_.resize (row_bytes * static_cast<size_t> (rows));
     scales_.resize (scale_bytes * static_cast<size_t> (rows));
-    biases_.resize (scales_.size ());
+    biases_.resize (tensor.encoding.codes ? scales_.size () : 0);
+    blocks_.resize (tensor.encoding.scales_apart ? row_bytes + scale_bytes : 0);
     for (int64_t row = 0; row < rows; ++row) {
       const auto at = static_cast<size_t> (row);
       tensor.values->read (part.begin + row, values_.data ());
@@ -86,7 +88,10 @@ public:
         quantize_affine_row (*tensor.encoding.codes, tensor.encoding.type, values_.data (), columns,
                              data_.data () + at * row_bytes, scales_.data () + at * scale_bytes,
                              biases_.data () + at * scale_bytes);
-      else
+      else if (tensor.encoding.scales_apart) {
+        encode_row (tensor.encoding, values_.data (), columns, blocks_.data ());
+        take_mxfp4_apart (blocks_, data_.data () + at * row_bytes, scales_.data () + at * scale_bytes);
+      } else
         encode_row (tensor.encoding, values_.data (), columns, data_.data () + at * row_bytes);
     }
     MappedFile::release_pages (tensor.values->source (part.begin, part.end));
@@ -105,7 +110,7 @@ public:
 
 private:
   std::vector<float> values_;
-  std::vector<std::byte> data_, scales_, biases_;
+  std::vector<std::byte> data_, scales_, biases_, blocks_;
 };
 
 } // namespace
@@ -116,12 +121,14 @@ TensorEncoding::row_bytes (int64_t columns) const
   if (codes)
     return static_cast<size_t> (columns) * static_cast<size_t> (codes->bits) / 8;
   const DTypeBlock block = dtype_block (type);
-  return static_cast<size_t> (columns) / block.elements * block.bytes;
+  return static_cast<size_t> (columns) / block.elements * block.bytes - scale_row_bytes (columns);
 }
 
 size_t
 TensorEncoding::scale_row_bytes (int64_t columns) const
 {
+  if (scales_apart)
+    return static_cast<size_t> (columns) / dtype_block (type).elements;
   return codes ? static_cast<size_t> (columns / codes->group) * dtype_bytes (type) : 0;
 }
 

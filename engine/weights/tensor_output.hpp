@@ -26,10 +26,12 @@ namespace millrace
 struct TensorEncoding {
   DType type = DType::kF32;           ///< floats or blocks; of affine codes the type of scales and biases
   std::optional<AffineCodes> codes{}; ///< affine
+  bool scales_apart = false; ///< of MXFP4, in a tensor of their own, as MLX has them (mxfp4_matrix.hpp)
 
-  /// Of `columns` elements, whole blocks or groups; of affine codes without scales and biases.
+  bool is_codes () const { return codes || scales_apart; }
+  /// Of `columns` elements, whole blocks or groups; without scales and biases that are tensors of their own.
   size_t row_bytes (int64_t columns) const;
-  /// Of a row's scales, and of its biases; 0 where there are none.
+  /// Of a row's scales that are, and of affine codes its biases; 0 where there are none.
   size_t scale_row_bytes (int64_t columns) const;
   /// Whether rows of so many elements are whole blocks or groups.
   bool fits (int64_t columns) const;
@@ -47,7 +49,7 @@ struct TensorOutput {
   std::shared_ptr<const FloatRows> values;
   TensorEncoding encoding;
   std::span<const std::byte> stored;
-  Place data, scales, biases; ///< the latter two of affine codes
+  Place data, scales, biases; ///< the latter two where there are such tensors
 };
 
 struct OutputProgress {
