@@ -1,5 +1,5 @@
 // labels: oracle
-// timeout: 300
+// timeout: 600
 // soak: MILLRACE_ALL_FORMATS=1
 //
 // Each family through each format that it can be written in: what `millrace quantize` writes, computed with as it is held in

@@ -6,6 +6,8 @@
 #include "engine/model/stored_layouts.hpp"
 #include "engine/weights/weight_files.hpp"
 
+#include <algorithm>
+
 namespace millrace
 {
 
@@ -131,12 +133,29 @@ settle_names (const ArchitectureSpec &spec, const WeightFiles &files, Program &p
   }
 }
 
+/// The reference has no biases in attention of nemotron_h, whatever attention_bias says; other tools have them.
+ArchitectureSpec
+with_stored_biases (const ArchitectureSpec &spec, const WeightFiles &files)
+{
+  ArchitectureSpec stored = spec;
+  for (LayerSpec &layer : stored.layers)
+    if (auto *attention = std::get_if<AttentionSpec> (&layer.mixer)) {
+      AttentionTensors &tensors = attention->tensors;
+      const auto names = {&tensors.q_bias, &tensors.k_bias, &tensors.v_bias, &tensors.o_bias};
+      if (std::ranges::none_of (names, [&] (const std::string *name) { return files.contains (*name); }))
+        for (std::string *name : names)
+          name->clear ();
+    }
+  return stored;
+}
+
 } // namespace
 
 Program
 build_program (const ArchitectureSpec &spec, const WeightFiles &files)
 {
-  Program program = build_program (spec);
+  Program program = build_program (
+      spec.family == "nemotron_h" && !files.of_gguf () ? with_stored_biases (spec, files) : spec);
   settle_names (spec, files, program);
   if (!files.of_gguf ()) { // whose converters have settled them
     settle_layouts (program, files);

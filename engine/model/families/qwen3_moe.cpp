@@ -16,7 +16,9 @@ load_qwen3_moe (const JsonFields &config)
   const bool bias = config.boolean_or ("attention_bias", false);
   ArchitectureSpec spec = decoder_spec (
       config, {.qk_norm = QkNorm::kHead, .qkv_bias = bias, .output_bias = bias, .kinds_of_layers = true});
-  set_optional_windows (config, spec);
+  // In all layers or none: the reference has no max_window_layers here.
+  const bool slides = config.boolean_or ("use_sliding_window", false) && config.has ("sliding_window");
+  set_windows (config, sliding_layers (config, spec.layers.size (), [&] (int) { return slides; }), spec);
   MoeSpec moe = moe_spec (config, {}, spec);
   moe.routing.normalized = config.boolean_or ("norm_topk_prob", false);
   const int step = config.integer_or ("decoder_sparse_step", 1, INT32_MAX, 1);

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 HERE = pathlib.Path(__file__).resolve().parent
 COMMON = dict(vocab_size=45, bos_token_id=1, eos_token_id=2, pad_token_id=0, max_position_embeddings=256)
 LATENT = COMMON | dict(
-    hidden_size=42, intermediate_size=52, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=22,
+    hidden_size=42, intermediate_size=52, num_hidden_layers=2, num_attention_heads=3, num_key_value_heads=3, kv_lora_rank=22,
     qk_nope_head_dim=14, qk_rope_head_dim=6, v_head_dim=10, n_routed_experts=5, num_experts_per_tok=2, n_shared_experts=1,
     moe_intermediate_size=20, first_k_dense_replace=1)
 MODELS = {
@@ -29,6 +29,17 @@ MODELS = {
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}, attention_bias=True,
         n_routed_experts=6, num_experts_per_tok=3, n_group=3, topk_group=2, n_shared_experts=2, moe_intermediate_size=20,
         first_k_dense_replace=1, use_qk_norm=True)),
+    # A window in all layers; experts in some.
+    "qwen3_moe_windows": ("Qwen3MoeForCausalLM", COMMON | dict(
+        hidden_size=36, intermediate_size=44, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, head_dim=10,
+        use_sliding_window=True, sliding_window=5, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20,
+        norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True)),
+    # attention_bias, which the reference does not read; one kernel of 3, states of other sizes than heads.
+    "nemotron_h_biases": ("NemotronHForCausalLM", COMMON | dict(
+        hidden_size=36, intermediate_size=44, layers_block_type=["linear_attention", "full_attention", "mlp", "moe"],
+        num_attention_heads=3, num_key_value_heads=1, head_dim=10, mamba_num_heads=4, mamba_head_dim=12, n_groups=2,
+        ssm_state_size=7, conv_kernel=3, use_bias=True, mlp_bias=True, attention_bias=True, n_routed_experts=4,
+        num_experts_per_tok=2, moe_intermediate_size=20, moe_shared_expert_intermediate_size=28)),
 }
 
 
@@ -44,7 +55,7 @@ def randomize(model, seed):
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            mean = 1.0 if parameter.dim() == 1 and name.endswith("weight") else 0.0
+            mean = 1.0 if parameter.dim() == 1 and not name.endswith("bias") else 0.0
             noise = torch.randn(parameter.shape, generator=generator)
             parameter.copy_(mean + deviation(name, parameter, model.config.tie_word_embeddings) * noise)
 
