@@ -374,7 +374,7 @@ damages ()
       {nemotron ({{"mlp_hidden_act", "\"silu\""}}), "mlp_hidden_act", "only relu2"},
       {nemotron ({{"mamba_hidden_act", "\"gelu\""}}), "mamba_hidden_act", "only silu"},
       {of ("phi3", {{"partial_rotary_factor", "0"}}), "partial_rotary_factor", "leaves 0 of 32"},
-      {of ("phi3", {{"partial_rotary_factor", "0.1"}}), "partial_rotary_factor", "leaves 3 of 32"},
+      {of ("phi3", {{"partial_rotary_factor", "0.03"}}), "partial_rotary_factor", "leaves 0 of 32"},
       {of ("phi3", {{"partial_rotary_factor", "1.5"}}), "partial_rotary_factor", "1.5"},
   };
 }

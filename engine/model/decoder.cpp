@@ -133,11 +133,17 @@ settle_names (const ArchitectureSpec &spec, const WeightFiles &files, Program &p
   }
 }
 
-/// The reference has no biases in attention of nemotron_h, whatever attention_bias says; other tools have them.
+/// Of nemotron_h the reference has no biases in attention, and always a head of its own, whatever attention_bias and
+/// tie_word_embeddings say; other tools do as they say. The file tells.
 ArchitectureSpec
-with_stored_biases (const ArchitectureSpec &spec, const WeightFiles &files)
+as_stored (const ArchitectureSpec &spec, const WeightFiles &files)
 {
+  constexpr const char *kHead = "lm_head.weight";
   ArchitectureSpec stored = spec;
+  if (files.contains (kHead)) {
+    stored.tied_head = false;
+    stored.head_tensor = kHead;
+  }
   for (LayerSpec &layer : stored.layers)
     if (auto *attention = std::get_if<AttentionSpec> (&layer.mixer)) {
       AttentionTensors &tensors = attention->tensors;
@@ -154,8 +160,8 @@ with_stored_biases (const ArchitectureSpec &spec, const WeightFiles &files)
 Program
 build_program (const ArchitectureSpec &spec, const WeightFiles &files)
 {
-  Program program = build_program (
-      spec.family == "nemotron_h" && !files.of_gguf () ? with_stored_biases (spec, files) : spec);
+  Program program =
+      build_program (spec.family == "nemotron_h" && !files.of_gguf () ? as_stored (spec, files) : spec);
   settle_names (spec, files, program);
   if (!files.of_gguf ()) { // whose converters have settled them
     settle_layouts (program, files);

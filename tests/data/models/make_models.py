@@ -34,12 +34,12 @@ MODELS = {
         hidden_size=36, intermediate_size=44, num_hidden_layers=3, num_attention_heads=3, num_key_value_heads=1, head_dim=10,
         use_sliding_window=True, sliding_window=5, num_experts=5, num_experts_per_tok=2, moe_intermediate_size=20,
         norm_topk_prob=True, mlp_only_layers=[1], tie_word_embeddings=True)),
-    # attention_bias, which the reference does not read; one kernel of 3, states of other sizes than heads.
+    # attention_bias and tie_word_embeddings, which the reference does not read; a kernel of 3, states of other sizes than heads.
     "nemotron_h_biases": ("NemotronHForCausalLM", COMMON | dict(
         hidden_size=36, intermediate_size=44, layers_block_type=["linear_attention", "full_attention", "mlp", "moe"],
         num_attention_heads=3, num_key_value_heads=1, head_dim=10, mamba_num_heads=4, mamba_head_dim=12, n_groups=2,
-        ssm_state_size=7, conv_kernel=3, use_bias=True, mlp_bias=True, attention_bias=True, n_routed_experts=4,
-        num_experts_per_tok=2, moe_intermediate_size=20, moe_shared_expert_intermediate_size=28)),
+        ssm_state_size=7, conv_kernel=3, use_bias=True, mlp_bias=True, attention_bias=True,
+        tie_word_embeddings=True, n_routed_experts=4, num_experts_per_tok=2, moe_intermediate_size=20, moe_shared_expert_intermediate_size=28)),
 }
 
 
@@ -53,11 +53,12 @@ def deviation(name, parameter, tied):
 
 def randomize(model, seed):
     generator = torch.Generator().manual_seed(seed)
+    tied = model.config.tie_word_embeddings and model._tied_weights_keys
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             mean = 1.0 if parameter.dim() == 1 and not name.endswith("bias") else 0.0
             noise = torch.randn(parameter.shape, generator=generator)
-            parameter.copy_(mean + deviation(name, parameter, model.config.tie_word_embeddings) * noise)
+            parameter.copy_(mean + deviation(name, parameter, tied) * noise)
 
 
 def reference(model, vocabulary, seed):
