@@ -56,12 +56,13 @@ groups_shape (Shape shape, const AffineCodes &codes)
   return shape;
 }
 
+/// Without a mode: of affine codes, which is what MLX takes it for.
 std::string
 codes_json (const TensorEncoding &encoding)
 {
   const AffineCodes codes = encoding.codes.value_or (kMxfp4Codes);
   return "\"group_size\": " + std::to_string (codes.group) + ", \"bits\": " + std::to_string (codes.bits) +
-         ", \"mode\": \"" + (encoding.codes ? "affine" : "mxfp4") + "\"";
+         (encoding.codes ? "" : ", \"mode\": \"mxfp4\"");
 }
 
 } // namespace
@@ -201,7 +202,8 @@ FolderOutput::quantization () const
     return {};
   const TensorEncoding wanted = folder_encoding (request_.type);
   const std::string common = wanted.is_codes () ? codes_json (wanted) : modules_.front ().second;
-  std::string json = "{" + common;
+  std::string json =
+      "{" + common + (common.find ("mode") == std::string::npos ? ", \"mode\": \"affine\"" : "");
   for (const auto &[module, codes] : modules_) {
     if (codes == common)
       continue;
