@@ -16,7 +16,7 @@ MODELS = Path(os.environ["MILLRACE_MODEL_PATH"])
 TINY = "hidden=128,layers=2,heads=4,kv_heads=2,head_dim=32,ffn=256,vocab={vocab},ctx=2048"
 CATEGORIES = ["code-edit", "json-reformat", "type-hints", "config-translate", "chat-quoted", "summarize", "fresh-code",
               "fresh-prose", "adversarial"]
-LOOKUPS = ["suffix", "ngram", "ngram-ema"]
+LOOKUPS = ["control", "suffix", "ngram", "ngram-ema"]
 WITH_MODEL = ["model", "suffix+model"]
 FAST = ["-n", 24, "-r", 1, "--most-prompts", 1, "--cost-samples", 1]
 
@@ -29,6 +29,9 @@ def run(program, *arguments, code=0):
 
 def check_mode(row, mode):
     assert mode["median_ts"] > 0 and mode["ratio"] > 0 and len(mode["samples_ts"]) == 1, mode
+    assert mode["ratio_low"] == mode["ratio"] == mode["ratio_high"], mode  # one repetition
+    if mode["mode"] == "control":
+        assert mode["drafted"] == 0, mode
     assert 0 <= mode["accepted"] <= mode["drafted"], mode
     assert sum(mode["accepted_by"].values()) == mode["accepted"] == sum(mode["accepted_at"]), mode
     assert mode["accepted_at"] == sorted(mode["accepted_at"], reverse=True), mode
@@ -38,6 +41,9 @@ def check_mode(row, mode):
         assert 0 <= mode["first_guess_right"] <= mode["places_guessed"] < row["tokens"], mode
         # Each step brings a token and the right drafts; the first step is before the clock starts.
         assert mode["steps"] + mode["accepted"] == row["tokens"] - 1, mode
+        # The first step, before the clock starts, may have had drafts too.
+        assert sum(mode["steps_right"]) <= mode["accepted"] and len(mode["steps_right"]) == mode["steps"], mode
+        assert mode["steps"] <= sum(mode["steps_scored"]) <= mode["steps"] + mode["drafted"], mode
         assert mode["ceiling"] > 0.999, mode
     else:
         assert "trace" not in mode and mode["ceiling"] is None, mode
@@ -77,8 +83,10 @@ def check_modes():
         for name in ("ceiling", "edit-speed", "fresh", "ema"):
             check = checks[name, mode]
             assert check["verdict"] in ("pass", "miss") and 0 <= check["missed"] <= check["rows"] > 0, check
+            assert check["clearly_missed"] <= check["missed"] and check["worst_low"] <= check["worst"], check
             assert (check["verdict"] == "miss") == (check["missed"] > 0), check
-    assert ("ceiling", "ngram-ema") not in checks and checks["combined", "suffix+model"]["rows"] > 0, checks
+    assert ("ceiling", "ngram-ema") not in checks and ("fresh", "control") not in checks, checks
+    assert checks["combined", "suffix+model"]["rows"] > 0, checks
 
 
 def check_table():
@@ -106,6 +114,26 @@ def check_replay(folder):
     assert all(check["check"] != "edit-speed" for check in replayed["checks"]), replayed["checks"]
 
 
+def check_simulation(folder):
+    """The clock is as it is told, so that all figures are the same in each run."""
+    print("simulation")
+    arguments = ["-md", MODELS / "demo-draft", "-c", "code-edit,adversarial", "-s", "1,2", "-o", "json", "--replay-costs",
+                 folder / "costs", "--simulate", "5000,1500,700,50", "-n", 40, "-r", 2, "--most-prompts", 1,
+                 "--cost-samples", 1]
+    first, again = (run("llm-spec-bench", *arguments) for _ in range(2))
+    assert first == again, (first, again)
+    report = json.loads(first)
+    assert report["step_costs_ms"] == [5 + 1.5 * n for n in range(16)], report["step_costs_ms"]
+    for row in report["rows"]:
+        direct_ts = 1e6 * row["streams"] / (5000 + 1500 * (row["streams"] - 1))
+        assert row["tokens"] != 40 * row["streams"] or abs(row["direct_ts"] / direct_ts - 1) < 1e-3, row
+        modes = {mode["mode"]: mode for mode in row["modes"]}
+        assert list(modes) == LOOKUPS + WITH_MODEL and modes["control"]["ratio"] == 1, row
+    edits = [mode for row in report["rows"] if row["category"] == "code-edit" for mode in row["modes"]]
+    assert any(mode["mode"] == "suffix" and mode["ratio"] > 1.3 for mode in edits), edits
+    assert any(mode["accepted_by"]["model"] > 0 for mode in edits), edits
+
+
 def check_refusals(folder):
     print("refusals")
     small = folder / "small"
@@ -115,7 +143,9 @@ def check_refusals(folder):
         (["-s", "x"], "-s"), (["-s", 17], "16"), (["--modes", "luck"], "luck"), (["--modes", "model"], "-md"),
         (["--what", 1], "--what"), (["-c"], "-c"), (["-c", "poetry"], "-c"), (["-m", folder / "none"], "none"),
         (["--replay-costs", small], "small"), (["-md", small], "small"), (["--prompts", folder / "empty"], "no prompts"),
-        (["-n", 2048], "positions"), (["-md", MODELS / "demo-draft", "--modes", "model", "--replay-costs", small], "model"),
+        (["-n", 2048], "positions"), (["--simulate", "5000"], "two numbers"), (["--simulate", "0,1"], "--simulate"),
+        (["-md", MODELS / "demo-draft", "--modes", "model", "--simulate", "5000,1"], "four numbers"),
+        (["-md", MODELS / "demo-draft", "--modes", "model", "--replay-costs", small], "model"),
     ]:
         text = run("llm-spec-bench", *arguments, code=2)
         assert word in text, (arguments, word, text)
@@ -131,6 +161,7 @@ def main():
     check_table()
     with tempfile.TemporaryDirectory() as name:
         check_replay(Path(name))
+        check_simulation(Path(name))
         check_refusals(Path(name))
     return 0
 

@@ -218,6 +218,25 @@ TEST (DraftController, rows_share_a_step_by_what_their_guesses_are_worth)
   EXPECT_LT (totals.ms_per_token (), machine (2) / 2);
 }
 
+// Text that repeats a few tokens here and there: what is not sure deep in a chain is doubted after one that broke.
+TEST (DraftController, after_a_chain_that_broke_they_are_shorter)
+{
+  const Machine machine = memory_bound (0.15);
+  const auto drafts_of = [&] (bool breaks) {
+    DraftController controller;
+    Stream stream (0, 1, 19);
+    stream.belief = 0.93;
+    run (controller, {&stream}, machine, 12);
+    stream.chance = breaks ? 0 : 1;
+    run (controller, {&stream}, machine, 1);
+    stream.chance = 1;
+    stream.belief = 0.65; // another band, of which nothing is known
+    return run (controller, {&stream}, machine, 1).drafted;
+  };
+  EXPECT_LT (drafts_of (true), drafts_of (false));
+  EXPECT_GE (drafts_of (true), 2);
+}
+
 TEST (DraftController, a_slower_machine_is_not_a_dearer_draft)
 {
   DraftController controller;

@@ -45,6 +45,10 @@ public:
   {
     make_requests ();
     const auto alone = run_alone (model_, requests_);
+    for (const auto &request : requests_) {
+      if (below (2))
+        predict (*request, alone.at (request->serial).tokens);
+    }
     const int variants = 1 + below (3);
     for (int variant = 0; variant < variants && !::testing::Test::HasFatalFailure (); variant++)
       run_variant (alone, totals);
@@ -79,6 +83,14 @@ private:
           std::max (longest_, static_cast<int> (request->prompt.size ()) + request->sampling.max_tokens);
       requests_.push_back (request);
     }
+  }
+
+  // What will be said, with mistakes: so that drafts are right for a while and break, whatever the model says.
+  void predict (Request &request, const std::vector<TokenId> &said)
+  {
+    request.prediction = said;
+    for (TokenId &token : request.prediction)
+      token = below (8) ? token : below (model_->spec.vocab);
   }
 
   LoopOptions random_options ()

@@ -49,6 +49,7 @@ struct LoopOptions {
   int defer_below = 0;
   std::vector<Drafter *> drafters{}; ///< in series; none: the usual one
   std::vector<int> arrivals{};       ///< the turn in which each request comes; empty: all before the first
+  std::function<void (const Step &)> sampled{}; ///< sees each step between the sampler and commit ()
 };
 
 /// Runs all requests to their end; `between` is called before each step. With an existing scheduler its cache is warm.
@@ -101,6 +102,8 @@ run (Scheduler &scheduler, const LoopOptions &options, std::span<const std::shar
         result.endings++;
       }
     }
+    if (options.sampled)
+      options.sampled (step);
     scheduler.commit (step);
     EXPECT_LE (scheduler.live (), options.scheduler.max_batch);
   }
@@ -156,6 +159,7 @@ copy (const Request &request)
   auto same = std::make_shared<Request> ();
   same->serial = request.serial;
   same->prompt = request.prompt;
+  same->prediction = request.prediction;
   same->sampling = request.sampling;
   same->priority = request.priority;
   same->embed = request.embed;

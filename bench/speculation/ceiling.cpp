@@ -1,7 +1,6 @@
 #include "bench/speculation/ceiling.hpp"
 
 #include "bench/measure.hpp"
-#include "bench/sim_random.hpp"
 
 #include <algorithm>
 #include <limits>
@@ -15,28 +14,8 @@ namespace
 {
 
 constexpr int kMostRounds = 1000;
+constexpr int64_t kTurnTokens = 32; ///< of an answer whose steps are sampled, before others have their turn
 constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN ();
-
-/// How many drafts the next step has: each number as often as any other, in no order.
-class Depths
-{
-public:
-  int next ()
-  {
-    if (at_ == depths_.size ()) {
-      at_ = 0;
-      for (size_t i = depths_.size () - 1; i > 0; i--)
-        std::swap (depths_[i], depths_[static_cast<size_t> (random_.below (static_cast<int> (i) + 1))]);
-    }
-    return depths_[at_++];
-  }
-  Depths () { std::iota (depths_.begin (), depths_.end (), 0); }
-
-private:
-  std::array<int, kMostScored> depths_{};
-  size_t at_ = kMostScored;
-  sim::Random random_{1};
-};
 
 } // namespace
 
@@ -68,43 +47,85 @@ speed_up_by_costs (const RunResult &run, const StepCosts &costs)
   return static_cast<double> (run.tokens) * costs.milliseconds[1] / milliseconds;
 }
 
+int
+CostSamples::next_depth ()
+{
+  if (depths_.empty ()) {
+    depths_.resize (kMostScored);
+    std::iota (depths_.begin (), depths_.end (), 0);
+    for (size_t i = depths_.size () - 1; i > 0; i--)
+      std::swap (depths_[i], depths_[static_cast<size_t> (random_.below (static_cast<int> (i) + 1))]);
+  }
+  const int depth = depths_.back ();
+  depths_.pop_back ();
+  return depth;
+}
+
+void
+CostSamples::advance (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers)
+{
+  if (answers[0].size () < kMostScored + 2)
+    return;
+  if (!answer_) {
+    answer_ = &answers[0];
+    done_ = 0;
+    direct.begin (jobs.first (1), [this] (Row &row, size_t) {
+      const int begin = row.sequence->generated ();
+      const int count =
+          begin == 0
+              ? 0
+              : std::min ({next_depth (), row.draft_limit, static_cast<int> (answer_->size ()) - begin - 1});
+      for (int k = 0; k < count; k++)
+        row.draft.push ((*answer_)[static_cast<size_t> (begin + k)], 1, DraftSource::kNgram);
+      row.ungated = true;
+    });
+  }
+  if (!direct.advance (done_ += kTurnTokens))
+    finish (direct);
+}
+
+void
+CostSamples::finish (Lane &direct)
+{
+  if (!answer_)
+    return;
+  while (direct.advance (done_ += kTurnTokens)) {
+  }
+  const RunResult result = direct.finish ();
+  if (result.outputs[0] != *answer_)
+    throw std::runtime_error ("an answer with drafts differs from the one without");
+  for (const Turn &turn : result.turns)
+    seen_[static_cast<size_t> (turn.scored)].push_back (turn.milliseconds);
+  answer_ = nullptr;
+}
+
+size_t
+CostSamples::fewest () const
+{
+  return std::ranges::min (std::span (seen_).subspan (1), {}, &std::vector<double>::size).size ();
+}
+
+StepCosts
+CostSamples::medians () const
+{
+  StepCosts costs;
+  for (size_t n = 1; n <= kMostScored; n++)
+    costs.milliseconds[n] = seen_[n].empty () ? 0 : median (seen_[n]);
+  return costs;
+}
+
 StepCosts
 measure_costs (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers,
                int samples)
 {
-  std::vector<size_t> usable;
-  for (size_t i = 0; i < jobs.size (); i++)
-    if (answers[i].size () >= kMostScored + 2)
-      usable.push_back (i);
-  std::array<std::vector<double>, kMostScored + 1> seen;
-  Depths depths;
-  const auto enough = [&] (const std::vector<double> &of) {
-    return of.size () >= static_cast<size_t> (samples);
-  };
-  for (int round = 0; round < kMostRounds && !std::ranges::all_of (std::span (seen).subspan (1), enough);
-       round++) {
-    for (const size_t i : usable) {
-      const std::vector<TokenId> &answer = answers[i];
-      const RunResult result = direct.run (jobs.subspan (i, 1), [&] (Row &row, size_t) {
-        const int begin = row.sequence->generated ();
-        const int count =
-            begin == 0
-                ? 0
-                : std::min ({depths.next (), row.draft_limit, static_cast<int> (answer.size ()) - begin - 1});
-        for (int k = 0; k < count; k++)
-          row.draft.push (answer[static_cast<size_t> (begin + k)], 1, DraftSource::kNgram);
-        row.ungated = true;
-      });
-      if (result.outputs[0] != answer)
-        throw std::runtime_error ("an answer with drafts differs from the one without");
-      for (const Turn &turn : result.turns)
-        seen[static_cast<size_t> (turn.scored)].push_back (turn.milliseconds);
+  CostSamples costs;
+  for (int round = 0; round < kMostRounds && costs.fewest () < static_cast<size_t> (samples); round++) {
+    for (size_t i = 0; i < jobs.size (); i++) {
+      costs.advance (direct, jobs.subspan (i, 1), answers.subspan (i, 1));
+      costs.finish (direct);
     }
   }
-  StepCosts costs;
-  for (size_t n = 1; n <= kMostScored; n++)
-    costs.milliseconds[n] = seen[n].empty () ? 0 : median (seen[n]);
-  return costs;
+  return costs.medians ();
 }
 
 AcceptTrace

@@ -15,6 +15,7 @@
 // Ceiling of the machine. The same for guesses that are always right: the most of (k + 1) · C(1) / C(k + 1).
 #pragma once
 
+#include "bench/sim_random.hpp"
 #include "bench/speculation/lane.hpp"
 
 #include <array>
@@ -36,8 +37,31 @@ struct StepCosts {
 /// measured it lacks the time for guesses, and the noise of the clock. NaN when costs are not known.
 double speed_up_by_costs (const RunResult &run, const StepCosts &costs);
 
-/// By jobs one after the other, over and over, until each n was seen `samples` times; `answers` are what they say. Answers
-/// shorter than kMostScored + 2 tokens are left out: without any other the costs stay unknown.
+/// Times of steps by the tokens that they score, of answers that are known.
+class CostSamples
+{
+public:
+  /// Goes on with an answer to the first of `jobs`, which is answers[0], by some more steps; begins it, and begins it again,
+  /// where need be. Answers of less than kMostScored + 2 tokens teach nothing.
+  void advance (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers);
+  /// Ends the answer that advance () was at.
+  void finish (Lane &direct);
+  size_t fewest () const; ///< samples of any number of tokens
+  StepCosts medians () const;
+
+private:
+  /// How many drafts the next step has: each number as often as any other, in no order.
+  int next_depth ();
+
+  std::array<std::vector<double>, kMostScored + 1> seen_;
+  std::vector<int> depths_;
+  sim::Random random_{1};
+  const std::vector<TokenId> *answer_ = nullptr; ///< that is under way
+  int64_t done_ = 0;                             ///< tokens of it that were asked for
+};
+
+/// By jobs one after the other, over and over, until each number of tokens was seen `samples` times; `answers` are what they
+/// say. Answers shorter than kMostScored + 2 tokens are left out: without any other the costs stay unknown.
 StepCosts measure_costs (Lane &direct, std::span<const Job> jobs,
                          std::span<const std::vector<TokenId>> answers, int samples);
 

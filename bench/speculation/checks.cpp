@@ -25,8 +25,10 @@ find (const RowResult &row, std::string_view mode)
   return found == row.modes.end () ? nullptr : &*found;
 }
 
-/// The figure of a row, or NaN when the check is not about it.
-using Figure = std::function<double (const RowResult &row, const ModeResult &mode)>;
+constexpr Paired kNotAsked{NAN, NAN, NAN};
+
+/// The figure of a row, or kNotAsked.
+using Figure = std::function<Paired (const RowResult &row, const ModeResult &mode)>;
 
 Check
 check (std::span<const RowResult> rows, std::string_view mode, std::string id, std::string asks, double least,
@@ -35,14 +37,15 @@ check (std::span<const RowResult> rows, std::string_view mode, std::string id, s
   Check check{std::move (id), std::move (asks), std::string (mode)};
   for (const RowResult &row : rows) {
     const ModeResult *result = find (row, mode);
-    const double value = result && !is_too_short (row) ? figure (row, *result) : NAN;
-    if (std::isnan (value))
+    const Paired value = result && !is_too_short (row) ? figure (row, *result) : kNotAsked;
+    if (std::isnan (value.ratio))
       continue;
-    if (check.rows++ == 0 || value < check.worst) {
+    if (check.rows++ == 0 || value.ratio < check.worst.ratio) {
       check.worst = value;
       check.worst_row = row_name (row);
     }
-    check.missed += value < least;
+    check.missed += value.ratio < least;
+    check.clear += value.high < least;
   }
   return check;
 }
@@ -81,13 +84,30 @@ totals_of (std::span<const RowResult> rows)
         continue;
       totals.places += row.modes[m].trace.guesses;
       totals.agreed += row.modes[m].trace.right_first;
-      logs += std::log (row.ratio (row.modes[m]));
+      logs += std::log (row.ratio (row.modes[m]).ratio);
       totals.rows++;
     }
     totals.speed_up = totals.rows > 0 ? std::exp (logs / totals.rows) : NAN;
     all.push_back (totals);
   }
   return all;
+}
+
+Noise
+noise_of (std::span<const RowResult> rows)
+{
+  Noise noise;
+  for (const RowResult &row : rows) {
+    const ModeResult *control = find (row, "control");
+    if (!control || is_too_short (row))
+      continue;
+    const double ratio = row.ratio (*control).ratio;
+    noise.lowest = noise.rows == 0 ? ratio : std::min (noise.lowest, ratio);
+    noise.highest = std::max (noise.highest, ratio);
+    noise.below += ratio < kFreshSpeed;
+    noise.rows++;
+  }
+  return noise;
 }
 
 std::vector<Check>
@@ -105,26 +125,26 @@ check_all (std::span<const RowResult> rows, bool replayed)
         check (rows, mode, "ceiling", "code edit and reformat, 1 stream: at least 80 % of the ceiling",
                kOfCeiling, [&] (const RowResult &row, const ModeResult &result) {
                  const bool asked = row.prompt->category->nature == Nature::kCopies && row.streams == 1;
-                 return asked ? row.ratio (result) / result.ceiling : NAN;
+                 return asked ? row.ratio (result) / result.ceiling : kNotAsked;
                }));
     if (!replayed)
       checks.push_back (check (rows, mode, "edit-speed", "code edit, 1 stream: at least 2.0 × direct",
                                kEditSpeed, [&] (const RowResult &row, const ModeResult &result) {
                                  const bool asked =
                                      row.prompt->category->name == "code-edit" && row.streams == 1;
-                                 return asked ? ratio (row, result) : NAN;
+                                 return asked ? ratio (row, result) : kNotAsked;
                                }));
     checks.push_back (
         check (rows, mode, "fresh", "fresh code, fresh prose, adversarial: at least 0.98 × direct",
                kFreshSpeed, [&] (const RowResult &row, const ModeResult &result) {
-                 return row.prompt->category->nature == Nature::kFresh ? ratio (row, result) : NAN;
+                 return row.prompt->category->nature == Nature::kFresh ? ratio (row, result) : kNotAsked;
                }));
     checks.push_back (check (rows, mode, "ema",
                              "as fast as gate=ema policy=ngram, or faster, less 2 % for the clock", kEqual,
                              [&] (const RowResult &row, const ModeResult &result) {
                                const ModeResult *ema = find (row, "ngram-ema");
                                const bool asked = ema && row.prompt->category->nature != Nature::kRandom;
-                               return asked ? row.ratio (result) / row.ratio (*ema) : NAN;
+                               return asked ? paired_ratio (result.rates, ema->rates) : kNotAsked;
                              }));
   }
   checks.push_back (
@@ -132,7 +152,10 @@ check_all (std::span<const RowResult> rows, bool replayed)
              [&] (const RowResult &row, const ModeResult &result) {
                const ModeResult *suffix = find (row, "suffix"), *model = find (row, "model");
                const bool asked = suffix && model && row.prompt->category->nature != Nature::kRandom;
-               return asked ? row.ratio (result) / std::max (row.ratio (*suffix), row.ratio (*model)) : NAN;
+               if (!asked)
+                 return kNotAsked;
+               const bool by_model = row.ratio (*model).ratio > row.ratio (*suffix).ratio;
+               return paired_ratio (result.rates, by_model ? model->rates : suffix->rates);
              }));
   return checks;
 }

@@ -11,12 +11,13 @@ namespace millrace::bench
 {
 
 struct Check {
-  std::string id{};        ///< "ceiling", "edit-speed", …
-  std::string asks{};      ///< in words
-  std::string mode{};      ///< that was looked at
-  int rows = 0;            ///< that it is about; 0: nothing was measured that says anything about it
-  int missed = 0;          ///< of those
-  double worst = 0;        ///< the figure that is asked about, of the worst row
+  std::string id{};   ///< "ceiling", "edit-speed", …
+  std::string asks{}; ///< in words
+  std::string mode{}; ///< that was looked at
+  int rows = 0;       ///< that it is about; 0: nothing was measured that says anything about it
+  int missed = 0;     ///< of those
+  int clear = 0;      ///< of the missed, where chance alone does not explain it: the whole interval is below
+  Paired worst{};     ///< the figure that is asked about, of the worst row
   std::string worst_row{}; ///< "category/prompt t0.7 ×4"
 
   const char *verdict () const { return rows == 0 ? "not measured" : missed > 0 ? "miss" : "pass"; }
@@ -36,6 +37,13 @@ struct ModeTotals {
   int rows = 0;
   double agreement () const { return static_cast<double> (agreed) / static_cast<double> (places); }
 };
+/// The lowest and the highest ratio of "control", which is direct decoding measured against itself, and how many rows that is of.
+struct Noise {
+  double lowest = 0, highest = 0;
+  int rows = 0, below = 0; ///< below: rows in which it is under 0.98
+};
+Noise noise_of (std::span<const RowResult> rows);
+
 std::vector<ModeTotals> totals_of (std::span<const RowResult> rows);
 
 /// `replayed`: costs are another model's, and what is asked of the demo model's own speed is left out.

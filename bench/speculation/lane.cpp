@@ -1,10 +1,10 @@
 #include "bench/speculation/lane.hpp"
 
-#include "bench/measure.hpp"
 #include "engine/kv/kv_layout.hpp"
 #include "engine/model/forward.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <stdexcept>
 
 namespace millrace::bench
@@ -18,7 +18,8 @@ constexpr float kScripted = 1e6F; ///< a logit that no other token stands a chan
 SchedulerSettings
 scheduler_settings (const Model &model, const LaneSettings &lane)
 {
-  SchedulerSettings settings{.max_batch = lane.streams, .max_draft = kMaxDraft, .kv_type = lane.kv_type};
+  SchedulerSettings settings{
+      .max_batch = lane.streams, .max_draft = kMaxDraft, .kv_type = lane.kv_type, .clock = lane.clock};
   for (const KvGroup &group : model.compiled->kv_layout (lane.kv_type))
     settings.kv_bytes += group.block_bytes * static_cast<size_t> (table_size (group, lane.positions) + 2);
   settings.kv_bytes *= 2 * static_cast<size_t> (lane.streams);
@@ -46,6 +47,7 @@ request_of (const Job &job)
 Lane::Lane (std::shared_ptr<const Model> model, const Mode &mode, std::shared_ptr<const Model> draft_model,
             const LaneSettings &settings)
     : mode_ (mode)
+    , clock_ (settings.clock)
     , scheduler_ (model, scheduler_settings (*model, settings))
     , drafters_ (make_drafters (mode, std::move (draft_model), settings.ungated))
 {
@@ -74,19 +76,19 @@ Lane::draft ()
 {
   if (drafters_.empty ())
     return 0;
-  const auto begin = std::chrono::steady_clock::now ();
+  const int64_t began = clock_ ();
   for (const auto &drafter : drafters_)
     drafter->draft (step_);
-  return seconds_since (begin) * 1e6;
+  return static_cast<double> (clock_ () - began);
 }
 
 void
-Lane::say_script (std::span<const Job> jobs)
+Lane::say_script ()
 {
   for (Row &row : step_.rows) {
     if (row.ended () || !row.logits)
       continue;
-    const std::vector<TokenId> *script = jobs[job_of (row, jobs)].script;
+    const std::vector<TokenId> *script = jobs_[job_of (row, jobs_)].script;
     if (!script)
       continue;
     auto next = static_cast<size_t> (row.sequence->generated ());
@@ -96,20 +98,24 @@ Lane::say_script (std::span<const Job> jobs)
   }
 }
 
-Turn
-Lane::turn (std::span<const Job> jobs, RunResult &result, const DraftHook &hook)
+/// False: nothing is left to be done.
+bool
+Lane::turn ()
 {
+  const int64_t began = clock_ ();
+  if (!scheduler_.plan (step_))
+    return false;
   Turn turn;
   prefill (step_, kDeferBelow);
-  result.drafters_us += draft ();
-  if (hook)
+  result_.drafters_us += draft ();
+  if (hook_)
     for (Row &row : step_.rows)
       if (row.scored && !row.ended ())
-        hook (row, job_of (row, jobs));
+        hook_ (row, job_of (row, jobs_));
   if (step_.drafting)
     step_.drafting->choose (step_);
   verify (step_);
-  say_script (jobs);
+  say_script ();
   sampler_.sample (step_);
   for (const Row &row : step_.rows) {
     if (row.finish == FinishReason::kError)
@@ -118,50 +124,70 @@ Lane::turn (std::span<const Job> jobs, RunResult &result, const DraftHook &hook)
     turn.scored += row.scored ? 1 + row.draft.count : 0;
     turn.right += right;
     if (row.draft.count > 0)
-      result.drafting.count (row.draft, right);
-    auto &output = result.outputs[job_of (row, jobs)];
+      result_.drafting.count (row.draft, right);
+    auto &output = result_.outputs[job_of (row, jobs_)];
     for (int i = 0; i < row.accepted_count; i++)
       output.push_back (row.accepted[static_cast<size_t> (i)].token);
-    result.tokens += row.accepted_count;
+    result_.tokens += row.accepted_count;
   }
   scheduler_.commit (step_);
   for (const auto &request : scheduler_.finished ())
-    result.drafting.pauses += request->statistics.drafting.pauses;
-  return turn;
+    result_.drafting.pauses += request->statistics.drafting.pauses;
+  turn.milliseconds = static_cast<double> (clock_ () - began) / 1e3;
+  result_.turns.push_back (turn);
+  return true;
+}
+
+void
+Lane::begin (std::span<const Job> jobs, const DraftHook &hook)
+{
+  prime (jobs);
+  jobs_ = jobs;
+  hook_ = hook;
+  for (const Job &job : jobs)
+    scheduler_.admit (request_of (job));
+  result_ = {};
+  result_.outputs.resize (jobs.size ());
+  size_t room = 0;
+  for (const Job &job : jobs)
+    room = std::max (room, static_cast<size_t> (job.sampling.max_tokens));
+  result_.turns.reserve (room + jobs.size () + 1);
+  for (auto &output : result_.outputs)
+    output.reserve (room);
+  const auto silent = [] (const auto &output) { return output.empty (); };
+  while (std::ranges::any_of (result_.outputs, silent) && turn ()) {
+  }
+  result_.turns.clear ();
+  result_.tokens = 0;
+  result_.drafters_us = 0;
+}
+
+bool
+Lane::advance (int64_t tokens)
+{
+  const int64_t began = clock_ ();
+  bool more = true;
+  while (result_.tokens < tokens && more)
+    more = turn ();
+  result_.seconds += static_cast<double> (clock_ () - began) / 1e6;
+  return more;
+}
+
+RunResult
+Lane::finish ()
+{
+  jobs_ = {};
+  hook_ = {};
+  return std::move (result_);
 }
 
 RunResult
 Lane::run (std::span<const Job> jobs, const DraftHook &hook)
 {
-  prime (jobs);
-  for (const Job &job : jobs)
-    scheduler_.admit (request_of (job));
-  RunResult result;
-  result.outputs.resize (jobs.size ());
-  size_t room = 0;
-  for (const Job &job : jobs)
-    room = std::max (room, static_cast<size_t> (job.sampling.max_tokens));
-  result.turns.reserve (room + 1);
-  for (auto &output : result.outputs)
-    output.reserve (room);
-
-  bool started = false;
-  auto begin = std::chrono::steady_clock::now (), end = begin;
-  for (auto before = begin; scheduler_.plan (step_); before = end) {
-    Turn turn = this->turn (jobs, result, hook);
-    end = std::chrono::steady_clock::now ();
-    if (started) {
-      turn.milliseconds = std::chrono::duration<double, std::milli> (end - before).count ();
-      result.turns.push_back (turn);
-      continue;
-    }
-    started = std::ranges::none_of (result.outputs, [] (const auto &output) { return output.empty (); });
-    begin = end;
-    result.tokens = 0;
-    result.drafters_us = 0;
+  begin (jobs, hook);
+  while (advance (std::numeric_limits<int64_t>::max ())) {
   }
-  result.seconds = std::chrono::duration<double> (end - begin).count ();
-  return result;
+  return finish ();
 }
 
 } // namespace millrace::bench

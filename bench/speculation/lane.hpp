@@ -47,6 +47,7 @@ struct LaneSettings {
   int streams = 1, positions = 0; ///< room for so many, twice, so that prompts stay cached
   KvType kv_type = KvType::kF32;
   bool ungated = false; ///< make_drafters ()
+  Clock clock = steady_now_us;
 };
 
 class Lane
@@ -59,19 +60,34 @@ public:
   /// request fails.
   RunResult run (std::span<const Job> jobs, const DraftHook &hook = {});
 
+  // The same in parts, so that lanes can take turns within an answer. `jobs` stay until finish ().
+
+  /// As far as the step that brings the last stream's first token.
+  void begin (std::span<const Job> jobs, const DraftHook &hook = {});
+  /// Goes on until all streams together have said so many tokens more than at begin (). False: they have said everything.
+  bool advance (int64_t tokens);
+  /// After advance () was false.
+  RunResult finish ();
+
   const Mode &mode () const { return mode_; }
 
 private:
   void prime (std::span<const Job> jobs);
-  Turn turn (std::span<const Job> jobs, RunResult &result, const DraftHook &hook);
+  bool turn ();
   double draft ();
-  void say_script (std::span<const Job> jobs);
+  void say_script ();
 
   const Mode &mode_;
+  Clock clock_;
   Scheduler scheduler_;
   std::vector<std::unique_ptr<Drafter>> drafters_;
   Sampler sampler_;
   Step step_;
+
+  // Of the run under way.
+  std::span<const Job> jobs_;
+  DraftHook hook_;
+  RunResult result_;
 };
 
 } // namespace millrace::bench

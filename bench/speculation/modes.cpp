@@ -16,8 +16,9 @@ namespace
 
 constexpr int kEmaDraft = 6; ///< as AX Engine has it
 
-constexpr std::array<Mode, 6> kModes{
+constexpr std::array<Mode, 7> kModes{
     {{"direct", "no drafts"},
+     {"control", "no drafts, again: how far its ratio is from 1 is what the clock is worth", false, true},
      {"suffix", "the longest repeated suffix of the request itself"},
      {"ngram", "counts of what followed 2, 3 and 4 tokens of the request itself"},
      {"ngram-ema", "policy=ngram gate=ema max-draft=6, what AX Engine documents; nothing is asked of it",

@@ -13,7 +13,20 @@ namespace millrace::bench
 namespace
 {
 
-constexpr int kMostThreads = 1024, kMostStreams = 16, kMostTokens = 4096, kMostRepetitions = 1000;
+constexpr int kMostThreads = 1024, kMostStreams = 16, kMostTokens = 4096, kMostRepetitions = 1000,
+              kMostMicroseconds = 1'000'000'000;
+
+/// FIRST,MORE of the model and, optionally, of the draft model.
+void
+set_times (SpecOptions &options, std::string_view flag, std::string_view value)
+{
+  const std::vector<int> times = parse_numbers (flag, value, 1, kMostMicroseconds);
+  if (times.size () != 2 && times.size () != 4)
+    throw std::invalid_argument (std::string (flag) + " wants two numbers, or four with a draft model");
+  options.model_time = PassTime{times[0], times[1]};
+  if (times.size () == 4)
+    options.draft_model_time = PassTime{times[2], times[3]};
+}
 
 /// A flag with a value.
 void
@@ -25,6 +38,8 @@ set_option (SpecOptions &options, std::string_view flag, std::string_view value)
     options.draft_model = value;
   else if (flag == "--replay-costs")
     options.replay_costs = value;
+  else if (flag == "--simulate")
+    set_times (options, flag, value);
   else if (flag == "--prompts")
     options.prompts = value;
   else if (flag == "-c" || flag == "--categories")
@@ -77,16 +92,20 @@ parse_spec_options (std::span<char *const> arguments)
     named = named || flag == "--modes";
   }
   const bool with_model = !options.draft_model.empty ();
+  const bool costs_known = options.replay_costs.empty () || options.draft_model_time;
   for (const Mode &mode : modes ().subspan (1))
-    if (!named && (!mode.needs_draft_model || (with_model && options.replay_costs.empty ())))
+    if (!named && (!mode.needs_draft_model || (with_model && costs_known)))
       options.modes.push_back (&mode);
   for (const Mode *mode : options.modes) {
     if (mode->needs_draft_model && !with_model)
       throw std::invalid_argument ("mode " + std::string (mode->name) + " wants a draft model: -md FOLDER");
-    if (mode->needs_draft_model && !options.replay_costs.empty ())
+    if (mode->needs_draft_model && !costs_known)
       throw std::invalid_argument (
           "mode " + std::string (mode->name) +
           " cannot be replayed: what the draft model costs belongs to the model it is for");
+    if (mode->needs_draft_model && options.model_time && !options.draft_model_time)
+      throw std::invalid_argument ("mode " + std::string (mode->name) +
+                                   " wants four numbers after --simulate");
   }
   return options;
 }
@@ -99,7 +118,10 @@ print_spec_help ()
               "Each prompt is answered without drafts and with each mode's by turns, -r times; answers must "
               "be the same, or\n"
               "the exit code is 1. Times are from the last stream's first token to the end. Speed-ups are "
-              "ratios of medians.\n"
+              "medians of the\n"
+              "repetitions' ratios, in each of which all take turns every 16 tokens. From six repetitions on "
+              "the interval\n"
+              "holds the true median in 95 of 100 cases; of fewer it is the lowest and the highest.\n"
               "  -m FOLDER|FILE     the model, with a chat template (default: the demo model)\n"
               "  -md FOLDER|FILE    a draft model, for the modes that have one (default: none, and such "
               "modes are left out)\n"
@@ -120,6 +142,10 @@ print_spec_help ()
   std::fputs (
       "  --replay-costs M   answers are the model's, times are those of model M that is made to say them\n"
       "                     (any model with at least as large a vocabulary: bench/make_model writes some)\n"
+      "  --simulate A,B[,C,D]  steps take A + B (n - 1) microseconds of a clock of their own, passes of the "
+      "draft\n"
+      "                     model C + D (n - 1): the same in every run; with --replay-costs of a tiny model, "
+      "quick\n"
       "  -ctk, --kv-type T  f32 (default), f16, bf16, q8, k8v4\n"
       "  --weights FORMAT   auto (default: as the file has them), f32, f16, bf16, int8, int4\n"
       "  --cost-samples N   steps by which the cost of each number of scored tokens is measured (default "

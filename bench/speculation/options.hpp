@@ -2,9 +2,11 @@
 #pragma once
 
 #include "bench/speculation/modes.hpp"
+#include "bench/speculation/simulated_time.hpp"
 #include "engine/backend/backend.hpp"
 
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +17,7 @@ namespace millrace::bench
 struct SpecOptions {
   std::filesystem::path model, draft_model; ///< draft_model empty: modes without one
   std::filesystem::path replay_costs; ///< a model whose costs the answers are replayed with; empty: none
+  std::optional<PassTime> model_time, draft_model_time; ///< simulated; none: by the clock
   std::filesystem::path prompts;
   std::vector<std::string> filters; ///< of categories; empty: all
   std::vector<int> streams{1, 4, 8};

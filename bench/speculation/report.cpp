@@ -38,6 +38,12 @@ by_depth (const DraftStatistics &drafting)
   return text.empty () ? "–" : text;
 }
 
+std::string
+interval_of (const Paired &paired)
+{
+  return figure (paired.low, "%.3f") + " – " + figure (paired.high, "%.3f");
+}
+
 } // namespace
 
 void
@@ -75,9 +81,11 @@ print_table_head (bool random)
                                         "mode",
                                         "tokens/s",
                                         "ratio",
+                                        "interval",
                                         "by costs",
                                         "ceiling",
                                         "of it",
+                                        "by costs",
                                         "attempts",
                                         "drafted",
                                         "accepted",
@@ -86,7 +94,8 @@ print_table_head (bool random)
                                         "by depth",
                                         "pauses",
                                         "drafters, µs a step"}) {
-    const bool words = column == "category" || column == "prompt" || column == "mode" || column == "by depth";
+    const bool words = column == "category" || column == "prompt" || column == "mode" ||
+                       column == "by depth" || column == "interval";
     titles += "| " + std::string (column) + " ";
     rule += words ? "|---" : "|---:";
   }
@@ -98,7 +107,8 @@ print_rows (const RowResult &row)
 {
   for (const ModeResult &mode : row.modes) {
     const DraftStatistics &drafting = mode.last.drafting;
-    const double ratio = row.ratio (mode);
+    const Paired paired = row.ratio (mode);
+    const double ratio = paired.ratio;
     const std::string cells[] = {
         std::string (row.prompt->category->name),
         row.prompt->name,
@@ -110,9 +120,11 @@ print_rows (const RowResult &row)
         std::string (mode.mode->name),
         figure (median (mode.rates), "%.1f"),
         figure (ratio, "%.3f"),
+        interval_of (paired),
         figure (mode.by_costs, "%.2f"),
         figure (mode.ceiling, "%.2f"),
         figure (100 * ratio / mode.ceiling, "%.0f %%"),
+        figure (100 * mode.by_costs / mode.ceiling, "%.0f %%"),
         std::to_string (drafting.attempts),
         std::to_string (drafting.drafted),
         std::to_string (drafting.accepted),
@@ -140,11 +152,16 @@ print_summary (std::span<const RowResult> rows, std::span<const Check> checks, i
                  static_cast<long long> (totals.places));
   std::printf ("\nRows with less than %d tokens a stream are too short to time and left out here.\n\n",
                kLeastTokens);
+  if (const Noise noise = noise_of (rows); noise.rows > 0)
+    std::printf (
+        "noise: direct decoding against itself: %.3f to %.3f in %d rows, of which %d are below 0.98\n",
+        noise.lowest, noise.highest, noise.rows, noise.below);
   for (const Check &check : checks)
     if (check.rows > 0)
-      std::printf ("%s: %s: %s: %d of %d rows miss it, the worst is %s at %.3f\n", check.verdict (),
-                   check.mode.c_str (), check.asks.c_str (), check.missed, check.rows,
-                   check.worst_row.c_str (), check.worst);
+      std::printf ("%s: %s: %s: %d of %d rows miss it, %d of them clearly; the worst is %s at %.3f (%s)\n",
+                   check.verdict (), check.mode.c_str (), check.asks.c_str (), check.missed, check.rows,
+                   check.clear, check.worst_row.c_str (), check.worst.ratio,
+                   interval_of (check.worst).c_str ());
     else
       std::printf ("%s: %s: %s\n", check.verdict (), check.mode.c_str (), check.asks.c_str ());
   if (differing > 0)
@@ -160,19 +177,18 @@ std::string
 json_of (const RowResult &row, const ModeResult &mode)
 {
   const DraftStatistics &drafting = mode.last.drafting;
-  const double ratio = row.ratio (mode);
+  const Paired paired = row.ratio (mode);
   JsonObject object;
   object.text ("mode", mode.mode->name);
   object.figure ("median_ts", median (mode.rates));
   object.raw ("samples_ts", json_list (std::span<const double> (mode.rates)));
-  object.figure ("ratio", ratio);
-  std::vector<double> paired;
-  for (size_t i = 0; i < mode.rates.size (); i++)
-    paired.push_back (mode.rates[i] / row.direct_rates[i]);
-  object.figure ("median_paired_ratio", median (paired));
+  object.figure ("ratio", paired.ratio);
+  object.figure ("ratio_low", paired.low);
+  object.figure ("ratio_high", paired.high);
   object.figure ("ratio_by_costs", mode.by_costs);
   object.figure ("ceiling", mode.ceiling);
-  object.figure ("of_ceiling", ratio / mode.ceiling);
+  object.figure ("of_ceiling", paired.ratio / mode.ceiling);
+  object.figure ("of_ceiling_by_costs", mode.by_costs / mode.ceiling);
   object.figure ("steps", static_cast<double> (mode.last.turns.size ()));
   object.figure ("attempts", static_cast<double> (drafting.attempts));
   object.figure ("drafted", static_cast<double> (drafting.drafted));
@@ -190,6 +206,13 @@ json_of (const RowResult &row, const ModeResult &mode)
   object.figure ("drafters_us_per_step",
                  mode.last.drafters_us / static_cast<double> (mode.last.turns.size ()));
   if (row.streams == 1) {
+    std::vector<int> scored, right;
+    for (const Turn &turn : mode.last.turns) {
+      scored.push_back (turn.scored);
+      right.push_back (turn.right);
+    }
+    object.raw ("steps_scored", json_list (std::span<const int> (scored)));
+    object.raw ("steps_right", json_list (std::span<const int> (right)));
     object.raw ("trace", json_list (std::span<const int> (mode.trace.right)));
     object.figure ("places_guessed", static_cast<double> (mode.trace.guesses));
     object.figure ("first_guess_right", static_cast<double> (mode.trace.right_first));
@@ -212,6 +235,8 @@ json_of (const RowResult &row)
   object.truth ("too_short", is_too_short (row));
   object.figure ("direct_ts", median (row.direct_rates));
   object.raw ("direct_samples_ts", json_list (std::span<const double> (row.direct_rates)));
+  if (row.streams == 1)
+    object.raw ("step_costs_ms", json_list (std::span<const double> (row.costs.milliseconds).subspan (1)));
   std::string modes;
   for (const ModeResult &mode : row.modes)
     modes += (modes.empty () ? "" : ",\n   ") + json_of (row, mode);
@@ -229,7 +254,10 @@ json_of (const Check &check)
   object.text ("verdict", check.verdict ());
   object.figure ("rows", check.rows);
   object.figure ("missed", check.missed);
-  object.figure ("worst", check.rows > 0 ? check.worst : NAN);
+  object.figure ("clearly_missed", check.clear);
+  object.figure ("worst", check.rows > 0 ? check.worst.ratio : NAN);
+  object.figure ("worst_low", check.rows > 0 ? check.worst.low : NAN);
+  object.figure ("worst_high", check.rows > 0 ? check.worst.high : NAN);
   object.text ("worst_row", check.worst_row);
   return object.end ();
 }

@@ -1,7 +1,5 @@
 #include "bench/speculation/suite.hpp"
 
-#include "bench/measure.hpp"
-
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -16,6 +14,8 @@ namespace
 {
 
 constexpr int kWarmUpTokens = 64;
+constexpr size_t kFewestSamples = 5; ///< of each number of tokens, that a prompt's own costs are told by
+constexpr int kTurnTokens = 16;      ///< of a stream, before the next mode has its turn
 constexpr size_t kCostPrompts = 4;
 constexpr size_t kContext = 8; ///< tokens that make a repetition
 
@@ -29,12 +29,6 @@ open_model (const std::filesystem::path &path, const SpecOptions &options, const
 }
 
 } // namespace
-
-double
-RowResult::ratio (const ModeResult &mode) const
-{
-  return median (mode.rates) / median (direct_rates);
-}
 
 int64_t
 RowResult::tokens () const
@@ -72,12 +66,19 @@ Suite::Suite (const SpecOptions &options)
   if (timed_->spec.vocab < model_->spec.vocab)
     throw std::invalid_argument (options.replay_costs.string () +
                                  ": its vocabulary is smaller than that of " + options.model.string ());
+  Clock clock = steady_now_us;
+  if (options.model_time) {
+    clock = simulated_now_us;
+    timed_ = with_simulated_time (timed_, *options.model_time);
+  }
   if (!options.draft_model.empty ())
     draft_model_ = open_model (options.draft_model, options, model_.get ());
   if (draft_model_ &&
       (!draft_model_->tokenizer || draft_model_->tokenizer->digest () != model_->tokenizer->digest ()))
     throw std::invalid_argument (options.draft_model.string () + ": its tokens are not those of " +
                                  options.model.string ());
+  if (draft_model_ && options.draft_model_time)
+    draft_model_ = with_simulated_time (draft_model_, *options.draft_model_time);
   prompts_ = load_prompts (*model_, options.prompts, options.filters, options.most_prompts);
   if (prompts_.empty ())
     throw std::invalid_argument ("-c: no category has such a name; see --help");
@@ -92,10 +93,10 @@ Suite::Suite (const SpecOptions &options)
                                    " positions, more than the model's " +
                                    std::to_string (model->spec.max_positions));
 
-  const LaneSettings most{std::ranges::max (options.streams), positions, options.kv_type, false};
-  const LaneSettings one{1, positions, options.kv_type, true};
+  const LaneSettings most{std::ranges::max (options.streams), positions, options.kv_type, false, clock};
+  const LaneSettings one{1, positions, options.kv_type, true, clock};
   const Mode &direct = modes ()[0];
-  if (timed_ != model_)
+  if (!options.replay_costs.empty ())
     author_ = std::make_unique<Lane> (model_, direct, nullptr, most);
   direct_ = std::make_unique<Lane> (timed_, direct, nullptr, most);
   cost_lane_ = std::make_unique<Lane> (timed_, direct, nullptr, one);
@@ -192,17 +193,43 @@ Suite::compare (const Lane &lane, const RowResult &row, const RunResult &result)
                 std::string (lane.mode ().name).c_str ());
 }
 
-/// Tokens a second; the answers are compared.
-double
-Suite::timed_run (Lane &lane, const Group &group, const RowResult &row, RunResult &result)
+/// Everybody answers once, kTurnTokens of each stream by turns, so that a slow moment of the machine hits all. Who goes first
+/// goes around, so that nobody is always the one that comes after itself, with warm caches.
+void
+Suite::repeat (const Group &group, RowResult &row, size_t first, CostSamples *costs)
 {
-  result = lane.run (group.jobs);
-  if (!row.direct.outputs.empty ())
-    compare (lane, row, result);
-  return result.seconds > 0 ? static_cast<double> (result.tokens) / result.seconds : 0;
+  std::vector<Lane *> lanes{direct_.get ()};
+  for (const auto &lane : lanes_)
+    lanes.push_back (lane.get ());
+  for (Lane *lane : lanes)
+    lane->begin (group.jobs);
+  const auto &answers = row.direct.outputs;
+  int64_t tokens = 0;
+  for (bool more = true; more; first++) {
+    more = false;
+    tokens += kTurnTokens * row.streams;
+    for (size_t i = 0; i < lanes.size (); i++)
+      more |= lanes[(first + i) % lanes.size ()]->advance (tokens);
+    if (costs)
+      costs->advance (*cost_lane_, group.jobs, answers);
+  }
+  const auto rate = [] (const RunResult &result) {
+    return result.seconds > 0 ? static_cast<double> (result.tokens) / result.seconds : 0;
+  };
+  if (costs)
+    costs->finish (*cost_lane_);
+  RunResult direct = direct_->finish ();
+  row.direct_rates.push_back (rate (direct));
+  for (size_t m = 0; m < lanes_.size (); m++) {
+    RunResult &last = row.modes[m].last;
+    last = lanes_[m]->finish ();
+    row.modes[m].rates.push_back (rate (last));
+    compare (*lanes_[m], row, last);
+  }
+  compare (*direct_, row, direct);
+  row.direct = std::move (direct);
 }
 
-/// Who goes first alternates, so that a slow phase of the machine hits all.
 RowResult
 Suite::measure (size_t prompt, int streams)
 {
@@ -218,29 +245,17 @@ Suite::measure (size_t prompt, int streams)
   for (const auto &lane : lanes_)
     row.modes.emplace_back ().mode = &lane->mode ();
 
-  for (int repetition = 0; repetition < options_.repetitions; repetition++) {
-    const auto run_direct = [&] {
-      RunResult result;
-      row.direct_rates.push_back (timed_run (*direct_, jobs, row, result));
-      row.direct = std::move (result);
-    };
-    const bool backwards = repetition % 2;
-    if (!backwards)
-      run_direct ();
-    for (size_t i = 0; i < lanes_.size (); i++) {
-      const size_t m = backwards ? lanes_.size () - 1 - i : i;
-      row.modes[m].rates.push_back (timed_run (*lanes_[m], jobs, row, row.modes[m].last));
-    }
-    if (backwards)
-      run_direct ();
-  }
+  CostSamples costs;
+  for (int repetition = 0; repetition < options_.repetitions; repetition++)
+    repeat (jobs, row, static_cast<size_t> (repetition), streams == 1 ? &costs : nullptr);
+  row.costs = costs.fewest () < kFewestSamples ? costs_ : costs.medians ();
   for (size_t m = 0; m < lanes_.size (); m++) {
     row.modes[m].ceiling = row.modes[m].by_costs = std::numeric_limits<double>::quiet_NaN ();
     if (streams > 1)
       continue;
     row.modes[m].trace = trace_of (*trace_lanes_[m], jobs.jobs[0], row.direct.outputs[0]);
-    row.modes[m].ceiling = ceiling (row.modes[m].trace, costs_);
-    row.modes[m].by_costs = speed_up_by_costs (row.modes[m].last, costs_);
+    row.modes[m].ceiling = ceiling (row.modes[m].trace, row.costs);
+    row.modes[m].by_costs = speed_up_by_costs (row.modes[m].last, row.costs);
   }
   return row;
 }

@@ -7,6 +7,7 @@
 
 #include "bench/speculation/ceiling.hpp"
 #include "bench/speculation/options.hpp"
+#include "bench/speculation/paired.hpp"
 #include "bench/speculation/prompts.hpp"
 
 #include <cstdint>
@@ -18,7 +19,7 @@ namespace millrace::bench
 
 struct ModeResult {
   const Mode *mode = nullptr;
-  std::vector<double> rates; ///< tokens a second, of each repetition
+  std::vector<double> rates; ///< tokens a second, of each repetition, as RowResult::direct_rates
   RunResult last;            ///< of the last repetition
   AcceptTrace trace;         ///< one stream only
   double ceiling = 0;        ///< of trace; NaN: not known
@@ -30,10 +31,12 @@ struct RowResult {
   int streams = 1;
   std::vector<double> direct_rates;
   RunResult direct;
+  StepCosts costs; ///< one stream only: of this prompt's steps, at the same time
   std::vector<ModeResult> modes;
 
-  double ratio (const ModeResult &mode) const; ///< of medians
-  int64_t tokens () const;                     ///< of all answers
+  /// Against decoding without drafts.
+  Paired ratio (const ModeResult &mode) const { return paired_ratio (mode.rates, direct_rates); }
+  int64_t tokens () const; ///< of all answers
   /// Share of the answers' tokens that end 8 tokens which the same answer had before: high when the model loops.
   double repeats () const;
 };
@@ -62,7 +65,7 @@ private:
   };
   void group (size_t prompt, int streams, Group &group);
   void find_costs ();
-  double timed_run (Lane &lane, const Group &group, const RowResult &row, RunResult &result);
+  void repeat (const Group &group, RowResult &row, size_t first, CostSamples *costs);
   void compare (const Lane &lane, const RowResult &row, const RunResult &result);
 
   SpecOptions options_;

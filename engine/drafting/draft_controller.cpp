@@ -8,8 +8,10 @@ namespace millrace
 namespace
 {
 
-constexpr double kMargin = 1.02;  ///< drafts must promise so many times the tokens per time
-constexpr int kFirstReach = 2;    ///< drafts of a request of which nothing is known yet
+constexpr double kMargin = 1.04; ///< drafts must promise so many times the tokens per time
+constexpr int kFirstReach = 2;   ///< drafts of a request of which nothing is known yet
+// Times the chance, of what lies deeper than has been right lately; not where all before it is as likely as kSure.
+constexpr double kDoubt = 0.8, kSure = 0.8;
 constexpr int kRemembered = 4;    ///< drafts of a sequence that wait for the tokens they are compared with
 constexpr int kStretchEvery = 16; ///< choices
 constexpr double kStretchChance = 0.5;
@@ -37,6 +39,8 @@ struct DraftController::Slot {
   AcceptanceTrack track;
   std::array<Waiting, kRemembered> waiting{};
   int reach = kFirstReach; ///< drafts that may be verified; twice as many after each chain that was all right
+  int proven =
+      kMaxDraft; ///< drafts that are taken at their word; after a chain that broke twice what was right
   double ema = 1;
   int ema_pause = 0;
   bool pausing = false; ///< the last guesses were not worth verifying
@@ -171,8 +175,11 @@ DraftController::gather (const Step &step)
     const Slot &slot = slot_of (*row.sequence);
     const SamplingKind kind = sampling_kind (row.sequence->request->sampling);
     double chance = 1;
-    for (int i = 0; i < std::min (row.draft.count, slot.reach); ++i)
-      candidates_.push_back ({chance *= probability (slot, row.draft, i, kind), static_cast<int> (r), i});
+    for (int i = 0; i < std::min (row.draft.count, slot.reach); ++i) {
+      chance *= probability (slot, row.draft, i, kind);
+      const double doubt = i >= slot.proven && chance < kSure ? kDoubt : 1;
+      candidates_.push_back ({chance * doubt, static_cast<int> (r), i});
+    }
   }
   std::ranges::sort (candidates_, [] (const Candidate &a, const Candidate &b) {
     return a.chance != b.chance ? a.chance > b.chance : a.row != b.row ? a.row < b.row : a.depth < b.depth;
@@ -309,7 +316,12 @@ DraftController::settle (const Row &row)
     return;
   Slot &slot = slot_of (*row.sequence);
   compare (slot, *row.sequence);
-  if (row.draft.count == slot.reach && row.right_drafts () == row.draft.count)
+  const int right = row.right_drafts ();
+  if (right < row.draft.count)
+    slot.proven = std::max (2 * right, kFirstReach);
+  else if (right >= slot.proven)
+    slot.proven = std::min (2 * slot.proven, kMaxDraft);
+  if (right == row.draft.count && right >= slot.reach)
     slot.reach = std::min (2 * slot.reach, kMaxDraft);
   slot.ema_pause -= slot.ema_pause > 0;
   if (row.ungated && row.draft.count > 0) {

@@ -10,7 +10,9 @@
 // descending order, verifying the first n costs a step of R + n tokens and is expected to bring R + q1 + … + qn of them.
 // The n with the most tokens per time is taken, if it beats none by kMargin: so the step's rows share its tokens by
 // marginal gain.
-// A request of which nothing is known yet begins with short chains, and doubles them while they are all right.
+// A request of which nothing is known yet begins with short chains, and doubles them while they are all right. After a chain that
+// broke, what lies deeper than twice what was right of it, and is not nearly sure, counts less than its chance: there chances
+// are known worst, and texts that repeat a few tokens here and there differ from those that copy.
 // Source: the utility of speculation as goodput, Liu et al., arXiv 2406.14066; the rest is this file's.
 //
 // Drafters whose guesses cost time weigh that themselves, by the same costs and chances (draft_market.hpp).

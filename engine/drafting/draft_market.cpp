@@ -42,6 +42,7 @@ void
 DraftMarket::weigh (DraftProspect &prospect, int active) const
 {
   const double share = pass_ms (active) / active;
+  const double first = share + pass_ms (active + prospect.before) - pass_ms (active);
   prospect.depth = 0;
   prospect.gain_alone = 0;
   double tokens = 0, chance = prospect.reach;
@@ -49,7 +50,7 @@ DraftMarket::weigh (DraftProspect &prospect, int active) const
     tokens += chance *= depth == 1 ? prospect.first : prospect.later;
     const double verifying = (verify_.milliseconds (rows_ + active * depth) - step_ms_) / active;
     const double gain =
-        prospect.taken * (tokens - price_ * (verifying + share * (depth - 1))) - price_ * share;
+        prospect.taken * (tokens - price_ * (verifying + share * (depth - 1))) - price_ * first;
     if (gain > prospect.gain_alone) {
       prospect.gain_alone = gain;
       prospect.depth = depth;

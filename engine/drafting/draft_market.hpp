@@ -23,6 +23,7 @@ struct DraftProspect {
   double later = 0;      ///< chance that one is right after right ones
   double reach = 1;      ///< that what they go on from is right itself: less than 1 behind others' guesses
   double standing = 0;   ///< worth () of others' guesses, which these would replace
+  int before = 0;        ///< tokens that the first pass computes before the one that the first guess is of
   int depth = 0;         ///< out: guesses worth making; 0: none
   double gain = 0;       ///< out: tokens
   double gain_alone = 0; ///< out: tokens, if there were no `standing`

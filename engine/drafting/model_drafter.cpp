@@ -36,7 +36,7 @@ constexpr int64_t kForgets = 512;
 constexpr int kMeasured = 16; ///< tokens of that
 constexpr double kRemarkable =
     0.5; ///< of its cost: a pass that takes less says that the machine was busy before
-constexpr int kSmallBacklog = 16; ///< tokens that are caught up without asking whether it repays
+constexpr int kSmallBacklog = 16; ///< tokens whose catching up is part of what the step's guesses cost
 constexpr double kRepaid = 0.25;  ///< of what drafts are expected to save, that catching up may take
 constexpr int kLikelyMore =
     64; ///< tokens that any request is taken to generate yet, unless its limit is nearer
@@ -299,6 +299,8 @@ ModelDrafter::prospect_of (Work &work, const DraftMarket &market, DraftControlle
   const Draft &others = work.row->draft;
   const Slot &slot = *work.slot;
   DraftProspect prospect{.most = work.most, .later = slot.chance[1].mean ()};
+  // More than that is weighed against all that is to come (repays ()).
+  prospect.before = work.backlog () <= kSmallBacklog ? work.backlog () : 0;
   prospect.first = slot.chance[0].mean_above (floor, prospect.taken);
   if (others.count == 0 || !controller)
     return prospect;
@@ -313,6 +315,7 @@ ModelDrafter::prospect_of (Work &work, const DraftMarket &market, DraftControlle
     return prospect;
   }
   work.joined = others.count;
+  prospect.before += others.count;
   work.draft = others;
   work.chance = chance;
   prospect.most = std::max (0, work.most - others.count);
