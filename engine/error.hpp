@@ -26,6 +26,16 @@ public:
   std::string field;
 };
 
+/// What was loading a model was asked to stop (ModelOptions::stop).
+class LoadStopped : public std::runtime_error
+{
+public:
+  LoadStopped ()
+      : std::runtime_error ("loading was stopped")
+  {
+  }
+};
+
 /// Why one request failed. An empty code means that it did not.
 struct RequestError {
   const char *code = ""; ///< static string: invalid_request, context_length_exceeded, invalid_utf8, internal

@@ -164,10 +164,20 @@ open_model (const std::string &name, const ModelOptions &options, GError **error
     MillraceModel *self = wrap_model (Model::open (find_model (name), options));
     self->load_ms = static_cast<double> (g_get_monotonic_time () - began) / 1000;
     return self;
+  } catch (const LoadStopped &) {
+    g_set_error_literal (error, G_IO_ERROR, G_IO_ERROR_CANCELLED, "loading was cancelled");
+    return nullptr;
   } catch (const std::exception &problem) {
     g_set_error (error, MILLRACE_ERROR, MILLRACE_ERROR_LOAD, "%s", problem.what ());
     return nullptr;
   }
+}
+
+void
+log_load_warning (MillraceModel *model)
+{
+  if (const std::string warning = model->model->load_warning (); !warning.empty ())
+    GST_WARNING_OBJECT (model, "%s", warning.c_str ());
 }
 
 } // namespace millrace
@@ -232,8 +242,8 @@ millrace_model_open_full (const char *path, MillraceWeights weights, guint threa
   options.weight_cache = weight_cache ? weight_cache : "";
   options.lock_memory = lock_memory != FALSE;
   MillraceModel *self = millrace::open_model (path, options, error);
-  if (const std::string warning = self ? self->model->load_warning () : ""; !warning.empty ())
-    GST_WARNING_OBJECT (self, "%s", warning.c_str ());
+  if (self)
+    millrace::log_load_warning (self);
   return self;
 }
 

@@ -1,5 +1,6 @@
 // Text ↔ token ids with a model's tokenizer, and loading models without blocking.
 
+#include "library/background.hpp"
 #include "library/error.hpp"
 #include "library/model.hpp"
 
@@ -76,23 +77,12 @@ copy_tokens (const std::vector<TokenId> &tokens, gsize *n_tokens)
   return static_cast<gint32 *> (g_memdup2 (tokens.data (), tokens.size () * sizeof (TokenId)));
 }
 
-struct TokenizeJob {
-  std::string text;
-  EncodeOptions options;
-};
-
 template <typename T>
 void
 free_as (gpointer data)
 {
   delete static_cast<T *> (data);
 }
-
-struct LoadJob {
-  std::string path;
-  MillraceWeights weights;
-  guint threads;
-};
 
 } // namespace
 
@@ -101,11 +91,12 @@ struct LoadJob {
  * @path: a folder with config.json, safetensors and tokenizer.json, a GGUF file, or a name for millrace_find_model()
  * @weights: how to hold the matrices
  * @threads: lanes of computation, 0 for the usable cores
- * @cancellable: (nullable): ends the wait; what has been read of the model is dropped when it is there
+ * @cancellable: (nullable): ends the loading
  * @callback: (scope async): called when it is there
  * @user_data: for @callback
  *
- * Opens a model in another thread.
+ * Opens a model in another thread. When it is cancelled, what has been read is dropped and @callback called soon; a process
+ * that ends meanwhile does not wait for the rest either.
  */
 void
 millrace_model_load_async (const char *path, MillraceWeights weights, guint threads,
@@ -114,16 +105,19 @@ millrace_model_load_async (const char *path, MillraceWeights weights, guint thre
   g_return_if_fail (path);
   GTask *task = g_task_new (nullptr, cancellable, callback, user_data);
   g_task_set_source_tag (task, reinterpret_cast<gpointer> (millrace_model_load_async));
-  g_task_set_return_on_cancel (task, TRUE);
-  g_task_set_task_data (task, new LoadJob{path, weights, threads}, free_as<LoadJob>);
-  g_task_run_in_thread (task, [] (GTask *self, gpointer, gpointer data, GCancellable *) {
-    const auto *job = static_cast<LoadJob *> (data);
-    GError *error = nullptr;
-    if (MillraceModel *model = millrace_model_open (job->path.c_str (), job->weights, job->threads, &error))
-      g_task_return_pointer (self, model, g_object_unref);
-    else
-      g_task_return_error (self, error);
-  });
+  ModelOptions options;
+  options.weights = static_cast<WeightFormat> (weights);
+  options.cpu.threads = static_cast<int> (MIN (threads, 1024u));
+  run_in_background (task,
+                     [name = std::string (path), options] (GTask *self, const std::stop_token &stop) mutable {
+                       GError *error = nullptr;
+                       options.stop = stop;
+                       if (MillraceModel *model = open_model (name, options, &error)) {
+                         log_load_warning (model);
+                         g_task_return_pointer (self, model, g_object_unref);
+                       } else
+                         g_task_return_error (self, error);
+                     });
   g_object_unref (task);
 }
 
@@ -188,16 +182,12 @@ millrace_model_tokenize_async (MillraceModel *self, const char *text, gboolean a
   g_return_if_fail (text);
   GTask *task = g_task_new (self, cancellable, callback, user_data);
   g_task_set_source_tag (task, reinterpret_cast<gpointer> (millrace_model_tokenize_async));
-  g_task_set_task_data (
-      task,
-      new TokenizeJob{text,
-                      {.add_special_tokens = add_special != FALSE, .parse_special = parse_special != FALSE}},
-      free_as<TokenizeJob>);
-  g_task_run_in_thread (task, [] (GTask *work, gpointer source, gpointer data, GCancellable *) {
-    const auto *job = static_cast<TokenizeJob *> (data);
+  const EncodeOptions options{.add_special_tokens = add_special != FALSE,
+                              .parse_special = parse_special != FALSE};
+  run_in_background (task, [text = std::string (text), options] (GTask *work, const std::stop_token &) {
     auto tokens = std::make_unique<std::vector<TokenId>> ();
     GError *error = nullptr;
-    if (tokenize (MILLRACE_MODEL (source), job->text, job->options, *tokens, &error))
+    if (tokenize (MILLRACE_MODEL (g_task_get_source_object (work)), text, options, *tokens, &error))
       g_task_return_pointer (work, tokens.release (), free_as<std::vector<TokenId>>);
     else
       g_task_return_error (work, error);
@@ -262,16 +252,15 @@ millrace_model_detokenize_async (MillraceModel *self, const gint32 *tokens, gsiz
   g_return_if_fail (tokens || n_tokens == 0);
   GTask *task = g_task_new (self, cancellable, callback, user_data);
   g_task_set_source_tag (task, reinterpret_cast<gpointer> (millrace_model_detokenize_async));
-  g_task_set_task_data (task, new std::vector<TokenId> (tokens, tokens + n_tokens),
-                        free_as<std::vector<TokenId>>);
-  g_task_run_in_thread (task, [] (GTask *work, gpointer source, gpointer data, GCancellable *) {
-    std::string text;
-    GError *error = nullptr;
-    if (detokenize (MILLRACE_MODEL (source), *static_cast<std::vector<TokenId> *> (data), text, &error))
-      g_task_return_pointer (work, g_strndup (text.data (), text.size ()), g_free);
-    else
-      g_task_return_error (work, error);
-  });
+  run_in_background (
+      task, [ids = std::vector<TokenId> (tokens, tokens + n_tokens)] (GTask *work, const std::stop_token &) {
+        std::string text;
+        GError *error = nullptr;
+        if (detokenize (MILLRACE_MODEL (g_task_get_source_object (work)), ids, text, &error))
+          g_task_return_pointer (work, g_strndup (text.data (), text.size ()), g_free);
+        else
+          g_task_return_error (work, error);
+      });
   g_object_unref (task);
 }
 

@@ -1,11 +1,11 @@
 // Tells ThreadSanitizer of GLib's synchronization.
 //
-// GMutex, GCond, GAsyncQueue and references are futexes, locks and atomics inside libraries that are not
+// GMutex, GCond, GAsyncQueue, GTask, GSource and references are futexes, locks and atomics inside libraries that are not
 // instrumented, so every hand-over through them would look like a race. These functions stand in front of GLib's
 // and GStreamer's: they call the real ones and say what was acquired and released. Linked into the tests of the
 // tsan preset only.
 
-#include <glib.h>
+#include <gio/gio.h>
 #include <gst/gst.h>
 #include <sanitizer/tsan_interface.h>
 
@@ -19,6 +19,39 @@ F
 real (const char *name)
 {
   return reinterpret_cast<F> (dlsym (RTLD_NEXT, name));
+}
+
+GQuark
+task_function ()
+{
+  static const GQuark quark = g_quark_from_static_string ("tsan-task-function");
+  return quark;
+}
+
+/// What a source calls, and the moment at which it was told so.
+struct SourceCallback {
+  GSourceFunc function;
+  gpointer data;
+  GDestroyNotify notify;
+};
+
+gboolean
+call_back (gpointer data)
+{
+  auto *callback = static_cast<SourceCallback *> (data);
+  __tsan_acquire (callback);
+  __tsan_acquire (g_main_current_source ());
+  return callback->function (callback->data);
+}
+
+void
+free_callback (gpointer data)
+{
+  auto *callback = static_cast<SourceCallback *> (data);
+  __tsan_acquire (callback);
+  if (callback->notify)
+    callback->notify (callback->data);
+  delete callback;
 }
 
 } // namespace
@@ -103,6 +136,76 @@ g_async_queue_timeout_pop (GAsyncQueue *queue, guint64 timeout)
   gpointer data = next (queue, timeout);
   __tsan_acquire (queue);
   return data;
+}
+
+void
+g_task_run_in_thread (GTask *task, GTaskThreadFunc function)
+{
+  static const auto next = real<void (*) (GTask *, GTaskThreadFunc)> ("g_task_run_in_thread");
+  g_object_set_qdata (G_OBJECT (task), task_function (), reinterpret_cast<gpointer> (function));
+  __tsan_release (task);
+  next (task, [] (GTask *self, gpointer source, gpointer data, GCancellable *cancellable) {
+    __tsan_acquire (self);
+    reinterpret_cast<GTaskThreadFunc> (g_object_get_qdata (G_OBJECT (self), task_function ())) (
+        self, source, data, cancellable);
+  });
+}
+
+void
+g_task_return_pointer (GTask *task, gpointer result, GDestroyNotify destroy)
+{
+  static const auto next = real<void (*) (GTask *, gpointer, GDestroyNotify)> ("g_task_return_pointer");
+  __tsan_release (task);
+  next (task, result, destroy);
+}
+
+void
+g_task_return_boolean (GTask *task, gboolean result)
+{
+  static const auto next = real<void (*) (GTask *, gboolean)> ("g_task_return_boolean");
+  __tsan_release (task);
+  next (task, result);
+}
+
+gpointer
+g_task_propagate_pointer (GTask *task, GError **error)
+{
+  static const auto next = real<gpointer (*) (GTask *, GError **)> ("g_task_propagate_pointer");
+  gpointer result = next (task, error);
+  __tsan_acquire (task);
+  return result;
+}
+
+gboolean
+g_task_propagate_boolean (GTask *task, GError **error)
+{
+  static const auto next = real<gboolean (*) (GTask *, GError **)> ("g_task_propagate_boolean");
+  const gboolean result = next (task, error);
+  __tsan_acquire (task);
+  return result;
+}
+
+void
+g_source_set_callback (GSource *source, GSourceFunc function, gpointer data, GDestroyNotify notify)
+{
+  using Set = void (*) (GSource *, GSourceFunc, gpointer, GDestroyNotify);
+  static const auto next = real<Set> ("g_source_set_callback");
+  // Other kinds of sources call functions with other parameters.
+  if (source->source_funcs != &g_idle_funcs && source->source_funcs != &g_timeout_funcs) {
+    next (source, function, data, notify);
+    return;
+  }
+  auto *callback = new SourceCallback{function, data, notify};
+  __tsan_release (callback);
+  next (source, call_back, callback, free_callback);
+}
+
+guint
+g_source_attach (GSource *source, GMainContext *context)
+{
+  static const auto next = real<guint (*) (GSource *, GMainContext *)> ("g_source_attach");
+  __tsan_release (source);
+  return next (source, context);
 }
 
 // References are atomics in there too: whoever drops the last one frees a meta that others read before they dropped

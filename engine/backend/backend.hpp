@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -157,6 +158,8 @@ struct CompileOptions {
   /// nothing is kept. Trouble with it costs time, and is told by CompiledModel::load_warning ().
   std::filesystem::path weight_cache{};
   bool lock_memory = false; ///< weights stay in RAM: mlock(2)
+  std::stop_token
+      stop{}; ///< compile () then throws LoadStopped, at the latest after the part of a matrix it is at
 };
 
 /// Memory of weights of one format.
@@ -174,7 +177,7 @@ public:
                                           WeightFormat weights) const = 0;
   /// CompiledModel::kv_layout () of what compile () would make.
   virtual KvLayout kv_layout (const Program &program, KvType type) const = 0;
-  /// Throws LoadError for missing or misshapen tensors, and when memory cannot be locked.
+  /// Throws LoadError for missing or misshapen tensors, and when memory cannot be locked; LoadStopped.
   virtual std::unique_ptr<CompiledModel> compile (const Program &program, const WeightFiles &files,
                                                   const CompileOptions &options) const = 0;
 };

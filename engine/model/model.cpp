@@ -29,6 +29,7 @@ compile_options (const ModelOptions &options, const fs::path &model)
   result.weights = options.weights;
   result.lock_memory = options.lock_memory;
   result.weight_cache = options.weight_cache;
+  result.stop = options.stop;
   if (options.weight_cache == kBesideModel) {
     std::error_code error;
     const fs::path folder = fs::is_directory (model, error) ? model : model.parent_path ();
@@ -58,6 +59,13 @@ require_memory (const Backend &backend, const Program &program, ModelFiles &file
                          size_text (available) +
                          " of memory are free; use weights of fewer bits (--weights int8 or int4), a smaller "
                          "model or another machine");
+}
+
+void
+stop_if_asked (const ModelOptions &options)
+{
+  if (options.stop.stop_requested ())
+    throw LoadStopped ();
 }
 
 } // namespace
@@ -90,6 +98,7 @@ Model::load_warning () const
 std::shared_ptr<const Model>
 Model::open (const fs::path &path, const ModelOptions &options)
 {
+  stop_if_asked (options);
   const auto files = open_model_files (path);
   auto model = std::make_shared<Model> ();
   model->directory = files->path ();
@@ -99,7 +108,9 @@ Model::open (const fs::path &path, const ModelOptions &options)
   model->bos_token = files->bos_token (model->spec.vocab);
   model->eos_token = files->eos_token (model->spec.vocab);
   model->chat_template = files->chat_template ();
+  stop_if_asked (options);
   model->tokenizer = files->tokenizer (model->spec.vocab);
+  stop_if_asked (options);
 
   const WeightFiles &weights = files->weights ();
   const Program program = build_program (model->spec, weights);

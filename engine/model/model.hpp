@@ -9,6 +9,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@ struct ModelOptions {
   /// A folder for packed weights, see CompileOptions; "model": the folder that the model lies in.
   std::filesystem::path weight_cache{};
   bool lock_memory = false;
+  std::stop_token stop{}; ///< any thread may ask for it; open () then throws LoadStopped soon
 };
 
 struct Model {

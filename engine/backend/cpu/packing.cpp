@@ -7,6 +7,7 @@
 
 #include "engine/backend/cpu/affine_format.hpp"
 #include "engine/backend/cpu/formats.hpp"
+#include "engine/error.hpp"
 #include "engine/tensor/mapped_file.hpp"
 #include "engine/weights/float_rows.hpp"
 #include "engine/weights/quantized_blocks.hpp"
@@ -328,7 +329,7 @@ is_read_across (const PackingJob &job)
 } // namespace
 
 void
-pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool)
+pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool, const std::stop_token &stop)
 {
   const std::vector<Part> parts = cut (jobs);
   std::vector<Packer> packers (static_cast<size_t> (pool.size ()), Packer (jobs));
@@ -336,12 +337,16 @@ pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool)
   for (const Part &part : parts)
     ++parts_left[static_cast<size_t> (part.job - jobs.data ())];
   pool.run (static_cast<int> (parts.size ()), [&] (int index, int lane) {
+    if (stop.stop_requested ())
+      return;
     const Part &part = parts[static_cast<size_t> (index)];
     packers[static_cast<size_t> (lane)].pack (*part.job, part.begin, part.end);
     release (part);
     if (--parts_left[static_cast<size_t> (part.job - jobs.data ())] == 0 && is_read_across (*part.job))
       release_all (*part.job);
   });
+  if (stop.stop_requested ())
+    throw LoadStopped ();
   for (const PackingJob &job : jobs) // of outputs that are paired, some were read with other parts
     release_all (job);
 }

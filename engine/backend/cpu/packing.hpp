@@ -5,6 +5,7 @@
 #include "engine/tensor/tensor_view.hpp"
 
 #include <span>
+#include <stop_token>
 
 namespace millrace::cpu
 {
@@ -24,6 +25,7 @@ struct PackingJob {
 
 /// Does all jobs in one go. The memory of `out` is touched first by the threads that fill it; pages of files that have
 /// been used up are let go of at once, so that no more than a few MiB of them count as this process's memory at a time.
-void pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool);
+/// Throws LoadStopped soon after `stop` was asked for.
+void pack_weights (std::span<const PackingJob> jobs, ThreadPool &pool, const std::stop_token &stop);
 
 } // namespace millrace::cpu

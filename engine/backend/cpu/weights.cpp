@@ -144,7 +144,7 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
     data_ = cache->data (*mapped_);
     place ();
   } else {
-    pack (program, files, sources, pool);
+    pack (program, files, sources, pool, options.stop);
     if (cache)
       cache->save ({data_, bytes_}, warning_);
   }
@@ -201,7 +201,7 @@ PackedWeights::plan (const Program &program, const WeightFiles &files, WeightFor
 
 void
 PackedWeights::pack (const Program &program, const WeightFiles &files, std::span<const Source> sources,
-                     ThreadPool &pool)
+                     ThreadPool &pool, const std::stop_token &stop)
 {
   memory_ = Memory (bytes_, Memory::Pages::kHuge);
   data_ = memory_.data ();
@@ -214,7 +214,7 @@ PackedWeights::pack (const Program &program, const WeightFiles &files, std::span
                      &sources[i].rows, is_part ? &ref.part : nullptr, memory_.data () + weights_[i].offset,
                      ref.run, ref.stride});
   }
-  pack_weights (jobs, pool);
+  pack_weights (jobs, pool, stop);
   for (size_t i = 0; i < weights_.size (); ++i) {
     auto *values = reinterpret_cast<float *> (memory_.data () + weights_[i].offset);
     for (int j = 0; program.weights[i].offset != 0 && j < weights_[i].outputs; ++j)

@@ -69,7 +69,7 @@ private:
   };
   std::vector<Source> plan (const Program &program, const WeightFiles &files, WeightFormat format);
   void pack (const Program &program, const WeightFiles &files, std::span<const Source> sources,
-             ThreadPool &pool);
+             ThreadPool &pool, const std::stop_token &stop);
   void place ();
   void lock (const WeightFiles &files) const;
 
