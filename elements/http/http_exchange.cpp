@@ -282,13 +282,13 @@ HttpExchange::end_stream ()
   soup_server_message_unpause (message_);
 }
 
-size_t
-HttpExchange::in_socket () const
+int64_t
+HttpExchange::taken () const
 {
-  int bytes = 0;
-  if (!connection_ || ioctl (g_socket_get_fd (connection_->socket.get ()), SIOCOUTQ, &bytes) != 0)
-    return 0;
-  return static_cast<size_t> (std::max (bytes, 0));
+  int in_socket = 0;
+  if (!connection_ || ioctl (g_socket_get_fd (connection_->socket.get ()), SIOCOUTQ, &in_socket) != 0)
+    in_socket = 0;
+  return static_cast<int64_t> (written_) - in_socket;
 }
 
 void

@@ -50,8 +50,8 @@ public:
   bool gone () const { return message_ == nullptr; } ///< over, one way or the other
   int status () const { return status_; }
   size_t unsent () const { return sent_ - written_; } ///< bytes of a stream that the socket has not taken
-  /// Bytes that the socket has taken and the client's machine has not.
-  size_t in_socket () const;
+  /// Bytes of a stream that the client's machine has taken; the framing of those that are under way is missing from it.
+  int64_t taken () const;
   uint64_t sent_bytes () const { return sent_; }
   HttpServer &server () { return server_; }
 

@@ -196,11 +196,13 @@ HttpGeneration::tick (int64_t now)
   }
   if (!exchange_->answered ())
     return;
-  // A client that has not taken a byte of what waits for it for too long is as good as gone.
-  const size_t unsent = exchange_->unsent (), left = unsent > 0 ? unsent + exchange_->in_socket () : 0;
-  if (unsent == 0 || left < last_left_ || stuck_since_us_ == 0)
+  // A client that has not taken a byte of what waits for it for too long is as good as gone. What waits is no measure: text
+  // may come as fast as it is taken.
+  const size_t unsent = exchange_->unsent ();
+  const int64_t taken = exchange_->taken ();
+  if (unsent == 0 || taken > most_taken_ || stuck_since_us_ == 0)
     stuck_since_us_ = now;
-  last_left_ = left;
+  most_taken_ = std::max (most_taken_, taken);
   if (unsent > 0 && now - stuck_since_us_ > int64_t{limits_.slow_client_timeout_ms} * 1000) {
     metrics_.slow_client ();
     cancel ();

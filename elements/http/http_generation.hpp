@@ -128,7 +128,7 @@ private:
   bool over_ = false, held_ = false;
   int64_t last_sent_us_ = 0, stuck_since_us_ = 0;
   int64_t handed_over_us_ = 0; ///< when the oldest text came that libsoup has and the socket has not; 0: none
-  size_t last_left_ = 0;       ///< bytes that the client had not taken, when last looked at
+  int64_t most_taken_ = 0;     ///< HttpExchange::taken (), at most
 
   mutable std::mutex mutex_;
   std::unique_ptr<ReplyWriter> writer_;
