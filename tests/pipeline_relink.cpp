@@ -48,6 +48,9 @@ public:
     EXPECT_EQ (error, nullptr) << error->message;
     gst_object_ref_sink (pipeline_.get ());
     gst_util_set_object_arg (G_OBJECT (find ("prompt").get ()), "boundary", "jsonl");
+    if (auto bin = find (
+            "llm")) // not in the text: gst_parse_launch () of 1.22.0 leaks the child whose property it sets
+      gst_child_proxy_set (GST_CHILD_PROXY (bin.get ()), "scheduler::max-batch", 6, nullptr);
     g_signal_connect (find ("out").get (), "handoff",
                       G_CALLBACK (+[] (GstElement *, GstBuffer *buffer, GstPad *, gpointer data) {
                         static_cast<Running *> (data)->take (buffer);
@@ -184,7 +187,7 @@ note_drafted (int &drafted)
 TEST (Relink, TheBinsDrafterIsExchangedFromTheLoopsOwnThread)
 {
   const auto expected = undisturbed ();
-  Running running ("llmbin name=llm model=demo-draft scheduler::max-batch=6");
+  Running running ("llmbin name=llm model=demo-draft");
   auto bin = running.find ("llm");
   std::set<GstElement *> seen;
   int turn = 0, drafted = 0;
@@ -201,7 +204,7 @@ TEST (Relink, TheBinsDrafterIsExchangedFromTheLoopsOwnThread)
 TEST (Relink, TheBinsDrafterIsExchangedFromOtherThreads)
 {
   const auto expected = undisturbed ();
-  Running running ("llmbin name=llm model=demo-draft scheduler::max-batch=6");
+  Running running ("llmbin name=llm model=demo-draft");
   auto bin = running.find ("llm");
   std::mutex mutex;
   std::condition_variable changed;
@@ -304,8 +307,12 @@ TEST (Relink, ADrafterIsChosenBeforeTheStartToo)
 TEST (Relink, WhatIsNoDrafterIsRefusedAndRequestsGoOn)
 {
   gst_init (nullptr, nullptr);
-  const auto bin = Ref<GstElement>::share (gst_element_factory_make ("llmbin", nullptr));
-  g_object_set (bin.get (), "drafter", gst_element_factory_make ("llmtokenizer", nullptr), nullptr);
+  const auto sunk = [] (const char *name) {
+    return Ref<GstElement>::adopt (
+        static_cast<GstElement *> (gst_object_ref_sink (gst_element_factory_make (name, nullptr))));
+  };
+  const auto bin = sunk ("llmbin"), other = sunk ("llmtokenizer");
+  g_object_set (bin.get (), "drafter", other.get (), nullptr);
   GstElement *there = nullptr;
   g_object_get (bin.get (), "drafter", &there, nullptr);
   EXPECT_EQ (there, nullptr);
