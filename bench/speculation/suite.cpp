@@ -193,25 +193,32 @@ Suite::compare (const Lane &lane, const RowResult &row, const RunResult &result)
                 std::string (lane.mode ().name).c_str ());
 }
 
-/// Everybody answers once, kTurnTokens of each stream by turns, so that a slow moment of the machine hits all. Who goes first
-/// goes around, so that nobody is always the one that comes after itself, with warm caches.
+/// Everybody answers once, kTurnTokens of each stream by turns, so that a slow moment of the machine hits all. The order is
+/// another one in each round: whoever always came after the same one would inherit its state of clock and caches (in a fixed
+/// order decoding without drafts differed from itself by up to a sixth).
 void
-Suite::repeat (const Group &group, RowResult &row, size_t first, CostSamples *costs)
+Suite::repeat (const Group &group, RowResult &row, CostSamples *costs)
 {
   std::vector<Lane *> lanes{direct_.get ()};
   for (const auto &lane : lanes_)
     lanes.push_back (lane.get ());
   for (Lane *lane : lanes)
     lane->begin (group.jobs);
+  if (costs)
+    lanes.push_back (cost_lane_.get ());
   const auto &answers = row.direct.outputs;
   int64_t tokens = 0;
-  for (bool more = true; more; first++) {
+  for (bool more = true; more;) {
     more = false;
     tokens += kTurnTokens * row.streams;
-    for (size_t i = 0; i < lanes.size (); i++)
-      more |= lanes[(first + i) % lanes.size ()]->advance (tokens);
-    if (costs)
-      costs->advance (*cost_lane_, group.jobs, answers);
+    for (size_t i = lanes.size () - 1; i > 0; i--)
+      std::swap (lanes[i], lanes[static_cast<size_t> (order_.below (static_cast<int> (i) + 1))]);
+    for (Lane *lane : lanes) {
+      if (lane == cost_lane_.get ())
+        costs->advance (*lane, group.jobs, answers);
+      else
+        more |= lane->advance (tokens);
+    }
   }
   const auto rate = [] (const RunResult &result) {
     return result.seconds > 0 ? static_cast<double> (result.tokens) / result.seconds : 0;
@@ -247,7 +254,7 @@ Suite::measure (size_t prompt, int streams)
 
   CostSamples costs;
   for (int repetition = 0; repetition < options_.repetitions; repetition++)
-    repeat (jobs, row, static_cast<size_t> (repetition), streams == 1 ? &costs : nullptr);
+    repeat (jobs, row, streams == 1 ? &costs : nullptr);
   row.costs = costs.fewest () < kFewestSamples ? costs_ : costs.medians ();
   for (size_t m = 0; m < lanes_.size (); m++) {
     row.modes[m].ceiling = row.modes[m].by_costs = std::numeric_limits<double>::quiet_NaN ();

@@ -5,6 +5,7 @@
 // nonsense. What it computes is all there; its logits are edited before the sampler reads them as it does any others.
 #pragma once
 
+#include "bench/sim_random.hpp"
 #include "bench/speculation/ceiling.hpp"
 #include "bench/speculation/options.hpp"
 #include "bench/speculation/paired.hpp"
@@ -65,7 +66,7 @@ private:
   };
   void group (size_t prompt, int streams, Group &group);
   void find_costs ();
-  void repeat (const Group &group, RowResult &row, size_t first, CostSamples *costs);
+  void repeat (const Group &group, RowResult &row, CostSamples *costs);
   void compare (const Lane &lane, const RowResult &row, const RunResult &result);
 
   SpecOptions options_;
@@ -75,6 +76,7 @@ private:
   std::unique_ptr<Lane> direct_, cost_lane_;
   std::vector<std::unique_ptr<Lane>> lanes_, trace_lanes_; ///< of each mode
   StepCosts costs_;
+  sim::Random order_{1}; ///< of turns
   int differing_ = 0;
 };
 
