@@ -10,15 +10,40 @@ namespace
 {
 
 constexpr double kNewest = 1.0 / 64; ///< what a sample weighs at least
-constexpr double kPaceNewest = 1.0 / 3;
-constexpr double kOutlier = 2; ///< times what was expected: as much as a sample may say
-constexpr double kHope = 0.5;  ///< times what the last tokens cost: what unseen ones may
-constexpr int kTrusted = 8;    ///< samples after which an entry says something of the pace
-constexpr int kStale = 128;    ///< steps, for each sample
+constexpr double kOutlier = 1.25;    ///< times the recent median: as much as a sample may say, up and down
+constexpr double kUnheardOf = 2;     ///< times what was expected: as much as a first sample may say
+constexpr double kHope = 0.5;        ///< times what the last tokens cost: what unseen ones may
+constexpr int kKnown = 4;            ///< samples, of which the lower median is one that nothing disturbed
+constexpr int kTrusted = 8;          ///< samples after which an entry says something of the pace
+constexpr int kMostWeight = 64;      ///< samples, where neighbours disagree
+constexpr int kStale = 96;           ///< steps, for each sample
 constexpr double kCheaper = 0.97, kMuchCheaper = 0.9;
 constexpr double kLeastPace = 0.1, kMostPace = 10;
 
 } // namespace
+
+void
+RecentMedian::add (double value)
+{
+  seen_[static_cast<size_t> (count_++ % kRecent)] = value;
+}
+
+double
+RecentMedian::median () const
+{
+  std::array<double, kRecent> sorted = seen_;
+  const auto end = sorted.begin () + std::min (count_, kRecent);
+  const auto middle = sorted.begin () + (end - sorted.begin () - 1) / 2;
+  std::nth_element (sorted.begin (), middle, end);
+  return *middle;
+}
+
+void
+RecentMedian::scale (double factor)
+{
+  for (double &value : seen_)
+    value *= factor;
+}
 
 int
 VerifyCost::index_of (int tokens)
@@ -34,7 +59,9 @@ VerifyCost::make_cheaper_if_stale (Entry &entry)
   const int trust = std::min (entry.samples, kTrusted);
   if (trust == 0 || steps_ - entry.last <= static_cast<uint64_t> (kStale * trust))
     return;
-  entry.milliseconds *= trust < kTrusted ? kMuchCheaper : kCheaper;
+  const double factor = trust < kTrusted ? kMuchCheaper : kCheaper;
+  entry.milliseconds *= factor;
+  entry.recent.scale (factor);
   entry.samples = trust; // and believes what comes then
   entry.last = steps_;
 }
@@ -47,46 +74,89 @@ VerifyCost::learn (int tokens, double milliseconds)
   ++steps_;
   Entry &entry = entries_[static_cast<size_t> (index_of (tokens))];
   if (entry.samples >= kTrusted) {
-    const double pace = std::clamp (milliseconds / entry.milliseconds, pace_ / kOutlier, pace_ * kOutlier);
-    pace_ = std::clamp (pace_ + (pace - pace_) * kPaceNewest, kLeastPace, kMostPace);
-    milliseconds = std::min (milliseconds, entry.milliseconds * pace_ * kOutlier);
+    paces_.add (milliseconds / entry.milliseconds);
+    pace_ = std::clamp (paces_.median (), kLeastPace, kMostPace);
   }
+  double sample = milliseconds / pace_;
+  if (entry.samples == 0 && fewest_ <= tokens)
+    sample = std::min (sample, kUnheardOf * this->milliseconds (tokens) / pace_);
   fewest_ = std::min (fewest_, tokens);
   entry.samples = std::min (entry.samples + 1, 1 << 20);
   entry.last = steps_;
+  entry.recent.add (sample);
   const double weight = std::max (1.0 / entry.samples, kNewest);
   entry.tokens += (tokens - entry.tokens) * weight;
-  entry.milliseconds += (milliseconds / pace_ - entry.milliseconds) * weight;
+  // What disturbs a step makes it longer, now and then by a lot: the median says what is usual, the mean says it more exactly.
+  const double median = entry.recent.median ();
+  const double low = median / kOutlier, high = median * kOutlier;
+  entry.milliseconds = std::clamp (
+      entry.milliseconds + (std::clamp (sample, low, high) - entry.milliseconds) * weight, low, high);
+  if (entry.samples < kRecent)
+    entry.milliseconds = median;
 
   make_cheaper_if_stale (entries_[static_cast<size_t> (steps_ % entries_.size ())]);
   drawn_ = false;
 }
 
-/// Straight lines between the seen entries, whose times are made to rise.
+/// The times of the seen entries, made to rise by taking means where neighbours disagree (isotonic regression by pooling
+/// adjacent violators: Ayer et al. 1955), and straight lines between them.
 void
 VerifyCost::draw_curve () const
 {
-  int done = 0; // tokens whose time is in the curve
-  double tokens = 0, highest = 0, slope = 0;
+  struct Pool {
+    double milliseconds, weight;
+    int entries;
+  };
+  std::array<Pool, kSingle + kCoarse> pools;
+  size_t count = 0;
   for (const Entry &entry : entries_) {
     if (entry.samples == 0)
       continue;
-    const double rise = std::max (entry.milliseconds - highest, 0.0);
+    Pool pool = {entry.milliseconds, static_cast<double> (std::min (entry.samples, kMostWeight)), 1};
+    for (; count > 0 && pools[count - 1].milliseconds > pool.milliseconds; --count) {
+      const Pool &before = pools[count - 1];
+      const double weight = before.weight + pool.weight;
+      pool = {(before.milliseconds * before.weight + pool.milliseconds * pool.weight) / weight, weight,
+              before.entries + pool.entries};
+    }
+    pools[count++] = pool;
+  }
+
+  int done = 0; // tokens whose time is in the curve
+  double tokens = 0, highest = 0, slope = 0;
+  size_t pool = 0;
+  int left = pools[0].entries; // of the pool
+  for (const Entry &entry : entries_) {
+    if (entry.samples == 0)
+      continue;
+    if (left == 0)
+      left = pools[++pool].entries;
+    --left;
+    const double milliseconds = pools[pool].milliseconds;
     if (done == 0) // fewer tokens than ever seen
-      slope = kFirstShare * entry.milliseconds / entry.tokens;
+      slope = kFirstShare * milliseconds / entry.tokens;
     else
-      slope = rise / (entry.tokens - tokens);
+      slope = (milliseconds - highest) / (entry.tokens - tokens);
     const auto last = static_cast<int> (entry.tokens);
     for (; done < std::min (last, kCurve); ++done)
       curve_[static_cast<size_t> (done + 1)] =
-          static_cast<float> (highest + rise + slope * (done + 1 - entry.tokens));
+          static_cast<float> (milliseconds + slope * (done + 1 - entry.tokens));
     tokens = entry.tokens;
-    highest += rise;
+    highest = milliseconds;
   }
   slope *= kHope;
   for (; done < kCurve; ++done)
     curve_[static_cast<size_t> (done + 1)] = static_cast<float> (highest + slope * (done + 1 - tokens));
   drawn_ = true;
+}
+
+bool
+VerifyCost::knows (int tokens) const
+{
+  int samples = 0;
+  for (int i = 0; i <= index_of (tokens) && samples < kKnown; ++i)
+    samples += entries_[static_cast<size_t> (i)].samples;
+  return samples >= kKnown;
 }
 
 double

@@ -7,9 +7,11 @@
 // cost less.
 //
 // A machine is faster and slower by turns (its clock, its neighbours), and all entries with it. So entries hold times at an
-// even pace, and the pace is learned from every step, sooner than they are: what was seen in a slow moment does not
-// stay expensive because nothing tries it again. For the same reason an entry that has not been seen for a long
-// time grows a little cheaper, again and again, until it is.
+// even pace, and the pace is learned from the last steps. And whatever disturbs a step makes it longer, now and then by a lot:
+// pace and entries are medians of the last few samples (an entry's mean is kept near that), and where entries contradict each
+// other, those that were seen more often win. Else one bad moment could make drafts look dear for minutes, or, when it hits a
+// step without any, cheap. An entry that has not been seen for a long time grows a little cheaper, again and again, until
+// it is.
 //
 // No clock, no allocation; one thread.
 #pragma once
@@ -21,6 +23,21 @@
 namespace millrace
 {
 
+/// The lower median of the last few values. Of four it is one that nothing disturbed if two were.
+class RecentMedian
+{
+public:
+  void add (double value);
+  double median () const; ///< of one value at least
+  void scale (double factor);
+
+  static constexpr int kRecent = 5;
+
+private:
+  std::array<double, kRecent> seen_{};
+  int count_ = 0;
+};
+
 class VerifyCost
 {
 public:
@@ -29,13 +46,16 @@ public:
   /// Of a step that scores `tokens`; 0 while nothing is known.
   /// Constant time, but for the first call after learn ().
   double milliseconds (int tokens) const;
-  /// Whether a step of that many tokens, or fewer, has been seen: before, nobody can say what more of them add.
-  bool knows (int tokens) const { return fewest_ <= tokens; }
+  /// Whether steps of that many tokens, or fewer, have been seen, and not only one that may have been disturbed: before, nobody
+  /// can say what more of them add.
+  bool knows (int tokens) const;
 
 private:
   static constexpr int kSingle = 64, kStep = 16, kCoarse = 60;
+  static constexpr int kRecent = RecentMedian::kRecent;
   static constexpr double kFirstShare = 0.12;
   struct Entry {
+    RecentMedian recent;     ///< times at pace 1
     double tokens = 0;       ///< mean of those seen
     double milliseconds = 0; ///< at pace 1
     int samples = 0;
@@ -51,6 +71,7 @@ private:
   std::array<Entry, kSingle + kCoarse> entries_{};
   int fewest_ = INT_MAX; ///< tokens of a step that was seen
   double pace_ = 1;      ///< of the machine now: times are so many times the entries'
+  RecentMedian paces_;
   uint64_t steps_ = 0;
 
   mutable std::array<float, kCurve + 1> curve_{}; ///< by tokens, at pace 1; drawn when it is asked for
