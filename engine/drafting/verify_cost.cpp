@@ -25,14 +25,16 @@ constexpr double kLeastPace = 0.1, kMostPace = 10;
 void
 RecentMedian::add (double value)
 {
-  seen_[static_cast<size_t> (count_++ % kRecent)] = value;
+  seen_[static_cast<size_t> (next_)] = value;
+  next_ = (next_ + 1) % kRecent;
+  count_ = std::min (count_ + 1, kRecent);
 }
 
 double
 RecentMedian::median () const
 {
   std::array<double, kRecent> sorted = seen_;
-  const auto end = sorted.begin () + std::min (count_, kRecent);
+  const auto end = sorted.begin () + count_;
   const auto middle = sorted.begin () + (end - sorted.begin () - 1) / 2;
   std::nth_element (sorted.begin (), middle, end);
   return *middle;

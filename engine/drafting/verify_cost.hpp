@@ -35,7 +35,7 @@ public:
 
 private:
   std::array<double, kRecent> seen_{};
-  int count_ = 0;
+  int next_ = 0, count_ = 0;
 };
 
 class VerifyCost
