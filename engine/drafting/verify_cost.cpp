@@ -13,7 +13,8 @@ constexpr double kNewest = 1.0 / 64; ///< what a sample weighs at least
 constexpr double kOutlier = 1.25;    ///< times the recent median: as much as a sample may say, up and down
 constexpr double kUnheardOf = 2;     ///< times what was expected: as much as a first sample may say
 constexpr double kHope = 0.5;        ///< times what the last tokens cost: what unseen ones may
-constexpr int kKnown = 4;            ///< samples, of which the lower median is one that nothing disturbed
+constexpr double kUnsure = 0.1;      ///< by so much an entry of one sample counts as dearer, of n by an n-th
+constexpr int kKnown = 4;            ///< samples, whose median nothing disturbed
 constexpr int kTrusted = 8;          ///< samples after which an entry says something of the pace
 constexpr int kMostWeight = 64;      ///< samples, where neighbours disagree
 constexpr int kStale = 96;           ///< steps, for each sample
@@ -35,9 +36,9 @@ RecentMedian::median () const
 {
   std::array<double, kRecent> sorted = seen_;
   const auto end = sorted.begin () + count_;
-  const auto middle = sorted.begin () + (end - sorted.begin () - 1) / 2;
+  const auto middle = sorted.begin () + (count_ - 1) / 2;
   std::nth_element (sorted.begin (), middle, end);
-  return *middle;
+  return count_ == 4 ? (*middle + *std::min_element (middle + 1, end)) / 2 : *middle;
 }
 
 void
@@ -114,7 +115,9 @@ VerifyCost::draw_curve () const
   for (const Entry &entry : entries_) {
     if (entry.samples == 0)
       continue;
-    Pool pool = {entry.milliseconds, static_cast<double> (std::min (entry.samples, kMostWeight)), 1};
+    // Among many lengths the one that looks cheapest is often one that was merely lucky.
+    Pool pool = {entry.milliseconds * (1 + kUnsure / entry.samples),
+                 static_cast<double> (std::min (entry.samples, kMostWeight)), 1};
     for (; count > 0 && pools[count - 1].milliseconds > pool.milliseconds; --count) {
       const Pool &before = pools[count - 1];
       const double weight = before.weight + pool.weight;

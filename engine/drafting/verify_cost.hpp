@@ -10,7 +10,7 @@
 // even pace, and the pace is learned from the last steps. And whatever disturbs a step makes it longer, now and then by a lot:
 // pace and entries are medians of the last few samples (an entry's mean is kept near that), and where entries contradict each
 // other, those that were seen more often win. Else one bad moment could make drafts look dear for minutes, or, when it hits a
-// step without any, cheap. An entry that has not been seen for a long time grows a little cheaper, again and again, until
+// step without any, cheap. What was seen only a few times counts as a little dearer than it looked. An entry that has not been seen for a long time grows a little cheaper, again and again, until
 // it is.
 //
 // No clock, no allocation; one thread.
@@ -23,7 +23,7 @@
 namespace millrace
 {
 
-/// The lower median of the last few values. Of four it is one that nothing disturbed if two were.
+/// The median of the last few values; of two the lower one, since what disturbs makes longer.
 class RecentMedian
 {
 public:
