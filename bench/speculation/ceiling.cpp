@@ -51,8 +51,8 @@ int
 CostSamples::next_depth ()
 {
   if (depths_.empty ()) {
-    depths_.resize (kMostScored);
-    std::iota (depths_.begin (), depths_.end (), 0);
+    depths_.resize (kMaxDraft);
+    std::iota (depths_.begin (), depths_.end (), 1);
     for (size_t i = depths_.size () - 1; i > 0; i--)
       std::swap (depths_[i], depths_[static_cast<size_t> (random_.below (static_cast<int> (i) + 1))]);
   }
@@ -94,9 +94,20 @@ CostSamples::finish (Lane &direct)
   const RunResult result = direct.finish ();
   if (result.outputs[0] != *answer_)
     throw std::runtime_error ("an answer with drafts differs from the one without");
-  for (const Turn &turn : result.turns)
-    seen_[static_cast<size_t> (turn.scored)].push_back (turn.milliseconds);
+  for (const Turn &turn : result.turns) {
+    if (turn.scored > 1)
+      seen_[static_cast<size_t> (turn.scored)].push_back (turn.milliseconds);
+  }
   answer_ = nullptr;
+}
+
+void
+CostSamples::add_direct (const RunResult &run)
+{
+  for (const Turn &turn : run.turns) {
+    if (turn.scored == 1)
+      seen_[1].push_back (turn.milliseconds);
+  }
 }
 
 size_t
@@ -115,13 +126,17 @@ CostSamples::medians () const
 }
 
 StepCosts
-measure_costs (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers,
-               int samples)
+measure_costs (Lane &direct, std::span<const Job> jobs, std::span<const RunResult> runs, int samples)
 {
   CostSamples costs;
+  std::vector<std::vector<TokenId>> answers;
+  for (const RunResult &run : runs) {
+    costs.add_direct (run);
+    answers.push_back (run.outputs[0]);
+  }
   for (int round = 0; round < kMostRounds && costs.fewest () < static_cast<size_t> (samples); round++) {
     for (size_t i = 0; i < jobs.size (); i++) {
-      costs.advance (direct, jobs.subspan (i, 1), answers.subspan (i, 1));
+      costs.advance (direct, jobs.subspan (i, 1), std::span (answers).subspan (i, 1));
       costs.finish (direct);
     }
   }

@@ -1,8 +1,9 @@
 // What speculation could bring at most.
 //
 // Costs. C(n) is how long a step of one stream takes that scores n tokens, by the clock: medians of steps of real answers
-// whose drafts are the tokens that come, n - 1 of them, n from 1 to 16 in a shuffled order, so that a slow phase of the
-// machine hits all n alike. Everything a step does is in it but making guesses.
+// whose drafts are the tokens that come, n - 1 of them, n from 2 to 16 in a shuffled order, so that a slow phase of the
+// machine hits all n alike; C(1) is of the steps of decoding without drafts, which the speed-up is against: the same step between
+// longer ones was seen to take up to a third longer. Everything a step does is in it but making guesses.
 //
 // Accept trace of a drafter on an answer. At each place of the answer, which is known, the drafter is asked for guesses, up
 // to kMaxDraft, and none are verified: r(g) of them are right after g tokens.
@@ -46,6 +47,8 @@ public:
   void advance (Lane &direct, std::span<const Job> jobs, std::span<const std::vector<TokenId>> answers);
   /// Ends the answer that advance () was at.
   void finish (Lane &direct);
+  /// What the steps of an answer without drafts took.
+  void add_direct (const RunResult &run);
   size_t fewest () const; ///< samples of any number of tokens
   StepCosts medians () const;
 
@@ -60,10 +63,10 @@ private:
   int64_t done_ = 0;                             ///< tokens of it that were asked for
 };
 
-/// By jobs one after the other, over and over, until each number of tokens was seen `samples` times; `answers` are what they
-/// say. Answers shorter than kMostScored + 2 tokens are left out: without any other the costs stay unknown.
-StepCosts measure_costs (Lane &direct, std::span<const Job> jobs,
-                         std::span<const std::vector<TokenId>> answers, int samples);
+/// By jobs one after the other, over and over, until each number of tokens was seen `samples` times; `runs` are theirs without
+/// drafts. Answers shorter than kMostScored + 2 tokens are left out: without any other the costs stay unknown.
+StepCosts measure_costs (Lane &direct, std::span<const Job> jobs, std::span<const RunResult> runs,
+                         int samples);
 
 struct AcceptTrace {
   std::vector<int> right;  ///< [g]: right guesses after g tokens of the answer

@@ -152,7 +152,7 @@ Suite::find_costs ()
 {
   std::vector<Group> groups;
   std::vector<Job> jobs;
-  std::vector<std::vector<TokenId>> answers;
+  std::vector<RunResult> runs;
   for (size_t i = 0; i < prompts_.size () && groups.size () < kCostPrompts; i++) {
     if (prompts_[i].temperature > 0)
       continue;
@@ -161,9 +161,9 @@ Suite::find_costs ()
   }
   for (const Group &group : groups) {
     jobs.push_back (group.jobs[0]);
-    answers.push_back (cost_lane_->run (group.jobs).outputs[0]);
+    runs.push_back (cost_lane_->run (group.jobs));
   }
-  costs_ = measure_costs (*cost_lane_, jobs, answers, options_.cost_samples);
+  costs_ = measure_costs (*cost_lane_, jobs, runs, options_.cost_samples);
 }
 
 void
@@ -226,6 +226,8 @@ Suite::repeat (const Group &group, RowResult &row, CostSamples *costs)
   if (costs)
     costs->finish (*cost_lane_);
   RunResult direct = direct_->finish ();
+  if (costs)
+    costs->add_direct (direct);
   row.direct_rates.push_back (rate (direct));
   for (size_t m = 0; m < lanes_.size (); m++) {
     RunResult &last = row.modes[m].last;
