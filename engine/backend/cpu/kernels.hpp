@@ -141,10 +141,11 @@ struct LinearArgs {
 /// score, and the sum of weights. Chunks are taken in ascending order, each with the largest score up to its end. Queries
 /// that see nothing there are left out. attention.hpp makes attention of states.
 /// Bytes of kQ8 (keys of kK8V4 too) are multiplied with integers, which is exact: every instruction set gives the same sums.
-///   keys    q as round (x / step), step = largest |x| / n, n = min (kMostDigit, 2^31 / 128 / head_dim) rounded down;
-///           score = float (sum) · (key's scale · (step · scale))
-///   values  of each chunk and query: weight · value's scale as round (w / step), step = largest w / kMostDigit;
-///           state = float (sum) · step + state
+///   keys    q as round (x · (n / largest |x|)), n = min (kMostDigit, (2^31 - 1) / 128 / head_dim rounded down);
+///           score = float (sum) · (key's scale · (largest |x| / n · scale))
+///   values  of each chunk and query: w = weight · value's scale as round (w · (kMostDigit / largest w));
+///           state = float (sum) · (largest w / kMostDigit) + state
+/// Floats each, and halves to even. Of what is not finite there are no steps, and no number comes out.
 /// KV of block b: keys of head h at kv + b / kSegmentBlocks · segment_bytes + key_offset + b % kSegmentBlocks ·
 /// key_block_bytes + h · key_bytes, values likewise, stored as kv_storage.hpp says.
 struct AttentionArgs {
