@@ -1,5 +1,5 @@
 // labels: unit oracle
-// timeout: 600
+// timeout: 300
 //
 // Models that are written in other types: what is read of them is exactly what their files mean, and near what it was.
 #include "engine/conversion/conversion.hpp"
