@@ -96,7 +96,7 @@ free_as (gpointer data)
  * @user_data: for @callback
  *
  * Opens a model in another thread. When it is cancelled, what has been read is dropped and @callback called soon; a process
- * that ends meanwhile does not wait for the rest either.
+ * that ends meanwhile does not wait for the rest either. Of many models at once eight are loaded at a time.
  */
 void
 millrace_model_load_async (const char *path, MillraceWeights weights, guint threads,

@@ -6,14 +6,8 @@
 
 #include "tests/test_paths.hpp"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <string>
 #include <vector>
-
-#include <unistd.h>
 
 using namespace millrace::testing;
 using millrace::Ref;
@@ -169,49 +163,6 @@ TEST (LibraryGenerator, what_cannot_be_loaded_is_an_error)
   g_cancellable_cancel (cancellable.get ());
   EXPECT_EQ (millrace_model_load_finish (cancelled.result (), problem.out ()), nullptr);
   EXPECT_TRUE (problem.is (G_IO_ERROR, G_IO_ERROR_CANCELLED)) << problem.message ();
-}
-
-/// Whether a thread of that name runs; not one that has been joined, which the kernel lists for a moment longer.
-bool
-has_thread (const std::string &name)
-{
-  constexpr unsigned kExiting = 4; // PF_EXITING, proc(5)
-  for (const auto &thread : std::filesystem::directory_iterator ("/proc/self/task")) {
-    std::string line; // TID (NAME) STATE PPID PGRP SESSION TTY TPGID FLAGS …
-    std::getline (std::ifstream (thread.path () / "stat"), line);
-    const size_t begin = line.find ('('), end = line.rfind (')');
-    if (end == line.npos || line.substr (begin + 1, end - begin - 1) != name)
-      continue;
-    std::istringstream fields (line.substr (end + 1));
-    std::string skipped;
-    for (int i = 0; i < 6; i++)
-      fields >> skipped;
-    unsigned flags = 0;
-    fields >> flags;
-    if (!(flags & kExiting))
-      return true;
-  }
-  return false;
-}
-
-TEST (LibraryGenerator, a_process_that_ends_waits_for_no_model_and_leaves_no_thread)
-{
-  const auto load_and_end = [] (bool cancel) {
-    std::atexit ([] { // comes after what was made later
-      if (has_thread ("millrace-load"))
-        _exit (3);
-    });
-    for (int i = 0; i < 4; i++) {
-      const auto cancellable = Ref<GCancellable>::adopt (g_cancellable_new ());
-      millrace_model_load_async ("demo", MILLRACE_WEIGHTS_INT4, 1, cancellable.get (), nullptr, nullptr);
-      if (cancel)
-        g_cancellable_cancel (cancellable.get ());
-    }
-    std::exit (cancel || has_thread ("millrace-load") ? 0 : 4); // those that were cancelled may have stopped
-  };
-  GTEST_FLAG_SET (death_test_style, "threadsafe");
-  EXPECT_EXIT (load_and_end (false), testing::ExitedWithCode (0), "");
-  EXPECT_EXIT (load_and_end (true), testing::ExitedWithCode (0), "");
 }
 
 TEST (LibraryGenerator, a_failed_pipeline_is_told_and_removed)
