@@ -11,10 +11,12 @@
 #include <xxhash.h>
 
 #include <algorithm>
+#include <atomic>
 #include <fcntl.h>
 #include <fstream>
 #include <functional>
 #include <linux/capability.h>
+#include <stop_token>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -110,10 +112,11 @@ protected:
   fs::path checkpoint () const { return folder_.path () / "tiny"; }
   fs::path cache () const { return folder_.path () / "cache"; }
 
-  std::unique_ptr<CompiledModel> compile (const fs::path &cache, WeightFormat format = WeightFormat::kAuto)
+  std::unique_ptr<CompiledModel> compile (const fs::path &cache, WeightFormat format = WeightFormat::kAuto,
+                                          const std::stop_token &stop = {})
   {
     return create_cpu_backend ({.threads = 2})
-        ->compile (program (), WeightFiles::open (checkpoint ()), {format, cache, false});
+        ->compile (program (), WeightFiles::open (checkpoint ()), {format, cache, false, stop});
   }
 
   /// Logits, and the digest of all weights.
@@ -404,6 +407,58 @@ TEST_F (WeightCacheTest, a_folder_that_is_not_writable_is_a_warning)
            2 * (result_of (*model) != result_of (*compile ({}))) + 4 * !files ().empty ();
   });
   EXPECT_EQ (failures, 0);
+}
+
+TEST_F (WeightCacheTest, loading_that_is_told_to_stop_reads_and_keeps_nothing)
+{
+  std::stop_source stop;
+  stop.request_stop ();
+  const auto stopped = [&] { compile (cache (), WeightFormat::kAuto, stop.get_token ()); };
+  EXPECT_THROW (stopped (), LoadStopped);
+  EXPECT_TRUE (files ().empty ());
+  EXPECT_TRUE (files (".tmp").empty ());
+  fill ();
+  EXPECT_THROW (stopped (), LoadStopped) << "packed weights are there";
+  const int status = in_process ([&] {
+    const WeightFiles opened = WeightFiles::open (checkpoint ());
+    fs::resize_file (checkpoint () / "model.safetensors", 0); // whoever reads it gets SIGBUS
+    try {
+      create_cpu_backend ({.threads = 2})
+          ->compile (program (), opened, {.weights = WeightFormat::kInt8, .stop = stop.get_token ()});
+    } catch (const LoadStopped &) {
+      return 0;
+    }
+    return 1;
+  });
+  EXPECT_EQ (status, 0);
+}
+
+TEST_F (WeightCacheTest, loading_may_be_told_to_stop_at_any_moment)
+{
+  expected ();
+  int stopped = 0, done = 0, wait = 1000;
+  for (int round = 0; round < (kSanitized ? 40 : 200); ++round) {
+    fs::remove_all (cache ());
+    std::stop_source stop;
+    std::thread other ([&stop, wait] {
+      for (std::atomic<int> passed = 0; passed < wait; ++passed) {
+      }
+      stop.request_stop ();
+    });
+    try {
+      const auto model = compile (cache (), WeightFormat::kAuto, stop.get_token ());
+      EXPECT_EQ (result_of (*model), expected ());
+      ++done;
+      wait -= wait / 8;
+    } catch (const LoadStopped &) {
+      EXPECT_TRUE (files ().empty ());
+      ++stopped;
+      wait += wait / 8 + 1;
+    }
+    other.join ();
+  }
+  EXPECT_TRUE (files (".tmp").empty ());
+  std::printf ("%d stopped, %d done\n", stopped, done);
 }
 
 TEST_F (WeightCacheTest, a_file_is_read_by_those_who_may_read_the_checkpoint)

@@ -7,7 +7,12 @@
 #include "tests/synthetic_model.hpp"
 #include "tests/test_paths.hpp"
 
+#include <cstdarg>
+#include <fcntl.h>
 #include <random>
+#include <stop_token>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace fs = std::filesystem;
 using namespace millrace;
@@ -21,6 +26,45 @@ constexpr const char *kTokenizer = R"({"version":"1.0","added_tokens":[],"normal
 "post_processor":null,"decoder":{"type":"ByteLevel"},
 "model":{"type":"BPE","unk_token":null,"continuing_subword_prefix":null,"end_of_word_suffix":null,
 "fuse_unk":false,"byte_fallback":false,"vocab":{"a":0,"b":1,"c":2,"ab":)";
+
+/// A tokenizer.model of <unk>, <s>, "▁", "a", "b" and "ab": a BPE model.
+std::string
+pieces ()
+{
+  const auto piece = [] (const std::string &content, char type) {
+    const std::string body =
+        "\x0A" + std::string (1, static_cast<char> (content.size ())) + content + "\x18" + type;
+    return "\x0A" + std::string (1, static_cast<char> (body.size ())) + body;
+  };
+  return piece ("<unk>", 2) + piece ("<s>", 3) + piece ("▁", 1) + piece ("a", 1) + piece ("b", 1) +
+         piece ("ab", 1) + "\x12\x02\x18\x02";
+}
+
+/// Sees which of a folder's files are opened, and asks for a stop as one of them is.
+struct Watch {
+  fs::path folder;
+  std::string stop_at;
+  std::stop_source stop{};
+  std::vector<std::string> opened{};
+};
+Watch *watch = nullptr;
+
+/// In front of the C library's, under its name.
+extern "C" int watched_open (const char *path, int flags, ...) __asm__("open");
+int
+watched_open (const char *path, int flags, ...)
+{
+  va_list more;
+  va_start (more, flags);
+  const mode_t mode = flags & O_CREAT ? va_arg (more, mode_t) : 0;
+  va_end (more);
+  if (watch && fs::path (path).parent_path () == watch->folder) {
+    watch->opened.push_back (fs::path (path).filename ());
+    if (watch->opened.back () == watch->stop_at)
+      watch->stop.request_stop ();
+  }
+  return static_cast<int> (syscall (SYS_openat, AT_FDCWD, path, flags, mode));
+}
 
 class OpenTest : public ::testing::Test
 {
@@ -227,14 +271,7 @@ TEST_F (OpenTest, a_tokenizer_for_more_tokens_than_the_model_has_is_refused)
 
 TEST_F (OpenTest, pieces_are_the_tokenizer_where_there_is_no_json)
 {
-  // <unk>, <s>, "▁", "a", "b", "ab"; a BPE model
-  const auto piece = [] (const std::string &content, char type) {
-    const std::string body =
-        "\x0A" + std::string (1, static_cast<char> (content.size ())) + content + "\x18" + type;
-    return "\x0A" + std::string (1, static_cast<char> (body.size ())) + body;
-  };
-  write ("tokenizer.model", piece ("<unk>", 2) + piece ("<s>", 3) + piece ("▁", 1) + piece ("a", 1) +
-                                piece ("b", 1) + piece ("ab", 1) + "\x12\x02\x18\x02");
+  write ("tokenizer.model", pieces ());
   using Ids = std::vector<TokenId>;
   const EncodeOptions special{.add_special_tokens = true};
   EXPECT_EQ (open ()->tokenizer->encode ("ab", special), (Ids{1, 2, 5}));
@@ -310,6 +347,31 @@ TEST_F (OpenTest, packed_weights_are_kept_beside_the_model_or_where_it_is_said)
     }
     options.weight_cache = other.path () / "a/b";
   }
+}
+
+TEST_F (OpenTest, loading_that_is_told_to_stop_goes_no_further)
+{
+  write ("tokenizer_config.json", "{}");
+  write ("tokenizer.model", pieces ());
+  const auto stopped_at = [&] (Watch &files) {
+    watch = &files;
+    EXPECT_THROW (open ({.cpu = {.threads = 1}, .stop = files.stop.get_token ()}), LoadStopped);
+    watch = nullptr;
+    return files.opened.empty () ? "" : files.opened.back ();
+  };
+  Watch before{path (), ""};
+  before.stop.request_stop ();
+  EXPECT_EQ (stopped_at (before), "");
+  // Each begins a part of the work; the last is what weights are packed from.
+  for (const char *name : {"tokenizer_config.json", "tokenizer.model", "model.safetensors"}) {
+    Watch files{path (), name};
+    EXPECT_EQ (stopped_at (files), name);
+  }
+  Watch files{path (), "no such file"};
+  watch = &files;
+  EXPECT_NE (open ({.cpu = {.threads = 1}, .stop = files.stop.get_token ()}), nullptr);
+  watch = nullptr;
+  EXPECT_EQ (files.opened.back (), "model.safetensors");
 }
 
 // A TiB, of which the file system keeps nothing.

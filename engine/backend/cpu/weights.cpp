@@ -141,6 +141,8 @@ PackedWeights::PackedWeights (const Program &program, const WeightFiles &files, 
     mapped_ = cache->open (warning_);
   }
   if (mapped_) {
+    if (options.stop.stop_requested ())
+      throw LoadStopped ();
     data_ = cache->data (*mapped_);
     place ();
   } else {
