@@ -57,10 +57,28 @@ public:
     changed_.notify_all ();
     changed_.wait (lock, [this] { return !closed_; });
   }
+  /// One more thread is on its way here, or one less runs.
+  void count (int more)
+  {
+    const std::lock_guard lock (mutex_);
+    running_ += more;
+    changed_.notify_all ();
+  }
+  /// A thread that has answered its last job still looks for another one, and would get to it.
+  void wait_for_none ()
+  {
+    std::unique_lock lock (mutex_);
+    changed_.wait (lock, [this] { return running_ == 0; });
+  }
   void wait_for (int arrived)
   {
     std::unique_lock lock (mutex_);
     changed_.wait (lock, [&] { return arrived_ >= arrived; });
+  }
+  int running () const
+  {
+    const std::lock_guard lock (mutex_);
+    return running_;
   }
   int arrived () const
   {
@@ -85,6 +103,7 @@ private:
   std::condition_variable changed_;
   bool closed_ = false, refuses_ = false;
   int arrived_ = 0; ///< threads, in all
+  int running_ = 0; ///< of them, and those on their way
 };
 
 struct Begin {
@@ -97,7 +116,9 @@ begin_at_gate (gpointer data)
 {
   const std::unique_ptr<Begin> begin (static_cast<Begin *> (data));
   Gate::instance ().pass ();
-  return begin->function (begin->data);
+  const gpointer result = begin->function (begin->data);
+  Gate::instance ().count (-1);
+  return result;
 }
 
 /// That run; without those that have been joined, which the kernel lists for a moment longer.
@@ -146,6 +167,7 @@ protected:
   {
     gate.refuse (false);
     gate.open ();
+    gate.wait_for_none ();
   }
 
   Gate &gate = Gate::instance ();
@@ -166,7 +188,14 @@ g_thread_try_new (const char *name, GThreadFunc function, gpointer data, GError 
     g_set_error_literal (error, G_THREAD_ERROR, G_THREAD_ERROR_AGAIN, "out of threads");
     return nullptr;
   }
-  return next (name, begin_at_gate, new Begin{function, data}, error);
+  Gate::instance ().count (1);
+  auto begin = std::make_unique<Begin> (Begin{function, data});
+  GThread *thread = next (name, begin_at_gate, begin.get (), error);
+  if (thread)
+    begin.release ();
+  else
+    Gate::instance ().count (-1);
+  return thread;
 }
 
 TEST_F (LibraryBackground, many_jobs_take_turns_of_eight_threads)
@@ -288,7 +317,8 @@ TEST_F (LibraryBackground, a_process_that_ends_waits_for_no_model_and_leaves_no_
       if (cancel)
         g_cancellable_cancel (cancellable.get ());
     }
-    std::exit (cancel || threads_named (kName) > 0 ? 0 : 6); // those that were cancelled may have stopped
+    std::exit (cancel || Gate::instance ().running () > 0 ? 0
+                                                          : 6); // those that were cancelled may have stopped
   };
   GTEST_FLAG_SET (death_test_style, "threadsafe");
   EXPECT_EXIT (load_and_end (false), testing::ExitedWithCode (0), "");
