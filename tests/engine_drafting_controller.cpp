@@ -426,6 +426,37 @@ TEST (VerifyCost, interpolates_and_never_falls)
   EXPECT_GT (cost.milliseconds (200), 150);
 }
 
+// While all sequences are about as long nobody can tell what a position costs: then it does not matter either.
+TEST (VerifyCost, what_a_position_is_believed_to_cost_matters_only_where_lengths_differ)
+{
+  VerifyCost cost;
+  const auto truth = [] (int tokens) { return 2.6 + 0.8 * tokens; };
+  for (int step = 0; step < 60; ++step) {
+    const double positions = 100 + step;
+    const int tokens = step < 8 || step % 3 ? 1 : 4;
+    const double believed = step < 30 ? 0.9 * truth (tokens) / positions : step % 2 * 0.005;
+    cost.learn (tokens, truth (tokens), positions, believed);
+    const double ratio = step < 12 ? truth (4) / truth (1)
+                                   : cost.milliseconds (4, positions) / cost.milliseconds (1, positions);
+    EXPECT_NEAR (ratio, truth (4) / truth (1), 0.25) << step;
+  }
+}
+
+TEST (VerifyCost, long_sequences_cost_more_and_not_their_tokens)
+{
+  VerifyCost cost;
+  const auto truth = [] (int tokens, double positions) { return 10 + 2 * tokens + 0.004 * positions; };
+  for (int step = 0; step < 200; ++step) {
+    const double positions = step % 2 ? 3000 : 200;
+    const int tokens = step % 2 ? 4 : 1;
+    cost.learn (tokens, truth (tokens, positions), positions, 0.004);
+  }
+  for (const double positions : {200.0, 1000.0, 3000.0}) {
+    EXPECT_NEAR (cost.milliseconds (1, positions), truth (1, positions), 0.5) << positions;
+    EXPECT_NEAR (cost.milliseconds (4, positions), truth (4, positions), 0.5) << positions;
+  }
+}
+
 TEST (VerifyCost, numbers_that_are_none_teach_nothing)
 {
   VerifyCost cost;

@@ -15,8 +15,7 @@ constexpr double kDoubt = 0.8, kSure = 0.8;
 constexpr int kRemembered = 4;    ///< drafts of a sequence that wait for the tokens they are compared with
 constexpr int kStretchEvery = 16; ///< choices
 constexpr double kStretchChance = 0.5;
-constexpr int kReplay = 8;           ///< tokens that the cost of computing some again is measured by
-constexpr double kLeastShare = 0.25; ///< of a step that keys and values do not explain
+constexpr int kReplay = 8; ///< tokens that the cost of computing some again is measured by
 
 // The gate that others document: engine/drafting/drafter.hpp, DraftGate::kEma.
 constexpr double kEmaNewest = 0.1, kEmaThreshold = 0.5;
@@ -193,14 +192,13 @@ DraftController::best_count (const Step &step, int rows, int always, double posi
 {
   if (!cost_.knows (always))
     return 0; // this step finds out what it costs without
-  const double other_ms = positions * position_ms_;
+  const auto step_ms = [&] (int tokens) { return cost_.milliseconds (tokens, positions); };
   // Where a layer is recurrent, tokens accepted from a chain that broke are computed once more.
   const bool replays = !step.recurrent_groups.empty ();
-  const double token_ms =
-      replays ? (cost_.milliseconds (always + kReplay) - cost_.milliseconds (always)) / kReplay : 0;
+  const double token_ms = replays ? (step_ms (always + kReplay) - step_ms (always)) / kReplay : 0;
   right_.assign (replays ? step.rows.size () : 0, {});
 
-  double best = rows / (cost_.milliseconds (always) + other_ms) * kMargin, tokens = rows, replay_tokens = 0;
+  double best = rows / step_ms (always) * kMargin, tokens = rows, replay_tokens = 0;
   size_t taken = 0;
   for (size_t n = 0; n < candidates_.size (); ++n) {
     const Candidate &candidate = candidates_[n];
@@ -211,8 +209,7 @@ DraftController::best_count (const Step &step, int rows, int always, double posi
       right = {candidate.chance, right.expected + candidate.chance};
       replay_tokens += right.replay ();
     }
-    const double time =
-        cost_.milliseconds (always + static_cast<int> (n) + 1) + other_ms + replay_tokens * token_ms;
+    const double time = step_ms (always + static_cast<int> (n) + 1) + replay_tokens * token_ms;
     if (tokens / time > best) {
       best = tokens / time;
       taken = n + 1;
@@ -274,8 +271,8 @@ DraftController::choose (Step &step)
 void
 DraftController::note_costs (Step &step, int rows, int verified, double positions) const
 {
-  const double direct_ms = cost_.milliseconds (rows) + positions * position_ms_;
-  const double token_ms = (cost_.milliseconds (rows + verified) - cost_.milliseconds (rows)) / verified;
+  const double direct_ms = cost_.milliseconds (rows, positions);
+  const double token_ms = (cost_.milliseconds (rows + verified, positions) - direct_ms) / verified;
   for (Row &row : step.rows) {
     if (!row.scored || row.draft.count == 0)
       continue;
@@ -335,9 +332,7 @@ DraftController::settle (const Row &row)
 void
 DraftController::learn (int scored_tokens, double positions, double position_ms, double milliseconds)
 {
-  position_ms_ = position_ms;
-  const double other_ms = positions * position_ms;
-  cost_.learn (scored_tokens, std::max (milliseconds - other_ms, milliseconds * kLeastShare));
+  cost_.learn (scored_tokens, milliseconds, positions, position_ms);
 }
 
 void

@@ -90,7 +90,6 @@ private:
 
   AcceptanceTable table_;
   VerifyCost cost_;
-  double position_ms_ = 0;
   int64_t choices_ = 0;     ///< that verified some
   std::vector<Slot> slots_; ///< by Sequence::slot
 

@@ -23,11 +23,12 @@ expected (const DraftProspect &prospect, int depth)
 
 } // namespace
 
-DraftMarket::DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int rows)
+DraftMarket::DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int rows, double positions)
     : verify_ (verify)
     , pass_ (pass)
     , rows_ (rows)
-    , step_ms_ (verify.milliseconds (rows))
+    , positions_ (positions)
+    , step_ms_ (verify.milliseconds (rows, positions))
     , price_ (step_ms_ > 0 ? rows / step_ms_ : 0)
 {
 }
@@ -35,7 +36,7 @@ DraftMarket::DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int 
 double
 DraftMarket::pass_ms (int tokens) const
 {
-  return pass_.knows (tokens) ? pass_.milliseconds (tokens) : kFirstShare * verify_.milliseconds (tokens);
+  return pass_.knows (tokens) ? pass_.milliseconds (tokens) : kFirstShare * verify_ms (tokens);
 }
 
 void
@@ -48,7 +49,7 @@ DraftMarket::weigh (DraftProspect &prospect, int active) const
   double tokens = 0, chance = prospect.reach;
   for (int depth = 1; depth <= prospect.most; ++depth) {
     tokens += chance *= depth == 1 ? prospect.first : prospect.later;
-    const double verifying = (verify_.milliseconds (rows_ + active * depth) - step_ms_) / active;
+    const double verifying = (verify_ms (rows_ + active * depth) - step_ms_) / active;
     const double gain =
         prospect.taken * (tokens - price_ * (verifying + share * (depth - 1))) - price_ * first;
     if (gain > prospect.gain_alone) {
@@ -88,7 +89,7 @@ DraftMarket::weigh (std::span<DraftProspect> prospects)
     guesses += prospect.depth;
     passes = std::max (passes, prospect.depth);
   }
-  const double time = verify_.milliseconds (rows_ + guesses) + passes * pass_ms (active);
+  const double time = verify_ms (rows_ + guesses) + passes * pass_ms (active);
   price_ = std::max (price_, tokens / time);
 }
 
@@ -98,7 +99,7 @@ DraftMarket::worth (std::span<const double> chances) const
   double best = 0, tokens = 0;
   for (size_t i = 0; i < chances.size (); ++i) {
     tokens += chances[i];
-    const double verifying = verify_.milliseconds (rows_ + static_cast<int> (i) + 1) - step_ms_;
+    const double verifying = verify_ms (rows_ + static_cast<int> (i) + 1) - step_ms_;
     best = std::max (best, tokens - price_ * verifying);
   }
   return best;
@@ -107,14 +108,13 @@ DraftMarket::worth (std::span<const double> chances) const
 double
 DraftMarket::floor () const
 {
-  return open () ? price_ * (verify_.milliseconds (2 * rows_) - step_ms_) / rows_ : 0;
+  return open () ? price_ * (verify_ms (2 * rows_) - step_ms_) / rows_ : 0;
 }
 
 double
 DraftMarket::bar (int active, int guesses) const
 {
-  const double verifying =
-      verify_.milliseconds (rows_ + guesses + active) - verify_.milliseconds (rows_ + guesses);
+  const double verifying = verify_ms (rows_ + guesses + active) - verify_ms (rows_ + guesses);
   return price_ * (verifying + pass_ms (active)) / active;
 }
 

@@ -32,9 +32,9 @@ struct DraftProspect {
 class DraftMarket
 {
 public:
-  /// A step that scores `rows` tokens without guesses. `pass`: what passes of the drafter's model cost by their tokens.
-  /// Both outlive the market.
-  DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int rows);
+  /// A step that scores `rows` tokens without guesses, of sequences with `positions` in all. `pass`: what passes of the
+  /// drafter's model cost by their tokens. Both costs outlive the market.
+  DraftMarket (const VerifyCost &verify, const VerifyCost &pass, int rows, double positions = 0);
 
   /// False: nothing has been measured yet.
   bool open () const { return price_ > 0; }
@@ -56,9 +56,11 @@ public:
 
 private:
   void weigh (DraftProspect &prospect, int active) const;
+  double verify_ms (int tokens) const { return verify_.milliseconds (tokens, positions_); }
 
   const VerifyCost &verify_, &pass_;
   int rows_;
+  double positions_;
   double step_ms_, price_;
 };
 

@@ -1,6 +1,7 @@
 #include "engine/drafting/model_drafter.hpp"
 
 #include "engine/drafting/draft_controller.hpp"
+#include "engine/drafting/model_drafter_rows.hpp"
 #include "engine/kv/kv_budget.hpp"
 #include "engine/sampling/logits_scan.hpp"
 #include "engine/tensor/available_memory.hpp"
@@ -18,28 +19,15 @@ namespace
 constexpr int kAutoSequences = 32;  ///< that automatic KV memory is for at most
 constexpr uint64_t kAutoShare = 16; ///< of the memory available: 1 in …
 constexpr int kPassRows = 64;       ///< tokens of a pass besides those that catch up
-// Chances of guesses: how many those that they begin with count as, and how many they remember.
+// How many guesses their chances remember.
 constexpr double kUsualMemory = 128;
-constexpr double kSlotWeight = 8, kSlotMemory = 24;
-constexpr double kJoin = 0.5; ///< chance that others' guesses are all right, from which on they are continued
-constexpr int kFirstRest = 8, kLongestRest = 256; ///< steps
-constexpr int kProbe = 2;                         ///< guesses
-constexpr int64_t kTrials =
-    64; ///< guesses of a kind of sampling that are made before any row rests: the first beliefs are not to be trusted
+constexpr double kSlotMemory = 24;
 // Where guesses were not worth it some of them are made once in so many requests: texts differ.
 constexpr int kRetryRequests = 8, kRetryGuesses = 8;
-constexpr double kProbeShare = 0.01; ///< of the time rested, that a probe may take
-constexpr int kColdPasses = 2;       ///< the first ones bring pages and buffers in, and are not measured
-/// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
-/// be measured again.
-constexpr int64_t kForgets = 512;
-constexpr int kMeasured = 16; ///< tokens of that
+constexpr int kColdPasses = 2; ///< the first ones bring pages and buffers in, and are not measured
+constexpr int kMeasured = 16;  ///< tokens of a pass that is made to measure it
 constexpr double kRemarkable =
     0.5; ///< of its cost: a pass that takes less says that the machine was busy before
-constexpr int kSmallBacklog = 16; ///< tokens whose catching up is part of what the step's guesses cost
-constexpr double kRepaid = 0.25;  ///< of what drafts are expected to save, that catching up may take
-constexpr int kLikelyMore =
-    64; ///< tokens that any request is taken to generate yet, unless its limit is nearer
 
 /// Of a token in the softmax of edited logits at the request's temperature. Overwrites them.
 float
@@ -57,61 +45,6 @@ probability (std::span<float> logits, TokenId token, const SamplingParams &param
 }
 
 } // namespace
-
-/// What is kept of the sequence in one of the scheduler's slots.
-struct ModelDrafter::Slot {
-  uint64_t serial = 0; ///< of its request; 0: none yet
-  SequenceKv kv;
-  int max_positions = 0; ///< Slice::max_positions
-  std::vector<TokenId>
-      written;             ///< what its KV has been computed of; beyond kv.tokens they may have been guesses
-  size_t checked = 0;      ///< tokens of the sequence that the model knows
-  bool foreign = false;    ///< it has tokens that the model does not know
-  SamplingParams sampling; ///< the request's, without log-probabilities
-  std::array<ChanceSpread, 2> chance; ///< of its guesses, at the first place and later
-  int64_t used = 0;                   ///< step of the drafter
-
-  int rest = 0; ///< steps of the last rest; 0: its drafts are worth it
-  int rest_left = 0;
-  double rested_ms = 0;
-  bool probing = false; ///< a probe is under way, catching up perhaps
-  bool probed = false;  ///< since the last rest
-  int streak = 0;       ///< steps that drafts were worth it since the last rest
-
-  void take_rest (int steps)
-  {
-    rest_left = steps;
-    probing = probed = false;
-    streak = 0;
-  }
-  /// What others do by now has a say again.
-  void come_back (const std::array<ChanceSpread, 2> &usual)
-  {
-    for (size_t place = 0; place < chance.size (); ++place) {
-      ChanceSpread others = usual[place];
-      others.scale (kSlotWeight / 2);
-      chance[place].scale (kSlotWeight / 2);
-      chance[place].merge (others);
-    }
-  }
-};
-
-/// A row in the step under way.
-struct ModelDrafter::Work {
-  Row *row = nullptr; ///< null: not in this step
-  Slot *slot = nullptr;
-  int most = 0;          ///< guesses that there may be, with those of others that it continues
-  Draft draft;           ///< own guesses, after those of others if it continues them
-  int joined = 0;        ///< guesses of others
-  double chance = 1;     ///< that all of `draft` is right
-  bool active = false;   ///< wants another guess
-  bool probe = false;    ///< made whatever they are worth
-  bool measures = false; ///< computes a little of what is missing, and no guesses
-
-  int length () const { return static_cast<int> (row->sequence->tokens.size ()); }
-  int backlog () const { return length () - 1 - slot->kv.tokens; }
-  int made () const { return draft.count - joined; }
-};
 
 ModelDrafter::ModelDrafter (std::shared_ptr<const Model> model, const ModelDrafterSettings &settings)
     : model_ (std::move (model))
@@ -186,7 +119,7 @@ ModelDrafter::slot_of (const Sequence &sequence)
     trials_[kind] = std::max<int64_t> (0, std::min (trials_[kind], kTrials) - kRetryGuesses);
   slot.chance = usual_[kind];
   for (ChanceSpread &chance : slot.chance)
-    chance.scale (kSlotWeight);
+    chance.scale (Slot::kWeight);
   slot.rest = 0;
   slot.rested_ms = 0;
   slot.take_rest (0);
@@ -241,174 +174,6 @@ ModelDrafter::reserve (Slot &slot, int length)
     release (*oldest);
   }
   return true;
-}
-
-// --- what is worth it -----------------------------------------------------------------------------
-
-void
-ModelDrafter::consider (Row &row, const DraftMarket &market, DraftController *controller)
-{
-  const int limit = std::min (row.draft_limit, settings_.max_draft);
-  const Sequence &sequence = *row.sequence;
-  if (row.ended () || !row.scored || limit <= 0 || sequence.slot < 0 || sequence.pool.active ())
-    return;
-  if (!controller && row.draft.count > 0)
-    return;
-  // The last guess of a draft needs no position of its own.
-  const int most =
-      std::min (limit, model_->spec.max_positions + 1 - static_cast<int> (sequence.tokens.size ()));
-  Slot &slot = slot_of (sequence);
-  if (most <= 0 || slot.foreign || (controller && !controller->may_try (row, settings_.gate)))
-    return;
-  if (slot.rest_left > 0) {
-    slot.rest_left--;
-    slot.rested_ms += market.step_ms () / market.rows ();
-    if (slot.rest_left == 0)
-      slot.come_back (usual_[static_cast<size_t> (sampling_kind (slot.sampling))]);
-    return;
-  }
-  if (!follow (slot, sequence))
-    return;
-  Work &work = works_.emplace_back ();
-  work.row = &row;
-  work.slot = &slot;
-  work.most = most;
-}
-
-/// Rows that may have drafts, and do not rest.
-void
-ModelDrafter::gather (Step &step, const DraftMarket &market)
-{
-  works_.clear ();
-  prospects_.clear ();
-  int slots = 0;
-  for (const Row &row : step.rows)
-    slots = std::max (slots, row.sequence->slot + 1);
-  if (static_cast<size_t> (slots) > slots_.size ())
-    slots_.resize (static_cast<size_t> (slots));
-  for (Row &row : step.rows)
-    consider (row, market, step.drafting);
-}
-
-/// What guesses for the row would be like. Those of others are continued where they are likely right to their end, and
-/// else compete with these.
-DraftProspect
-ModelDrafter::prospect_of (Work &work, const DraftMarket &market, DraftController *controller) const
-{
-  const double floor = market.floor ();
-  const Draft &others = work.row->draft;
-  const Slot &slot = *work.slot;
-  DraftProspect prospect{.most = work.most, .later = slot.chance[1].mean ()};
-  // More than that is weighed against all that is to come (repays ()).
-  prospect.before = work.backlog () <= kSmallBacklog ? work.backlog () : 0;
-  prospect.first = slot.chance[0].mean_above (floor, prospect.taken);
-  if (others.count == 0 || !controller)
-    return prospect;
-  double chance = 1;
-  std::array<double, kMaxDraft> chances;
-  for (int i = 0; i < others.count; ++i) {
-    const auto at = static_cast<size_t> (i);
-    chances[at] = chance *= controller->chance (*work.row, others.source[at], others.probability[at], i);
-  }
-  if (chance < kJoin) {
-    prospect.standing = market.worth (std::span (chances).first (static_cast<size_t> (others.count)));
-    return prospect;
-  }
-  work.joined = others.count;
-  prospect.before += others.count;
-  work.draft = others;
-  work.chance = chance;
-  prospect.most = std::max (0, work.most - others.count);
-  prospect.first = slot.chance[1].mean_above (floor, prospect.taken);
-  prospect.reach = chance;
-  return prospect;
-}
-
-/// Whether what drafts are expected to save until the request ends is worth computing what it has so far.
-bool
-ModelDrafter::repays (const DraftMarket &market, const Work &work, const DraftProspect &prospect) const
-{
-  const int backlog = work.backlog ();
-  if (backlog <= kSmallBacklog)
-    return true;
-  const Sequence &sequence = *work.row->sequence;
-  const int more =
-      std::min (sequence.max_tokens - work.length (), std::max (kLikelyMore, sequence.generated ()));
-  const double steps = more / (1 + prospect.gain + prospect.standing);
-  return catch_up_ms (market, backlog) <= kRepaid * steps * prospect.gain / market.price ();
-}
-
-double
-ModelDrafter::catch_up_ms (const DraftMarket &market, int backlog) const
-{
-  const int chunk = std::min (backlog, settings_.prefill_tokens);
-  return chunk > 0 ? market.pass_ms (chunk) * backlog / chunk : 0;
-}
-
-/// Drafts of this row are not worth it: it rests, or finds out whether that is still so.
-void
-ModelDrafter::decline (const DraftMarket &market, Work &work)
-{
-  Slot &slot = *work.slot;
-  if (slot.rest == 0) {
-    slot.rest = kFirstRest;
-    slot.rested_ms = 0;
-    slot.take_rest (slot.rest);
-  } else if (slot.probed) {
-    slot.rest = std::min (2 * slot.rest, kLongestRest);
-    slot.take_rest (slot.rest);
-  } else if (catch_up_ms (market, work.backlog ()) + kProbe * market.pass_ms (1) <=
-             kProbeShare * slot.rested_ms) {
-    slot.rested_ms = 0;
-    slot.probing = slot.probed = work.probe = true;
-    work.most = std::min (work.most, work.joined + kProbe);
-    statistics_.probes++;
-    return;
-  } else {
-    slot.take_rest (kFirstRest);
-    if (idle_steps_ >= kForgets && work.backlog () > 0) {
-      idle_steps_ = 0;
-      work.measures = true;
-      return;
-    }
-  }
-  work.row = nullptr;
-}
-
-/// Leaves those in works_ whose drafts are worth their time.
-void
-ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
-{
-  for (Work &work : works_) {
-    prospects_.push_back (prospect_of (work, market, controller));
-    if (work.slot->probing) { // has been decided
-      work.probe = true;
-      prospects_.back ().most = 0;
-    }
-  }
-  market.weigh (prospects_);
-  for (size_t i = 0; i < works_.size (); ++i) {
-    Work &work = works_[i];
-    const DraftProspect &prospect = prospects_[i];
-    Slot &slot = *work.slot;
-    if (prospect.depth > 0 && repays (market, work, prospect)) {
-      // Once back from a rest, it must last to count.
-      if (++slot.streak > kFirstRest)
-        slot.rest = 0;
-      slot.probed = slot.rest > 0;
-    } else if (slot.probing) {
-      work.most = std::min (work.most, work.joined + kProbe);
-    } else if (prospect.standing > 0 || work.joined > 0) {
-      work.row = nullptr; // what others say is better than these would be
-    } else if (trials_[static_cast<size_t> (sampling_kind (slot.sampling))] < kTrials &&
-               work.backlog () <= settings_.prefill_tokens) {
-      work.probe = true;
-      work.most = std::min (work.most, work.joined + kProbe);
-    } else {
-      decline (market, work);
-    }
-  }
-  std::erase_if (works_, [] (const Work &work) { return !work.row; });
 }
 
 // --- passes ---------------------------------------------------------------------------------------
@@ -496,7 +261,7 @@ ModelDrafter::catch_up (const Step &step)
     if (!reserve (slot, static_cast<int> (end) + (complete ? work.most - 1 : 0))) {
       statistics_.shortages++;
       release (slot);
-      slot.take_rest (kFirstRest);
+      slot.take_rest (Slot::kFirstRest);
       continue;
     }
     slot.written.insert (slot.written.end (), tokens.begin () + static_cast<ptrdiff_t> (begin),
@@ -542,22 +307,6 @@ ModelDrafter::guess (Work &work, std::span<float> logits, DraftController *contr
   work.active = !ends && work.draft.count < work.most;
 }
 
-/// Ends the drafts whose next guess is not expected to be worth its part of a pass.
-void
-ModelDrafter::stop_unlikely (const DraftMarket &market)
-{
-  int active = 0, guesses = 0;
-  for (const Work &work : works_) {
-    active += work.active;
-    guesses += work.made ();
-  }
-  if (active == 0)
-    return;
-  const double bar = market.bar (active, guesses);
-  for (Work &work : works_)
-    work.active = work.active && (work.probe || work.chance * work.slot->chance[1].mean () >= bar);
-}
-
 void
 ModelDrafter::offer (Work &work, DraftController *controller) const
 {
@@ -577,9 +326,15 @@ ModelDrafter::draft (Step &step)
   static const VerifyCost kUnknown;
   DraftController *controller = step.drafting;
   const bool priced = controller && settings_.gate == DraftGate::kCost;
-  const auto scored = [] (const Row &row) { return !row.ended () && row.scored; };
-  DraftMarket market (priced ? controller->cost () : kUnknown, pass_cost_,
-                      static_cast<int> (std::ranges::count_if (step.rows, scored)));
+  int rows = 0;
+  double positions = 0;
+  for (const Row &row : step.rows) {
+    if (row.ended () || !row.scored)
+      continue;
+    rows++;
+    positions += static_cast<double> (row.sequence->tokens.size ());
+  }
+  DraftMarket market (priced ? controller->cost () : kUnknown, pass_cost_, rows, positions);
   if (priced && !market.open ())
     return; // what a step costs without drafts is found out first
   const int64_t began = step.clock ();
@@ -612,10 +367,10 @@ ModelDrafter::draft (Step &step)
 
   const int64_t took = step.clock () - began;
   step.drafting_us += took;
-  const auto rows = static_cast<int64_t> (works_.size ());
+  const auto sharers = static_cast<int64_t> (works_.size ());
   for (size_t i = 0; i < works_.size (); ++i)
     works_[i].row->sequence->request->statistics.drafting.drafting_us +=
-        took / rows + (static_cast<int64_t> (i) < took % rows);
+        took / sharers + (static_cast<int64_t> (i) < took % sharers);
 }
 
 } // namespace millrace

@@ -70,6 +70,8 @@ public:
   std::string inconsistency () const;
 
 private:
+  /// Guesses of a kind of sampling that are made before any row rests: the first beliefs are not to be trusted.
+  static constexpr int64_t kTrials = 64;
   struct Slot;
   struct Work;
   Slot &slot_of (const Sequence &sequence);

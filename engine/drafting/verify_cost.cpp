@@ -20,6 +20,16 @@ constexpr int kMostWeight = 64;      ///< samples, where neighbours disagree
 constexpr int kStale = 96;           ///< steps, for each sample
 constexpr double kCheaper = 0.97, kMuchCheaper = 0.9;
 constexpr double kLeastPace = 0.1, kMostPace = 10;
+constexpr double kNewestPositions = 0.25; ///< what a sample weighs in an entry's mean of positions
+constexpr double kMostPriced =
+    4; ///< times what was measured: the most that other positions make of it, up and down
+
+/// `milliseconds` with `more` for other positions.
+double
+with_positions (double milliseconds, double more)
+{
+  return std::clamp (milliseconds + more, milliseconds / kMostPriced, milliseconds * kMostPriced);
+}
 
 } // namespace
 
@@ -48,6 +58,19 @@ RecentMedian::scale (double factor)
     value *= factor;
 }
 
+void
+RecentMedian::shift (double by)
+{
+  for (double &value : seen_)
+    value = with_positions (value, by);
+}
+
+double
+VerifyCost::at_positions (const Entry &entry, double positions) const
+{
+  return with_positions (entry.milliseconds, (positions - entry.positions) * position_ms_);
+}
+
 int
 VerifyCost::index_of (int tokens)
 {
@@ -70,19 +93,28 @@ VerifyCost::make_cheaper_if_stale (Entry &entry)
 }
 
 void
-VerifyCost::learn (int tokens, double milliseconds)
+VerifyCost::learn (int tokens, double milliseconds, double positions, double position_ms)
 {
   if (!std::isfinite (milliseconds) || milliseconds <= 0)
     return;
   ++steps_;
   Entry &entry = entries_[static_cast<size_t> (index_of (tokens))];
   if (entry.samples >= kTrusted) {
-    paces_.add (milliseconds / entry.milliseconds);
+    paces_.add (milliseconds / at_positions (entry, positions));
     pace_ = std::clamp (paces_.median (), kLeastPace, kMostPace);
   }
+  position_ms_ = position_ms / pace_;
   double sample = milliseconds / pace_;
-  if (entry.samples == 0 && fewest_ <= tokens)
-    sample = std::min (sample, kUnheardOf * this->milliseconds (tokens) / pace_);
+  if (entry.samples == 0) {
+    if (fewest_ <= tokens)
+      sample = std::min (sample, kUnheardOf * this->milliseconds (tokens, positions) / pace_);
+    entry.positions = positions;
+  }
+  const double moved = (positions - entry.positions) * kNewestPositions;
+  entry.positions += moved;
+  entry.recent.shift (moved * position_ms_);
+  entry.milliseconds = with_positions (entry.milliseconds, moved * position_ms_);
+  sample = with_positions (sample, (entry.positions - positions) * position_ms_);
   fewest_ = std::min (fewest_, tokens);
   entry.samples = std::min (entry.samples + 1, 1 << 20);
   entry.last = steps_;
@@ -104,7 +136,7 @@ VerifyCost::learn (int tokens, double milliseconds)
 /// The times of the seen entries, made to rise by taking means where neighbours disagree (isotonic regression by pooling
 /// adjacent violators: Ayer et al. 1955), and straight lines between them.
 void
-VerifyCost::draw_curve () const
+VerifyCost::draw_curve (double positions) const
 {
   struct Pool {
     double milliseconds, weight;
@@ -116,7 +148,7 @@ VerifyCost::draw_curve () const
     if (entry.samples == 0)
       continue;
     // Among many lengths the one that looks cheapest is often one that was merely lucky.
-    Pool pool = {entry.milliseconds * (1 + kUnsure / entry.samples),
+    Pool pool = {at_positions (entry, positions) * (1 + kUnsure / entry.samples),
                  static_cast<double> (std::min (entry.samples, kMostWeight)), 1};
     for (; count > 0 && pools[count - 1].milliseconds > pool.milliseconds; --count) {
       const Pool &before = pools[count - 1];
@@ -153,6 +185,7 @@ VerifyCost::draw_curve () const
   for (; done < kCurve; ++done)
     curve_[static_cast<size_t> (done + 1)] = static_cast<float> (highest + slope * (done + 1 - tokens));
   drawn_ = true;
+  drawn_positions_ = positions;
 }
 
 bool
@@ -165,12 +198,12 @@ VerifyCost::knows (int tokens) const
 }
 
 double
-VerifyCost::milliseconds (int tokens) const
+VerifyCost::milliseconds (int tokens, double positions) const
 {
   if (fewest_ == INT_MAX)
     return 0;
-  if (!drawn_)
-    draw_curve ();
+  if (!drawn_ || positions != drawn_positions_)
+    draw_curve (positions);
   return pace_ * curve_[static_cast<size_t> (std::clamp (tokens, 1, kCurve))];
 }
 
