@@ -301,6 +301,18 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Model &
   return output;
 }
 
+// The scheduler knows which replies are to come; this element may have been put in its place in mid-stream.
+static uint64_t
+oldest_request (LlmDetokenizer *self)
+{
+  auto query = millrace::Ref<GstQuery>::adopt (
+      gst_query_new_custom (GST_QUERY_CUSTOM, gst_structure_new_empty ("LlmOldest")));
+  guint64 number = 0;
+  if (gst_pad_peer_query (self->sink, query.get ()))
+    gst_structure_get_uint64 (gst_query_get_structure (query.get ()), "number", &number);
+  return number;
+}
+
 // Appends the text of a token buffer, and what may leave because of it, to state.leaving.
 static void
 take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &model, GstBuffer *tokens)
@@ -316,6 +328,8 @@ take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &mod
   const auto *meta = millrace_buffer_get_request_meta (text.get ());
   const uint64_t number = millrace::request_timing (meta->request).number;
   const bool ends = meta->finish;
+  if (!state.order.begun ())
+    state.order.begin (oldest_request (self));
   state.order.add (number, ends, std::move (text), state.leaving);
 }
 

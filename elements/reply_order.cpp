@@ -16,6 +16,13 @@ move_to (std::vector<Ref<GstBuffer>> &leaving, std::vector<Ref<GstBuffer>> &buff
 }
 
 void
+ReplyOrder::begin (uint64_t next)
+{
+  begun_ = true;
+  next_ = next;
+}
+
+void
 ReplyOrder::add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving)
 {
   if (number != RequestTiming::kNoNumber && number > next_) {
@@ -42,11 +49,10 @@ ReplyOrder::add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<
 void
 ReplyOrder::finish (std::vector<Ref<GstBuffer>> &leaving)
 {
-  for (auto &[number, held] : held_) {
+  for (auto &[number, held] : held_)
     move_to (leaving, held.buffers);
-    next_ = number + 1;
-  }
   held_.clear ();
+  begun_ = false;
 }
 
 } // namespace millrace

@@ -16,10 +16,14 @@ namespace millrace
 class ReplyOrder
 {
 public:
+  /// Whether it knows where to begin; else begin () comes before the first add ().
+  bool begun () const { return begun_; }
+  /// All before this number have ended.
+  void begin (uint64_t next);
   /// Takes a buffer of the request with this number (RequestTiming::number; kNoNumber passes at once), and appends what
   /// may leave now, in order. `ends`: it is the request's last.
   void add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving);
-  /// At the end of the stream: what is still held, in order.
+  /// At the end of the stream: what is still held, in order. It then begins anew.
   void finish (std::vector<Ref<GstBuffer>> &leaving);
 
 private:
@@ -28,6 +32,7 @@ private:
     bool ended = false;
   };
 
+  bool begun_ = false;
   uint64_t next_ = 0; // all before it have ended
   std::map<uint64_t, Held> held_;
 };

@@ -25,7 +25,7 @@ SchedulerInbox::open (guint max_queued, WhenFull when_full, const Scheduler &sch
 }
 
 GstFlowReturn
-SchedulerInbox::submit (MillraceRequest *request)
+SchedulerInbox::submit (GstPad *pad, MillraceRequest *request)
 {
   Request &wanted = engine_request (request);
   wanted.submitted_us = steady_now_us ();
@@ -38,10 +38,12 @@ SchedulerInbox::submit (MillraceRequest *request)
   }
   // Rejected requests pass the queue too, and must not grow it without bound either.
   room_.wait (lock, [&] {
-    return flushing_ || flow_ != GST_FLOW_OK ||
+    if (refuses (pad) || flushing_)
+      return refuses (pad);
+    return flow_ != GST_FLOW_OK ||
            (wanted.error || when_full_ == WhenFull::kReject ? rejected_ : queued ()) < max_queued_;
   });
-  if (flushing_)
+  if (refuses (pad))
     return GST_FLOW_FLUSHING;
   if (flow_ != GST_FLOW_OK)
     return flow_;
@@ -67,11 +69,12 @@ SchedulerInbox::submit (MillraceRequest *request)
 }
 
 bool
-SchedulerInbox::submit_event (GstEvent *event)
+SchedulerInbox::submit_event (GstPad *pad, GstEvent *event)
 {
   auto placed = Ref<GstEvent>::adopt (event);
-  std::lock_guard lock (mutex_);
-  if (flushing_ || flow_ != GST_FLOW_OK)
+  std::unique_lock lock (mutex_);
+  room_.wait (lock, [&] { return refuses (pad) || !flushing_; });
+  if (refuses (pad) || flow_ != GST_FLOW_OK)
     return false;
   if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
     gst_event_copy_segment (event, &segment_);
@@ -133,8 +136,9 @@ SchedulerInbox::take (Arrivals &arrived, const Scheduler &scheduler)
                   : 0);
   std::unique_lock lock (mutex_);
   for (;;) {
-    if (flushing_)
+    if (!active_ || flushing_)
       return GST_FLOW_FLUSHING;
+    arrived.new_stream |= std::exchange (new_stream_, false);
     take_events (arrived.events);
     take_requests (arrived.requests);
     if (!arrived.events.empty () || !arrived.requests.empty ())
@@ -223,13 +227,19 @@ SchedulerInbox::stop (GstFlowReturn flow)
 {
   std::lock_guard lock (mutex_);
   flow_ = flow;
-  room_.notify_all ();
+  drop ();
 }
 
 void
 SchedulerInbox::clear ()
 {
   std::lock_guard lock (mutex_);
+  drop ();
+}
+
+void
+SchedulerInbox::drop ()
+{
   queue_.clear ();
   events_.clear ();
   open_.clear ();
@@ -243,45 +253,141 @@ SchedulerInbox::clear ()
 }
 
 void
-SchedulerInbox::set_flushing (bool flushing)
+SchedulerInbox::set_active (bool active)
 {
   std::lock_guard lock (mutex_);
-  flushing_ = flushing;
-  if (!flushing)
+  active_ = active;
+  flushing_ = new_stream_ = false;
+  for (auto &[pad, input] : inputs_)
+    input.flushing = input.awaited = false;
+  if (active)
     flow_ = GST_FLOW_OK;
   work_.notify_all ();
   room_.notify_all ();
 }
 
-void
-SchedulerInbox::set_eos (GstPad *pad, bool eos)
+bool
+SchedulerInbox::refuses (GstPad *pad) const
+{
+  const auto found = inputs_.find (pad);
+  return !active_ || (found != inputs_.end () && found->second.flushing);
+}
+
+bool
+SchedulerInbox::start_flush (GstPad *pad)
 {
   std::lock_guard lock (mutex_);
-  eos_[pad] = eos;
+  if (!active_)
+    return false;
+  inputs_[pad].flushing = true;
   work_.notify_all ();
+  room_.notify_all ();
+  return !std::exchange (flushing_, true);
+}
+
+bool
+SchedulerInbox::last_has_flushed () const
+{
+  return flushing_ && std::none_of (inputs_.begin (), inputs_.end (), [] (const auto &input) {
+           return input.second.flushing || input.second.awaited;
+         });
+}
+
+bool
+SchedulerInbox::stop_flush (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad] = {}; // at its end no more, either
+  room_.notify_all ();
+  return last_has_flushed ();
 }
 
 void
+SchedulerInbox::await_flushes ()
+{
+  std::lock_guard lock (mutex_);
+  for (auto &[pad, input] : inputs_)
+    input.awaited = true;
+}
+
+bool
+SchedulerInbox::await_no_more ()
+{
+  std::lock_guard lock (mutex_);
+  bool awaited = false; // else the flush has been ended by the last pad
+  for (auto &[pad, input] : inputs_)
+    awaited |= std::exchange (input.awaited, false);
+  return awaited && last_has_flushed ();
+}
+
+void
+SchedulerInbox::end_flush ()
+{
+  std::lock_guard lock (mutex_);
+  flushing_ = false;
+  flow_ = GST_FLOW_OK;
+  room_.notify_all ();
+}
+
+void
+SchedulerInbox::add_pad (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad] = {};
+}
+
+bool
 SchedulerInbox::forget_pad (GstPad *pad)
 {
   std::lock_guard lock (mutex_);
-  eos_.erase (pad);
+  const auto found = inputs_.find (pad);
+  if (found == inputs_.end ())
+    return false;
+  const bool flushed = found->second.flushing || found->second.awaited;
+  inputs_.erase (found);
   work_.notify_all (); // it may have been the last one without EOS
+  return flushed && last_has_flushed ();
+}
+
+void
+SchedulerInbox::set_eos (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad].eos = true;
+  work_.notify_all ();
+}
+
+bool
+SchedulerInbox::clear_eos (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad].eos = false;
+  if (flow_ != GST_FLOW_EOS || !active_ || flushing_)
+    return false;
+  flow_ = GST_FLOW_OK;
+  return new_stream_ = true;
 }
 
 void
 SchedulerInbox::clear_eos ()
 {
   std::lock_guard lock (mutex_);
-  for (auto &[pad, eos] : eos_)
-    eos = false;
+  for (auto &[pad, input] : inputs_)
+    input.eos = false;
+}
+
+uint64_t
+SchedulerInbox::oldest ()
+{
+  std::lock_guard lock (mutex_);
+  return open_.empty () ? next_number_ : *open_.begin ();
 }
 
 bool
 SchedulerInbox::all_eos () const
 {
-  return !eos_.empty () &&
-         std::all_of (eos_.begin (), eos_.end (), [] (const auto &pad) { return pad.second; });
+  return !inputs_.empty () &&
+         std::all_of (inputs_.begin (), inputs_.end (), [] (const auto &input) { return input.second.eos; });
 }
 
 GstStructure *

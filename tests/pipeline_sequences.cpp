@@ -1,9 +1,10 @@
 // labels: pipeline property
 // timeout: 120
 // soak: ROUNDS=500
-// Random sequences of state changes, flushes, segments, changes of caps and exchanged drafters, with requests on their way:
-// nothing gets stuck, nothing crashes, and afterwards the pipeline still answers.
+// Random sequences of state changes, seeks or flushes, segments, changes of caps and exchanged drafters, with requests on their
+// way: nothing gets stuck, nothing crashes, and afterwards the pipeline still answers.
 
+#include "tests/cue_source.hpp"
 #include "tests/pipeline_runner.hpp"
 #include "tests/sanitized.hpp"
 #include "tests/seed.hpp"
@@ -135,10 +136,84 @@ random_drafter (std::mt19937_64 &random)
   }
 }
 
+/// What may happen to any pipeline.
+void
+act (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random)
+{
+  switch (random () % 5) {
+  case 0: {
+    static constexpr GstState kStates[] = {GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_PLAYING,
+                                           GST_STATE_NULL};
+    gst_element_set_state (pipeline, kStates[random () % 4]);
+    break;
+  }
+  case 1:
+    g_object_set (bin, "drafter", random_drafter (random), nullptr);
+    break;
+  case 2: {
+    auto query = Ref<GstQuery>::adopt (gst_query_new_latency ());
+    gst_element_query (pipeline, query.get ());
+    break;
+  }
+  case 3:
+    gst_element_send_event (bin, millrace_event_new_cancel ("req-1"));
+    break;
+  default: {
+    const int seen = answers.now ();
+    gst_element_set_state (pipeline, GST_STATE_PLAYING);
+    answers.wait_for_more_than (seen);
+  }
+  }
+}
+
+/// What a source sends in between.
+GstEvent *
+news (int cue)
+{
+  switch (cue % 5) {
+  case 1:
+    return gst_event_new_gap (static_cast<GstClockTime> (cue) * GST_SECOND, GST_SECOND);
+  case 3: {
+    auto caps = Ref<GstCaps>::adopt (gst_caps_from_string ("application/json"));
+    gst_caps_set_simple (caps.get (), "cue", G_TYPE_INT, cue, nullptr);
+    return gst_event_new_caps (caps.get ());
+  }
+  default:
+    return nullptr;
+  }
+}
+
+/// With a source in the pipeline that is sought from here, whatever the state.
+void
+seek_sequence (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random,
+               const std::string &name, Watchdog &watchdog)
+{
+  auto *source = add_cue_source (pipeline, "llm");
+  source->count = 1 << 30;
+  source->tokens = [] (int cue) { return 1 + cue % 7; };
+  source->between = news;
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  for (size_t action = 0, count = 4 + random () % 12; action < count; action++) {
+    watchdog.pat (name + ", seeks, action " + std::to_string (action));
+    if (random () % 2)
+      gst_element_seek_simple (pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
+                               static_cast<gint64> (random () % 1000) * GST_SECOND);
+    else
+      act (pipeline, bin, answers, random);
+  }
+  watchdog.pat (name + ", seeks: answers");
+  const int before = answers.now ();
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  answers.wait_for_more_than (before);
+  watchdog.pat (name + ", seeks: stops");
+  gst_element_set_state (pipeline, GST_STATE_NULL);
+}
+
 void
 one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
 {
   std::mt19937_64 random (seed);
+  const std::string name = "seed " + std::to_string (seed);
   auto pipeline = Ref<GstElement>::adopt (gst_parse_launch (
       "llmbin name=llm ! fakesink name=out sync=false async=false signal-handoffs=true", nullptr));
   gst_object_ref_sink (pipeline.get ());
@@ -162,6 +237,10 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
                       into->changed.notify_all ();
                     }),
                     &answers);
+  if (random () % 2) {
+    seek_sequence (pipeline.get (), bin.get (), answers, random, name, watchdog);
+    return;
+  }
   auto sink = Ref<GstPad>::adopt (gst_element_get_static_pad (bin.get (), "sink"));
   gst_element_set_state (pipeline.get (), GST_STATE_PLAYING);
   GstSegment segment;
@@ -170,43 +249,17 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   {
     Feeder feeder (source, random ());
     for (size_t action = 0, count = 4 + random () % 8; action < count; action++) {
-      static constexpr const char *kNames[] = {"state", "flush", "drafter", "latency", "cancel", "answer"};
-      const auto kind = random () % 6;
-      watchdog.pat ("seed " + std::to_string (seed) + ", action " + std::to_string (action) + ": " +
-                    kNames[kind]);
-      switch (kind) {
-      case 0: {
-        static constexpr GstState kStates[] = {GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_PLAYING,
-                                               GST_STATE_NULL};
-        gst_element_set_state (pipeline.get (), kStates[random () % 4]);
-        break;
-      }
-      case 1:
+      watchdog.pat (name + ", action " + std::to_string (action));
+      if (random () % 6 == 0)
         feeder.flush ();
-        break;
-      case 2:
-        g_object_set (bin.get (), "drafter", random_drafter (random), nullptr);
-        break;
-      case 3: {
-        auto query = Ref<GstQuery>::adopt (gst_query_new_latency ());
-        gst_element_query (pipeline.get (), query.get ());
-        break;
-      }
-      case 4:
-        gst_element_send_event (bin.get (), millrace_event_new_cancel ("req-1"));
-        break;
-      default: {
-        const int seen = answers.now ();
-        gst_element_set_state (pipeline.get (), GST_STATE_PLAYING);
-        answers.wait_for_more_than (seen);
-      }
-      }
+      else
+        act (pipeline.get (), bin.get (), answers, random);
     }
-    watchdog.pat ("seed " + std::to_string (seed) + ": makes everything let go");
+    watchdog.pat (name + ": makes everything let go");
     gst_pad_push_event (source.pad (), gst_event_new_flush_start ());
   }
   // Whatever it went through, it still answers.
-  watchdog.pat ("seed " + std::to_string (seed) + ": answers");
+  watchdog.pat (name + ": answers");
   gst_element_set_state (pipeline.get (), GST_STATE_READY);
   gst_pad_push_event (source.pad (), gst_event_new_flush_stop (TRUE));
   const int before = answers.now ();
@@ -215,7 +268,7 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   source.send (gst_event_new_stream_start ("again"));
   source.send (gst_event_new_caps (caps.get ()));
   source.send (gst_event_new_segment (&segment));
-  ASSERT_EQ (source.push ("import os", 0, GST_SECOND), GST_FLOW_OK) << "seed " << seed;
+  ASSERT_EQ (source.push ("import os", 0, GST_SECOND), GST_FLOW_OK) << name;
   answers.wait_for_more_than (before);
   gst_element_set_state (pipeline.get (), GST_STATE_NULL);
 }
