@@ -302,15 +302,18 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Model &
 }
 
 // The scheduler knows which replies are to come; this element may have been put in its place in mid-stream.
-static uint64_t
-oldest_request (LlmDetokenizer *self)
+static std::vector<uint64_t>
+open_requests (LlmDetokenizer *self)
 {
   auto query = millrace::Ref<GstQuery>::adopt (
-      gst_query_new_custom (GST_QUERY_CUSTOM, gst_structure_new_empty ("LlmOldest")));
-  guint64 number = 0;
-  if (gst_pad_peer_query (self->sink, query.get ()))
-    gst_structure_get_uint64 (gst_query_get_structure (query.get ()), "number", &number);
-  return number;
+      gst_query_new_custom (GST_QUERY_CUSTOM, gst_structure_new_empty ("LlmOpen")));
+  std::vector<uint64_t> numbers;
+  if (!gst_pad_peer_query (self->sink, query.get ()))
+    return numbers;
+  const GValue *list = gst_structure_get_value (gst_query_get_structure (query.get ()), "numbers");
+  for (guint i = 0; list && i < gst_value_array_get_size (list); i++)
+    numbers.push_back (g_value_get_uint64 (gst_value_array_get_value (list, i)));
+  return numbers;
 }
 
 // Appends the text of a token buffer, and what may leave because of it, to state.leaving.
@@ -329,7 +332,7 @@ take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &mod
   const uint64_t number = millrace::request_timing (meta->request).number;
   const bool ends = meta->finish;
   if (!state.order.begun ())
-    state.order.begin (oldest_request (self));
+    state.order.begin (open_requests (self));
   state.order.add (number, ends, std::move (text), state.leaving);
 }
 

@@ -329,6 +329,14 @@ drain (LlmPrompt *self)
   self->state.splitter.reset ();
 }
 
+// A prompt's time lies in one segment.
+static void
+drain_rest (LlmPrompt *self)
+{
+  if (self->state.splitter && self->state.splitter->pending ())
+    drain (self);
+}
+
 static gboolean
 llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
@@ -354,8 +362,7 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
       gst_event_unref (event);
       return TRUE;
     }
-    if (self->state.splitter && self->state.splitter->pending ())
-      drain (self); // a prompt's time lies in one segment
+    drain_rest (self);
     send_caps (self);
     self->state.segment_sent = true;
     return gst_pad_push_event (self->src, event);
@@ -364,6 +371,8 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     start_stream (self);
     return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_SEGMENT_DONE:
+    drain_rest (self);
+    return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_EOS:
     drain (self);
     return gst_pad_event_default (pad, parent, event);

@@ -16,10 +16,17 @@ move_to (std::vector<Ref<GstBuffer>> &leaving, std::vector<Ref<GstBuffer>> &buff
 }
 
 void
-ReplyOrder::begin (uint64_t next)
+ReplyOrder::begin (std::span<const uint64_t> open)
 {
   begun_ = true;
-  next_ = next;
+  next_ = open.empty () ? 0 : open.front ();
+  // What has ended in between has left, or gone with who held it.
+  uint64_t number = next_;
+  for (const uint64_t next : open) {
+    for (; number < next; number++)
+      held_[number].ended = true;
+    number = next + 1;
+  }
 }
 
 void

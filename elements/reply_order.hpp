@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <vector>
 
 namespace millrace
@@ -18,8 +19,8 @@ class ReplyOrder
 public:
   /// Whether it knows where to begin; else begin () comes before the first add ().
   bool begun () const { return begun_; }
-  /// All before this number have ended.
-  void begin (uint64_t next);
+  /// `open`: the numbers that have not ended, ascending, and then the first that is to come. None: from 0.
+  void begin (std::span<const uint64_t> open);
   /// Takes a buffer of the request with this number (RequestTiming::number; kNoNumber passes at once), and appends what
   /// may leave now, in order. `ends`: it is the request's last.
   void add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving);

@@ -31,8 +31,15 @@ answer_scheduler_query (SchedulerInbox &inbox, GstQuery *query)
   if (GST_QUERY_TYPE (query) != GST_QUERY_CUSTOM)
     return false;
   GstStructure *structure = gst_query_writable_structure (query);
-  if (gst_structure_has_name (structure, "LlmOldest")) {
-    gst_structure_set (structure, "number", G_TYPE_UINT64, static_cast<guint64> (inbox.oldest ()), nullptr);
+  if (gst_structure_has_name (structure, "LlmOpen")) {
+    GValue list = G_VALUE_INIT, value = G_VALUE_INIT;
+    g_value_init (&list, GST_TYPE_ARRAY);
+    g_value_init (&value, G_TYPE_UINT64);
+    for (const uint64_t number : inbox.open_numbers ()) {
+      g_value_set_uint64 (&value, number);
+      gst_value_array_append_value (&list, &value);
+    }
+    gst_structure_take_value (structure, "numbers", &list);
     return true;
   }
   if (!gst_structure_has_name (structure, "LlmStats"))

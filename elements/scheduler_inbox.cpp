@@ -376,11 +376,13 @@ SchedulerInbox::clear_eos ()
     input.eos = false;
 }
 
-uint64_t
-SchedulerInbox::oldest ()
+std::vector<uint64_t>
+SchedulerInbox::open_numbers ()
 {
   std::lock_guard lock (mutex_);
-  return open_.empty () ? next_number_ : *open_.begin ();
+  std::vector<uint64_t> numbers (open_.begin (), open_.end ());
+  numbers.push_back (next_number_);
+  return numbers;
 }
 
 bool

@@ -97,8 +97,8 @@ public:
   bool clear_eos (GstPad *pad);
   void clear_eos ();
 
-  /// The number of the oldest request that has not ended.
-  uint64_t oldest ();
+  /// The numbers of requests that have not ended, ascending, and then the next one's.
+  std::vector<uint64_t> open_numbers ();
 
   /// For the element's property "stats"; transfer full.
   GstStructure *statistics ();

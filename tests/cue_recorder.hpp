@@ -117,6 +117,11 @@ public:
         std::find_if (notes_.rbegin (), notes_.rend (), [&] (const Note &note) { return note.what == what; });
     return static_cast<size_t> (notes_.rend () - found) - (found == notes_.rend () ? 0 : 1);
   }
+  std::vector<Note> notes ()
+  {
+    const std::lock_guard lock (mutex_);
+    return notes_;
+  }
   std::vector<int> pushed ()
   {
     const std::lock_guard lock (source_->mutex);
