@@ -58,6 +58,7 @@ struct Loop { // the task of the src pad; built in READY→PAUSED
   millrace::SchedulerInbox::Arrivals arrived;
   bool started = false;      // stream-start and caps have been sent
   bool segment_sent = false; // since the start or flush
+  bool flushed = false;      // out of its own push
   int stats_interval_ms = -1;
   int64_t stats_posted_us = 0;
 };
@@ -83,6 +84,8 @@ G_DEFINE_TYPE (LlmScheduler, llm_scheduler, LLM_TYPE_ELEMENT)
 enum { PROP_0, PROP_STATS, PROP_SETTINGS };
 enum { SIGNAL_CANCEL, SIGNAL_LAST };
 static guint signals[SIGNAL_LAST];
+
+static thread_local const LlmScheduler *looping; // whose loop this thread runs
 
 static LlmScheduler *
 scheduler_cast (gpointer object)
@@ -191,11 +194,12 @@ turn (LlmScheduler *self)
       loop.scheduler->admit (std::move (request));
     loop.arrived.requests.clear ();
     ensure_segment (self);
-    if (!loop.scheduler->plan (loop.step))
+    if (loop.flushed || !loop.scheduler->plan (loop.step))
       return;
     self->inbox.planned (*loop.scheduler);
     flow = gst_pad_push (self->src, millrace::new_step_buffer (loop.step));
-    settle (self);
+    if (!loop.flushed)
+      settle (self);
   });
   return done ? flow : GST_FLOW_ERROR;
 }
@@ -213,8 +217,11 @@ static void
 llm_scheduler_loop (gpointer data)
 {
   auto *self = scheduler_cast (data);
+  looping = self;
+  if (std::exchange (self->loop.flushed, false))
+    drop_work (self);
   const GstFlowReturn flow = turn (self);
-  if (flow == GST_FLOW_OK)
+  if (flow == GST_FLOW_OK || self->loop.flushed)
     return;
 
   GST_DEBUG_OBJECT (self, "pausing: %s", gst_flow_get_name (flow));
@@ -242,22 +249,6 @@ start_loop (LlmScheduler *self)
 
 // --- input --------------------------------------------------------------------------------------
 
-// A sink pad's time in the source pad's segment. They differ only where several sink pads have segments of their own.
-static GstClockTime
-convert_time (LlmScheduler *self, GstPad *pad, GstClockTime time)
-{
-  auto sticky = millrace::Ref<GstEvent>::adopt (gst_pad_get_sticky_event (pad, GST_EVENT_SEGMENT, 0));
-  if (!sticky || !GST_CLOCK_TIME_IS_VALID (time))
-    return time;
-  const GstSegment *theirs = nullptr;
-  gst_event_parse_segment (sticky.get (), &theirs);
-  const GstSegment ours = self->inbox.segment ();
-  if (theirs->format != GST_FORMAT_TIME || gst_segment_is_equal (theirs, &ours))
-    return time;
-  return gst_segment_position_from_running_time (&ours, GST_FORMAT_TIME,
-                                                 gst_segment_to_running_time (theirs, GST_FORMAT_TIME, time));
-}
-
 static GstFlowReturn
 llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
 {
@@ -272,7 +263,8 @@ llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
       millrace::engine_request (request.get ())
           .prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
     }
-    millrace::request_timing (request.get ()) = {.pts = convert_time (self, pad, GST_BUFFER_PTS (buffer)),
+    millrace::request_timing (request.get ()) = {.pts =
+                                                     self->inbox.convert_time (pad, GST_BUFFER_PTS (buffer)),
                                                  .duration = GST_BUFFER_DURATION (buffer)};
     const bool refused = static_cast<bool> (millrace::engine_request (request.get ()).error);
     LLM_DEBUG (self, "request %s: comes%s", millrace_request_get_id (request.get ()),
@@ -294,7 +286,10 @@ static void
 end_flush (LlmScheduler *self, GstEvent *event)
 {
   gst_pad_pause_task (self->src); // where one thread starts the flush and another ends it
-  drop_work (self);
+  if (looping == self)            // somebody downstream seeks while a step is with him
+    self->loop.flushed = true;
+  else
+    drop_work (self);
   self->inbox.clear ();
   self->loop.segment_sent = false;
   gst_pad_push_event (self->src, event);
@@ -329,7 +324,7 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     GstClockTime time, duration;
     gst_event_parse_gap (event, &time, &duration);
     gst_event_unref (event);
-    time = convert_time (self, pad, time);
+    time = self->inbox.convert_time (pad, time);
     return !GST_CLOCK_TIME_IS_VALID (time) ||
            self->inbox.submit_event (pad, gst_event_new_gap (time, duration));
   }

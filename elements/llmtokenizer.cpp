@@ -184,8 +184,11 @@ static GstStateChangeReturn
 llm_tokenizer_change_state (GstElement *element, GstStateChange transition)
 {
   const auto result = GST_ELEMENT_CLASS (llm_tokenizer_parent_class)->change_state (element, transition);
-  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
-    tokenizer_cast (element)->caps_sent = tokenizer_cast (element)->segment_sent = false;
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+    auto *self = tokenizer_cast (element);
+    self->caps_sent = self->segment_sent = false;
+    self->segment_seqnum = GST_SEQNUM_INVALID;
+  }
   return result;
 }
 

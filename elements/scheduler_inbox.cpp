@@ -88,11 +88,19 @@ SchedulerInbox::submit_event (GstPad *pad, GstEvent *event)
   return true;
 }
 
-GstSegment
-SchedulerInbox::segment ()
+GstClockTime
+SchedulerInbox::convert_time (GstPad *pad, GstClockTime time)
 {
-  std::lock_guard lock (mutex_);
-  return segment_;
+  const auto sticky = Ref<GstEvent>::adopt (gst_pad_get_sticky_event (pad, GST_EVENT_SEGMENT, 0));
+  if (!sticky || !GST_CLOCK_TIME_IS_VALID (time))
+    return time;
+  const GstSegment *theirs = nullptr;
+  gst_event_parse_segment (sticky.get (), &theirs);
+  const std::lock_guard lock (mutex_);
+  if (theirs->format != GST_FORMAT_TIME || gst_segment_is_equal (theirs, &segment_))
+    return time;
+  return gst_segment_position_from_running_time (&segment_, GST_FORMAT_TIME,
+                                                 gst_segment_to_running_time (theirs, GST_FORMAT_TIME, time));
 }
 
 // Those before which everything has ended.

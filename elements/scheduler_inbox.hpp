@@ -44,9 +44,9 @@ public:
   /// Puts a serialized event in its place; takes it over. False: the loop has stopped, or the pad flushes.
   bool submit_event (GstPad *pad, GstEvent *event);
 
-  /// The segment that timestamps of requests and events refer to: of the last SEGMENT event that came; at first one
-  /// that begins at 0.
-  GstSegment segment ();
+  /// A time in the sink pad's segment as one in the source pad's: that of the last SEGMENT event that came here, at first one
+  /// that begins at 0. They differ only where several sink pads have segments of their own.
+  GstClockTime convert_time (GstPad *pad, GstClockTime time);
 
   /// What has come, in order: events first, then requests.
   struct Arrivals {

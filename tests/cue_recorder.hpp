@@ -81,6 +81,8 @@ public:
   ~CueRecorder () { gst_element_set_state (pipeline_.get (), GST_STATE_NULL); }
 
   std::string hold_at; ///< at this note the loop's thread waits until a flush begins
+  std::string seek_at; ///< at this note the loop's thread itself seeks to `seek_to`
+  int seek_to = 0;
 
   void set_state (GstState state) { gst_element_set_state (pipeline_.get (), state); }
   /// Until the state has been reached.
@@ -92,10 +94,7 @@ public:
   /// From the application's thread, as a player does. The seqnum.
   guint32 seek (int cue, int flags, GstClockTime stop = GST_CLOCK_TIME_NONE)
   {
-    GstEvent *event = gst_event_new_seek (
-        1, GST_FORMAT_TIME, static_cast<GstSeekFlags> (flags), GST_SEEK_TYPE_SET,
-        static_cast<gint64> (cue) * GST_SECOND,
-        GST_CLOCK_TIME_IS_VALID (stop) ? GST_SEEK_TYPE_SET : GST_SEEK_TYPE_NONE, static_cast<gint64> (stop));
+    GstEvent *event = seek_event (cue, flags, stop);
     const guint32 seqnum = gst_event_get_seqnum (event);
     EXPECT_TRUE (gst_element_send_event (pipeline_.get (), event));
     return seqnum;
@@ -143,6 +142,13 @@ public:
   }
 
 private:
+  static GstEvent *seek_event (int cue, int flags, GstClockTime stop)
+  {
+    return gst_event_new_seek (1, GST_FORMAT_TIME, static_cast<GstSeekFlags> (flags), GST_SEEK_TYPE_SET,
+                               static_cast<gint64> (cue) * GST_SECOND,
+                               GST_CLOCK_TIME_IS_VALID (stop) ? GST_SEEK_TYPE_SET : GST_SEEK_TYPE_NONE,
+                               static_cast<gint64> (stop));
+  }
   bool has (const std::string &what, size_t from) const
   {
     for (size_t i = from; i < notes_.size (); i++)
@@ -187,11 +193,18 @@ private:
       return;
     flushing_ = note.what == "flush-start";
     const size_t before = notes_.size ();
-    const bool holds = note.what == hold_at;
+    const bool holds = note.what == hold_at, seeks = note.what == seek_at;
     notes_.push_back (std::move (note));
     changed_.notify_all ();
     if (holds)
       changed_.wait (lock, [&] { return has ("flush-start", before); });
+    lock.unlock ();
+    if (seeks) {
+      seek_at.clear ();
+      auto pad = Ref<GstPad>::adopt (gst_element_get_static_pad (find ("out").get (), "sink"));
+      EXPECT_TRUE (
+          gst_pad_push_event (pad.get (), seek_event (seek_to, GST_SEEK_FLAG_FLUSH, GST_CLOCK_TIME_NONE)));
+    }
   }
 
   Ref<GstElement> pipeline_;

@@ -134,6 +134,22 @@ TEST (Seeks, WithoutAFlushNothingIsLostAndTheSegmentComesBehindWhatWasBefore)
                          replies (100'000, 100'009));
 }
 
+TEST (Seeks, AnElementMaySeekInTheMiddleOfAStep)
+{
+  for (const std::string &at : {std::string ("segment 0"), reply (1)}) {
+    CueRecorder recorded (14, long_until_ten);
+    recorded.seek_at = at;
+    recorded.seek_to = 11;
+    recorded.set_state (GST_STATE_PLAYING);
+    recorded.until ("segment 11");
+    const size_t from = recorded.last ("segment 11");
+    const auto notes = recorded.until ("eos", from);
+    const List expected = List{"segment 11"} + replies (11, 13) + List{"eos"};
+    EXPECT_EQ (texts (notes, from), expected);
+    EXPECT_LT (recorded.generated_tokens (), static_cast<uint64_t> (kLong));
+  }
+}
+
 TEST (Seeks, ASegmentSeekEndsWithSegmentDoneBehindItsReplies)
 {
   CueRecorder recorded (kEndless);
