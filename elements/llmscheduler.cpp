@@ -187,14 +187,18 @@ turn (LlmScheduler *self)
       return;
     if (std::exchange (loop.arrived.new_stream, false))
       loop.started = loop.segment_sent = false;
-    for (auto &event : loop.arrived.events)
-      push_event (self, event.release ());
+    for (auto &event : loop.arrived.events) {
+      if (!loop.flushed)
+        push_event (self, event.release ());
+    }
+    if (loop.flushed)
+      return;
     loop.arrived.events.clear ();
     for (auto &request : loop.arrived.requests)
       loop.scheduler->admit (std::move (request));
     loop.arrived.requests.clear ();
     ensure_segment (self);
-    if (loop.flushed || !loop.scheduler->plan (loop.step))
+    if (!loop.scheduler->plan (loop.step))
       return;
     self->inbox.planned (*loop.scheduler);
     flow = gst_pad_push (self->src, millrace::new_step_buffer (loop.step));

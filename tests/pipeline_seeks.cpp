@@ -141,10 +141,10 @@ TEST (Seeks, AnElementMaySeekInTheMiddleOfAStep)
     recorded.seek_at = at;
     recorded.seek_to = 11;
     recorded.set_state (GST_STATE_PLAYING);
-    recorded.until ("segment 11");
-    const size_t from = recorded.last ("segment 11");
+    recorded.until ("flush-stop");
+    const size_t from = recorded.last ("flush-stop");
     const auto notes = recorded.until ("eos", from);
-    const List expected = List{"segment 11"} + replies (11, 13) + List{"eos"};
+    const List expected = List{"flush-stop", "segment 11"} + replies (11, 13) + List{"eos"};
     EXPECT_EQ (texts (notes, from), expected);
     EXPECT_LT (recorded.generated_tokens (), static_cast<uint64_t> (kLong));
   }

@@ -136,7 +136,23 @@ random_drafter (std::mt19937_64 &random)
   }
 }
 
-/// What may happen to any pipeline.
+void
+count_answers (GstElement *pipeline, Answers &answers)
+{
+  auto out = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline), "out"));
+  g_signal_connect (out.get (), "handoff",
+                    G_CALLBACK (+[] (GstElement *, GstBuffer *buffer, GstPad *, gpointer data) {
+                      auto *into = static_cast<Answers *> (data);
+                      if (!GST_BUFFER_FLAG_IS_SET (buffer, GST_BUFFER_FLAG_MARKER))
+                        return;
+                      const std::lock_guard lock (into->mutex);
+                      into->ended++;
+                      into->changed.notify_all ();
+                    }),
+                    &answers);
+}
+
+/// What may happen to any pipeline; `bin` may be null: there is no llmbin.
 void
 act (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random)
 {
@@ -148,7 +164,8 @@ act (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &r
     break;
   }
   case 1:
-    g_object_set (bin, "drafter", random_drafter (random), nullptr);
+    if (bin)
+      g_object_set (bin, "drafter", random_drafter (random), nullptr);
     break;
   case 2: {
     auto query = Ref<GstQuery>::adopt (gst_query_new_latency ());
@@ -156,7 +173,8 @@ act (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &r
     break;
   }
   case 3:
-    gst_element_send_event (bin, millrace_event_new_cancel ("req-1"));
+    for (const char *id : {"req-1", "1"})
+      gst_element_send_event (bin ? bin : pipeline, millrace_event_new_cancel (id));
     break;
   default: {
     const int seen = answers.now ();
@@ -183,15 +201,20 @@ news (int cue)
   }
 }
 
-/// With a source in the pipeline that is sought from here, whatever the state.
+void
+add_endless_source (GstElement *pipeline, const char *first)
+{
+  auto *source = add_cue_source (pipeline, first);
+  source->count = 1 << 30;
+  source->tokens = [] (int cue) { return 1 + cue % 7; };
+  source->between = news;
+}
+
+/// With sources in the pipeline that are sought from here, whatever the state.
 void
 seek_sequence (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random,
                const std::string &name, Watchdog &watchdog)
 {
-  auto *source = add_cue_source (pipeline, "llm");
-  source->count = 1 << 30;
-  source->tokens = [] (int cue) { return 1 + cue % 7; };
-  source->between = news;
   gst_element_set_state (pipeline, GST_STATE_PLAYING);
   for (size_t action = 0, count = 4 + random () % 12; action < count; action++) {
     watchdog.pat (name + ", seeks, action " + std::to_string (action));
@@ -207,6 +230,27 @@ seek_sequence (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt1
   answers.wait_for_more_than (before);
   watchdog.pat (name + ", seeks: stops");
   gst_element_set_state (pipeline, GST_STATE_NULL);
+}
+
+void
+two_sources (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
+{
+  std::mt19937_64 random (seed);
+  auto pipeline = Ref<GstElement>::adopt (gst_parse_launch (
+      "llmprompt name=one ! llmtokenizer ! llmscheduler name=scheduler max-queued=3 ! llmverifier ! "
+      "llmsampler ! "
+      "llmdetokenizer format=whole ! fakesink name=out sync=false async=false signal-handoffs=true "
+      "llmprompt name=two ! llmtokenizer ! scheduler.",
+      nullptr));
+  gst_object_ref_sink (pipeline.get ());
+  auto context = Ref<GstContext>::adopt (millrace_model_to_context (model));
+  gst_element_set_context (pipeline.get (), context.get ());
+  Answers answers;
+  count_answers (pipeline.get (), answers);
+  for (const char *first : {"one", "two"})
+    add_endless_source (pipeline.get (), first);
+  seek_sequence (pipeline.get (), nullptr, answers, random, "two sources, seed " + std::to_string (seed),
+                 watchdog);
 }
 
 void
@@ -227,17 +271,9 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   gst_util_set_object_arg (G_OBJECT (find ("detokenizer").get ()), "format",
                            random () % 2 ? "whole" : "text");
   Answers answers;
-  g_signal_connect (find ("out").get (), "handoff",
-                    G_CALLBACK (+[] (GstElement *, GstBuffer *buffer, GstPad *, gpointer data) {
-                      auto *into = static_cast<Answers *> (data);
-                      if (!GST_BUFFER_FLAG_IS_SET (buffer, GST_BUFFER_FLAG_MARKER))
-                        return;
-                      const std::lock_guard lock (into->mutex);
-                      into->ended++;
-                      into->changed.notify_all ();
-                    }),
-                    &answers);
+  count_answers (pipeline.get (), answers);
   if (random () % 2) {
+    add_endless_source (pipeline.get (), "llm");
     seek_sequence (pipeline.get (), bin.get (), answers, random, name, watchdog);
     return;
   }
@@ -284,8 +320,12 @@ TEST (Sequences, NoneGetsStuckOrLeavesAnythingBehind)
   Watchdog watchdog (kPatience);
   std::mt19937_64 seeds (test_seed ());
   const int rounds = test_rounds (kSanitized ? 10 : 25);
-  for (int round = 0; round < rounds && !::testing::Test::HasFatalFailure (); round++)
-    one_sequence (model.get (), seeds (), watchdog);
+  for (int round = 0; round < rounds && !::testing::Test::HasFatalFailure (); round++) {
+    if (round % 4 == 3)
+      two_sources (model.get (), seeds (), watchdog);
+    else
+      one_sequence (model.get (), seeds (), watchdog);
+  }
   std::printf ("%d sequences\n", rounds);
   EXPECT_EQ (G_OBJECT (model.get ())->ref_count, before) << "a pipeline that has gone still holds the model";
 }
