@@ -299,6 +299,7 @@ end_flush (LlmScheduler *self, GstEvent *event)
   gst_pad_push_event (self->src, event);
   self->inbox.end_flush ();
   start_loop (self);
+  self->inbox.ended_flush ();
 }
 
 static gboolean

@@ -263,7 +263,7 @@ SchedulerInbox::drop ()
 void
 SchedulerInbox::set_active (bool active)
 {
-  std::lock_guard lock (mutex_);
+  std::unique_lock lock (mutex_);
   active_ = active;
   flushing_ = new_stream_ = false;
   for (auto &[pad, input] : inputs_)
@@ -272,6 +272,7 @@ SchedulerInbox::set_active (bool active)
     flow_ = GST_FLOW_OK;
   work_.notify_all ();
   room_.notify_all ();
+  room_.wait (lock, [&] { return active || !ending_; });
 }
 
 bool
@@ -294,11 +295,13 @@ SchedulerInbox::start_flush (GstPad *pad)
 }
 
 bool
-SchedulerInbox::last_has_flushed () const
+SchedulerInbox::last_has_flushed ()
 {
-  return flushing_ && std::none_of (inputs_.begin (), inputs_.end (), [] (const auto &input) {
-           return input.second.flushing || input.second.awaited;
-         });
+  const bool last = flushing_ && std::none_of (inputs_.begin (), inputs_.end (), [] (const auto &input) {
+                      return input.second.flushing || input.second.awaited;
+                    });
+  ending_ = ending_ || last;
+  return last;
 }
 
 bool
@@ -334,6 +337,14 @@ SchedulerInbox::end_flush ()
   std::lock_guard lock (mutex_);
   flushing_ = false;
   flow_ = GST_FLOW_OK;
+  room_.notify_all ();
+}
+
+void
+SchedulerInbox::ended_flush ()
+{
+  std::lock_guard lock (mutex_);
+  ending_ = false;
   room_.notify_all ();
 }
 

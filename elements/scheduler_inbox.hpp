@@ -73,7 +73,8 @@ public:
   /// Drops everything that waits.
   void clear ();
 
-  /// Of the source pad. While it is inactive nothing is taken; when it becomes active no pad flushes.
+  /// Of the source pad. While it is inactive nothing is taken; when it becomes active no pad flushes. To become inactive waits
+  /// for who is about to end a flush.
   void set_active (bool active);
 
   // A flush of one pad is a flush of all, and those that overlap are one, as when a seek makes one source flush after the
@@ -81,12 +82,13 @@ public:
 
   /// True: the first; the loop must stop.
   bool start_flush (GstPad *pad);
-  /// True: the last; end_flush () is due.
+  /// True: the last. Then end_flush () is due, and when the loop has been started again, ended_flush ().
   bool stop_flush (GstPad *pad);
   /// A flush that starts from now on lasts until all pads have flushed, or await_no_more (), which returns as stop_flush ().
   void await_flushes ();
   bool await_no_more ();
   void end_flush ();
+  void ended_flush ();
 
   void add_pad (GstPad *pad);
   /// As stop_flush ().
@@ -115,7 +117,7 @@ private:
   };
 
   bool refuses (GstPad *pad) const;
-  bool last_has_flushed () const;
+  bool last_has_flushed ();
   void drop ();
   bool all_eos () const;
   void take_events (std::vector<Ref<GstEvent>> &events);
@@ -144,6 +146,7 @@ private:
   size_t rejected_ = 0; // of those in queue_, with an error: they only leave through the loop
   int waiting_ = 0;     // in the scheduler's own queue
   bool active_ = false, flushing_ = false;
+  bool ending_ = false; // somebody ends the flush
   bool new_stream_ = false;
   GstFlowReturn flow_ = GST_FLOW_OK;
   uint64_t all_rejected_ = 0;
