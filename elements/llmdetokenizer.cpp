@@ -301,6 +301,21 @@ convert (LlmDetokenizer *self, const Settings &settings, const millrace::Model &
   return output;
 }
 
+// The scheduler knows which replies are to come; this element may have been put in its place in mid-stream.
+static std::vector<uint64_t>
+open_requests (LlmDetokenizer *self)
+{
+  auto query = millrace::Ref<GstQuery>::adopt (
+      gst_query_new_custom (GST_QUERY_CUSTOM, gst_structure_new_empty ("LlmOpen")));
+  std::vector<uint64_t> numbers;
+  if (!gst_pad_peer_query (self->sink, query.get ()))
+    return numbers;
+  const GValue *list = gst_structure_get_value (gst_query_get_structure (query.get ()), "numbers");
+  for (guint i = 0; list && i < gst_value_array_get_size (list); i++)
+    numbers.push_back (g_value_get_uint64 (gst_value_array_get_value (list, i)));
+  return numbers;
+}
+
 // Appends the text of a token buffer, and what may leave because of it, to state.leaving.
 static void
 take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &model, GstBuffer *tokens)
@@ -316,6 +331,8 @@ take (LlmDetokenizer *self, const Settings &settings, const millrace::Model &mod
   const auto *meta = millrace_buffer_get_request_meta (text.get ());
   const uint64_t number = millrace::request_timing (meta->request).number;
   const bool ends = meta->finish;
+  if (!state.order.begun ())
+    state.order.begin (open_requests (self));
   state.order.add (number, ends, std::move (text), state.leaving);
 }
 

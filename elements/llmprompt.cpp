@@ -68,7 +68,8 @@ struct State { // streaming thread
   bool json_caps = false;   // each buffer is a request in JSON
   bool markup_caps = false; // text comes with Pango's markup
   bool caps_sent = false, segment_sent = false;
-  Span pending; // of what the splitter holds
+  guint32 segment_seqnum = GST_SEQNUM_INVALID; // of the source's last segment in bytes
+  Span pending;                                // of what the splitter holds
   uint64_t requests = 0;
 };
 
@@ -264,9 +265,7 @@ start_stream (LlmPrompt *self)
   send_caps (self);
   if (std::exchange (self->state.segment_sent, true))
     return;
-  GstSegment segment;
-  gst_segment_init (&segment, GST_FORMAT_TIME);
-  gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+  gst_pad_push_event (self->src, millrace::time_segment_event (self->state.segment_seqnum));
 }
 
 static Span
@@ -320,6 +319,24 @@ llm_prompt_chain (GstPad *, GstObject *parent, GstBuffer *buffer)
   return split (prompt_cast (parent), input.get ());
 }
 
+// What is left is a prompt. The source has done its part and looks at no flow return any more: what goes wrong here is said
+// here.
+static void
+drain (LlmPrompt *self)
+{
+  if (const GstFlowReturn flow = split (self, nullptr); flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS)
+    GST_ELEMENT_FLOW_ERROR (self, flow);
+  self->state.splitter.reset ();
+}
+
+// A prompt's time lies in one segment.
+static void
+drain_rest (LlmPrompt *self)
+{
+  if (self->state.splitter && self->state.splitter->pending ())
+    drain (self);
+}
+
 static gboolean
 llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
@@ -341,9 +358,11 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     const GstSegment *segment = nullptr;
     gst_event_parse_segment (event, &segment);
     if (segment->format != GST_FORMAT_TIME) {
+      self->state.segment_seqnum = gst_event_get_seqnum (event);
       gst_event_unref (event);
       return TRUE;
     }
+    drain_rest (self);
     send_caps (self);
     self->state.segment_sent = true;
     return gst_pad_push_event (self->src, event);
@@ -351,11 +370,11 @@ llm_prompt_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   case GST_EVENT_GAP:
     start_stream (self);
     return gst_pad_event_default (pad, parent, event);
+  case GST_EVENT_SEGMENT_DONE:
+    drain_rest (self);
+    return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_EOS:
-    // The source has done its part and looks at no flow return any more: what goes wrong here is said here.
-    if (const GstFlowReturn flow = split (self, nullptr); flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS)
-      GST_ELEMENT_FLOW_ERROR (self, flow);
-    self->state.splitter.reset ();
+    drain (self);
     return gst_pad_event_default (pad, parent, event);
   case GST_EVENT_FLUSH_STOP:
     self->state.splitter.reset ();

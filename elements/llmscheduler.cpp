@@ -29,8 +29,9 @@
  * Since: 0.1
  */
 
-#include "elements/draft_structure.hpp"
 #include "elements/elements.hpp"
+#include "elements/request_structure.hpp"
+#include "elements/scheduler_control.hpp"
 #include "elements/scheduler_settings.hpp"
 
 #include "engine/scheduling/scheduler.hpp"
@@ -40,6 +41,7 @@
 #include "library/ref.hpp"
 #include "library/request.hpp"
 
+#include <atomic>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -56,6 +58,7 @@ struct Loop { // the task of the src pad; built in READY→PAUSED
   millrace::SchedulerInbox::Arrivals arrived;
   bool started = false;      // stream-start and caps have been sent
   bool segment_sent = false; // since the start or flush
+  bool flushed = false;      // out of its own push
   int stats_interval_ms = -1;
   int64_t stats_posted_us = 0;
 };
@@ -68,6 +71,7 @@ struct LlmScheduler {
   guint pads; // OBJECT_LOCK
   millrace::SchedulerElementSettings settings;
   millrace::SchedulerInbox inbox;
+  std::atomic<guint32> seqnum; // of what the sources have sent last: of their seek, or stream
   Loop loop;
 };
 
@@ -80,6 +84,8 @@ G_DEFINE_TYPE (LlmScheduler, llm_scheduler, LLM_TYPE_ELEMENT)
 enum { PROP_0, PROP_STATS, PROP_SETTINGS };
 enum { SIGNAL_CANCEL, SIGNAL_LAST };
 static guint signals[SIGNAL_LAST];
+
+static thread_local const LlmScheduler *looping; // whose loop this thread runs
 
 static LlmScheduler *
 scheduler_cast (gpointer object)
@@ -109,9 +115,7 @@ ensure_segment (LlmScheduler *self)
   start_stream (self);
   if (std::exchange (self->loop.segment_sent, true))
     return;
-  GstSegment segment;
-  gst_segment_init (&segment, GST_FORMAT_TIME);
-  gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+  gst_pad_push_event (self->src, millrace::time_segment_event (self->seqnum));
 }
 
 static void
@@ -134,22 +138,9 @@ post_finished (LlmScheduler *self, const millrace::Request &request)
              " µs; %d tokens in %d steps, %d of the prompt cached, %d preemptions",
              request.id.c_str (), statistics.total_us, statistics.first_token_us, statistics.generated,
              statistics.steps, statistics.cached_tokens, statistics.preemptions);
-  GstStructure *structure = gst_structure_new (
-      "llm-request", "id", G_TYPE_STRING, request.id.c_str (), "prompt-tokens", G_TYPE_INT,
-      static_cast<int> (request.prompt.size ()), "cached-tokens", G_TYPE_INT, statistics.cached_tokens,
-      "prefill-tokens", G_TYPE_INT, statistics.prefill_tokens, "completion-tokens", G_TYPE_INT,
-      statistics.generated, "drafted-tokens", G_TYPE_INT, static_cast<int> (statistics.drafting.drafted),
-      "accepted-tokens", G_TYPE_INT, static_cast<int> (statistics.drafting.accepted), "preemptions",
-      G_TYPE_INT, statistics.preemptions, "steps", G_TYPE_INT, statistics.steps, "queue-time", G_TYPE_UINT64,
-      statistics.queued_us * GST_USECOND, "first-token-time", G_TYPE_UINT64,
-      statistics.first_token_us * GST_USECOND, "total-time", G_TYPE_UINT64, statistics.total_us * GST_USECOND,
-      nullptr);
-  GstStructure *drafting = millrace::draft_structure (statistics.drafting);
-  gst_structure_set (structure, "drafting", GST_TYPE_STRUCTURE, drafting, nullptr);
-  gst_structure_free (drafting);
-  if (request.error)
-    gst_structure_set (structure, "error", G_TYPE_STRING, request.error.message.c_str (), nullptr);
-  gst_element_post_message (GST_ELEMENT (self), gst_message_new_element (GST_OBJECT (self), structure));
+  gst_element_post_message (
+      GST_ELEMENT (self),
+      gst_message_new_element (GST_OBJECT (self), millrace::ended_request_structure (request)));
 }
 
 static void
@@ -194,8 +185,14 @@ turn (LlmScheduler *self)
     flow = self->inbox.take (loop.arrived, *loop.scheduler);
     if (flow != GST_FLOW_OK)
       return;
-    for (auto &event : loop.arrived.events)
-      push_event (self, event.release ());
+    if (std::exchange (loop.arrived.new_stream, false))
+      loop.started = loop.segment_sent = false;
+    for (auto &event : loop.arrived.events) {
+      if (!loop.flushed)
+        push_event (self, event.release ());
+    }
+    if (loop.flushed)
+      return;
     loop.arrived.events.clear ();
     for (auto &request : loop.arrived.requests)
       loop.scheduler->admit (std::move (request));
@@ -205,58 +202,56 @@ turn (LlmScheduler *self)
       return;
     self->inbox.planned (*loop.scheduler);
     flow = gst_pad_push (self->src, millrace::new_step_buffer (loop.step));
-    settle (self);
+    if (!loop.flushed)
+      settle (self);
   });
   return done ? flow : GST_FLOW_ERROR;
 }
 
+// The task is paused, or it is the caller.
 static void
-drop_all (LlmScheduler *self)
+drop_work (LlmScheduler *self)
 {
   if (self->loop.scheduler)
     self->loop.scheduler->clear ();
   self->loop.arrived = {};
-  self->inbox.clear ();
 }
 
 static void
 llm_scheduler_loop (gpointer data)
 {
   auto *self = scheduler_cast (data);
+  looping = self;
+  if (std::exchange (self->loop.flushed, false))
+    drop_work (self);
   const GstFlowReturn flow = turn (self);
-  if (flow == GST_FLOW_OK)
+  if (flow == GST_FLOW_OK || self->loop.flushed)
     return;
 
   GST_DEBUG_OBJECT (self, "pausing: %s", gst_flow_get_name (flow));
+  gst_pad_pause_task (self->src); // first: whoever hears that it has stopped may start it again
+  drop_work (self);
   self->inbox.stop (flow);
-  gst_pad_pause_task (self->src);
-  drop_all (self);
-  if (flow == GST_FLOW_EOS) {
-    ensure_segment (self);
-    gst_pad_push_event (self->src, gst_event_new_eos ());
-  } else if (flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS) {
+  const bool failed = flow == GST_FLOW_NOT_LINKED || flow < GST_FLOW_EOS;
+  if (failed)
     GST_ELEMENT_FLOW_ERROR (self, flow);
-    gst_pad_push_event (self->src, gst_event_new_eos ());
+  if (failed || flow == GST_FLOW_EOS) {
+    ensure_segment (self);
+    gst_pad_push_event (self->src, millrace::with_seqnum (gst_event_new_eos (), self->seqnum));
   }
 }
 
-// --- input --------------------------------------------------------------------------------------
-
-// A sink pad's time in the source pad's segment. They differ only where several sink pads have segments of their own.
-static GstClockTime
-convert_time (LlmScheduler *self, GstPad *pad, GstClockTime time)
+static void
+start_loop (LlmScheduler *self)
 {
-  auto sticky = millrace::Ref<GstEvent>::adopt (gst_pad_get_sticky_event (pad, GST_EVENT_SEGMENT, 0));
-  if (!sticky || !GST_CLOCK_TIME_IS_VALID (time))
-    return time;
-  const GstSegment *theirs = nullptr;
-  gst_event_parse_segment (sticky.get (), &theirs);
-  const GstSegment ours = self->inbox.segment ();
-  if (theirs->format != GST_FORMAT_TIME || gst_segment_is_equal (theirs, &ours))
-    return time;
-  return gst_segment_position_from_running_time (&ours, GST_FORMAT_TIME,
-                                                 gst_segment_to_running_time (theirs, GST_FORMAT_TIME, time));
+  if (gst_pad_is_active (self->src))
+    gst_pad_start_task (self->src, llm_scheduler_loop, self, nullptr);
+  // Whoever deactivated it in between may have looked for the task too early.
+  if (!gst_pad_is_active (self->src))
+    gst_pad_stop_task (self->src);
 }
+
+// --- input --------------------------------------------------------------------------------------
 
 static GstFlowReturn
 llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
@@ -272,12 +267,13 @@ llm_scheduler_chain (GstPad *pad, GstObject *parent, GstBuffer *buffer)
       millrace::engine_request (request.get ())
           .prompt.assign (tokens, tokens + mapped.size () / sizeof (millrace::TokenId));
     }
-    millrace::request_timing (request.get ()) = {.pts = convert_time (self, pad, GST_BUFFER_PTS (buffer)),
+    millrace::request_timing (request.get ()) = {.pts =
+                                                     self->inbox.convert_time (pad, GST_BUFFER_PTS (buffer)),
                                                  .duration = GST_BUFFER_DURATION (buffer)};
     const bool refused = static_cast<bool> (millrace::engine_request (request.get ()).error);
     LLM_DEBUG (self, "request %s: comes%s", millrace_request_get_id (request.get ()),
                refused ? ", with an error" : "");
-    flow = self->inbox.submit (request.get ());
+    flow = self->inbox.submit (pad, request.get ());
   });
   return done ? flow : GST_FLOW_ERROR;
 }
@@ -289,25 +285,21 @@ llm_scheduler_cancel_signal (LlmScheduler *self, const char *id, gpointer)
     self->inbox.cancel (id);
 }
 
-// The events that concern one request, from either side. Does not take the event.
-static bool
-handle_request_event (LlmScheduler *self, GstEvent *event)
+// `event`: the FLUSH_STOP.
+static void
+end_flush (LlmScheduler *self, GstEvent *event)
 {
-  const char *id = nullptr;
-  if (millrace_event_parse_cancel (event, &id)) {
-    self->inbox.cancel (id);
-    return true;
-  }
-  if (GST_EVENT_TYPE (event) != GST_EVENT_CUSTOM_BOTH_OOB)
-    return false;
-  const GstStructure *structure = gst_event_get_structure (event);
-  gboolean held = FALSE;
-  if (!gst_structure_has_name (structure, "LlmHold") || !gst_structure_get_boolean (structure, "held", &held))
-    return false;
-  id = gst_structure_get_string (structure, "id");
-  if (id)
-    self->inbox.hold (id, held);
-  return id;
+  gst_pad_pause_task (self->src); // where one thread starts the flush and another ends it
+  if (looping == self)            // somebody downstream seeks while a step is with him
+    self->loop.flushed = true;
+  else
+    drop_work (self);
+  self->inbox.clear ();
+  self->loop.segment_sent = false;
+  gst_pad_push_event (self->src, event);
+  self->inbox.end_flush ();
+  start_loop (self);
+  self->inbox.ended_flush ();
 }
 
 static gboolean
@@ -316,16 +308,20 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   auto *self = scheduler_cast (parent);
   switch (GST_EVENT_TYPE (event)) {
   case GST_EVENT_STREAM_START:
-    self->inbox.set_eos (pad, false);
     gst_event_unref (event);
+    if (self->inbox.clear_eos (pad))
+      start_loop (self);
     return TRUE;
   case GST_EVENT_SEGMENT: {
+    self->seqnum = gst_event_get_seqnum (event);
+    if (self->inbox.clear_eos (pad)) // as after a seek without a flush
+      start_loop (self);
     // Of several pads none has the source pad's segment: their times are converted.
     GST_OBJECT_LOCK (self);
     const bool alone = GST_ELEMENT (self)->numsinkpads == 1;
     GST_OBJECT_UNLOCK (self);
     if (alone)
-      return self->inbox.submit_event (event);
+      return self->inbox.submit_event (pad, event);
     gst_event_unref (event);
     return TRUE;
   }
@@ -333,8 +329,9 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     GstClockTime time, duration;
     gst_event_parse_gap (event, &time, &duration);
     gst_event_unref (event);
-    time = convert_time (self, pad, time);
-    return !GST_CLOCK_TIME_IS_VALID (time) || self->inbox.submit_event (gst_event_new_gap (time, duration));
+    time = self->inbox.convert_time (pad, time);
+    return !GST_CLOCK_TIME_IS_VALID (time) ||
+           self->inbox.submit_event (pad, gst_event_new_gap (time, duration));
   }
   case GST_EVENT_TAG:
     gst_event_unref (event); // the source pad has a stream of its own
@@ -348,55 +345,63 @@ llm_scheduler_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
   }
   case GST_EVENT_EOS:
     // Noted here because the core marks the pad only after this returns, too late to wake the loop by.
+    self->seqnum = gst_event_get_seqnum (event);
     gst_event_unref (event);
-    self->inbox.set_eos (pad, true);
+    self->inbox.set_eos (pad);
     return TRUE;
   case GST_EVENT_FLUSH_START:
-    self->inbox.set_flushing (true);
-    gst_pad_push_event (self->src, event);
-    gst_pad_pause_task (self->src);
+    self->seqnum = gst_event_get_seqnum (event);
+    if (const auto owned = millrace::Ref<GstEvent>::adopt (event); self->inbox.start_flush (pad)) {
+      gst_pad_push_event (self->src, gst_event_ref (event));
+      gst_pad_pause_task (self->src);
+    }
     return TRUE;
   case GST_EVENT_FLUSH_STOP:
-    drop_all (self); // the task is paused
-    self->inbox.set_eos (pad, false);
-    self->inbox.set_flushing (false);
-    self->loop.segment_sent = false;
-    gst_pad_push_event (self->src, event);
-    if (gst_pad_is_active (self->src))
-      gst_pad_start_task (self->src, llm_scheduler_loop, self, nullptr);
+    if (self->inbox.stop_flush (pad))
+      end_flush (self, event);
+    else
+      gst_event_unref (event);
     return TRUE;
   case GST_EVENT_CUSTOM_BOTH_OOB:
-    if (handle_request_event (self, event)) {
+    if (millrace::handle_request_event (self->inbox, event)) {
       gst_event_unref (event);
       return TRUE;
     }
     return gst_pad_event_default (pad, parent, event);
   default:
-    return GST_EVENT_IS_SERIALIZED (event) ? self->inbox.submit_event (event)
+    return GST_EVENT_IS_SERIALIZED (event) ? self->inbox.submit_event (pad, event)
                                            : gst_pad_event_default (pad, parent, event);
   }
 }
 
-// A custom query "LlmStats" gets the statistics, so that a source can show them.
 static gboolean
-llm_scheduler_sink_query (GstPad *pad, GstObject *parent, GstQuery *query)
+llm_scheduler_query (GstPad *pad, GstObject *parent, GstQuery *query)
 {
-  auto *self = scheduler_cast (parent);
-  if (GST_QUERY_TYPE (query) != GST_QUERY_CUSTOM ||
-      !gst_structure_has_name (gst_query_get_structure (query), "LlmStats"))
-    return millrace::llm_element_query (pad, parent, query);
-  GValue stats = G_VALUE_INIT;
-  g_value_init (&stats, GST_TYPE_STRUCTURE);
-  g_value_take_boxed (&stats, self->inbox.statistics ());
-  gst_structure_take_value (gst_query_writable_structure (query), "stats", &stats);
-  return TRUE;
+  return millrace::answer_scheduler_query (scheduler_cast (parent)->inbox, query) ||
+         millrace::llm_element_query (pad, parent, query);
+}
+
+// A flushing seek makes one source flush after the other; all of it is one flush, or the last would drop what the first
+// have sent behind theirs.
+static gboolean
+pass_seek (LlmScheduler *self, GstPad *pad, GstEvent *event)
+{
+  GstSeekFlags flags;
+  gst_event_parse_seek (event, nullptr, nullptr, &flags, nullptr, nullptr, nullptr, nullptr);
+  if (!(flags & GST_SEEK_FLAG_FLUSH))
+    return gst_pad_event_default (pad, GST_OBJECT (self), event);
+  self->inbox.await_flushes ();
+  const gboolean done = gst_pad_event_default (pad, GST_OBJECT (self), event);
+  if (self->inbox.await_no_more ())
+    end_flush (self, millrace::with_seqnum (gst_event_new_flush_stop (TRUE), self->seqnum));
+  return done;
 }
 
 static gboolean
 llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
 {
   auto *self = scheduler_cast (parent);
-  if (handle_request_event (self, event)) {
+  if (millrace::handle_request_event (self->inbox, event)) {
     gst_event_unref (event);
     return TRUE;
   }
@@ -404,6 +409,8 @@ llm_scheduler_src_event (GstPad *pad, GstObject *parent, GstEvent *event)
     gst_event_unref (event); // see the element's description
     return TRUE;
   }
+  if (GST_EVENT_TYPE (event) == GST_EVENT_SEEK)
+    return pass_seek (self, pad, event);
   return gst_pad_event_default (pad, parent, event);
 }
 
@@ -417,12 +424,13 @@ llm_scheduler_src_activate_mode (GstPad *pad, GstObject *parent, GstPadMode mode
   if (mode != GST_PAD_MODE_PUSH)
     return FALSE;
   if (active) {
-    self->inbox.set_flushing (false);
+    self->inbox.set_active (true);
     return gst_pad_start_task (pad, llm_scheduler_loop, self, nullptr);
   }
-  self->inbox.set_flushing (true);
+  self->inbox.set_active (false);
   const gboolean stopped = gst_pad_stop_task (pad);
-  drop_all (self);
+  drop_work (self);
+  self->inbox.clear ();
   return stopped;
 }
 
@@ -443,9 +451,9 @@ llm_scheduler_request_new_pad (GstElement *element, GstPadTemplate *templ, const
   GstPad *pad = gst_pad_new_from_template (templ, name);
   gst_pad_set_chain_function (pad, llm_scheduler_chain);
   gst_pad_set_event_function (pad, llm_scheduler_sink_event);
-  gst_pad_set_query_function (pad, llm_scheduler_sink_query);
+  gst_pad_set_query_function (pad, llm_scheduler_query);
   GST_PAD_SET_ACCEPT_INTERSECT (pad);
-  self->inbox.set_eos (pad, false);
+  self->inbox.add_pad (pad);
   if (gst_element_add_pad (element, pad))
     return pad;
   self->inbox.forget_pad (pad);
@@ -456,7 +464,9 @@ static void
 llm_scheduler_release_pad (GstElement *element, GstPad *pad)
 {
   gst_pad_set_active (pad, FALSE);
-  scheduler_cast (element)->inbox.forget_pad (pad);
+  auto *self = scheduler_cast (element);
+  if (self->inbox.forget_pad (pad))
+    end_flush (self, millrace::with_seqnum (gst_event_new_flush_stop (TRUE), self->seqnum));
   gst_element_remove_pad (element, pad);
 }
 
@@ -489,6 +499,7 @@ llm_scheduler_change_state (GstElement *element, GstStateChange transition)
     std::destroy_at (&self->loop);
     std::construct_at (&self->loop);
     self->inbox.clear_eos ();
+    self->seqnum = GST_SEQNUM_INVALID;
   }
   return result;
 }
@@ -538,11 +549,12 @@ llm_scheduler_init (LlmScheduler *self)
 {
   std::construct_at (&self->settings);
   std::construct_at (&self->inbox);
+  std::construct_at (&self->seqnum, 0);
   std::construct_at (&self->loop);
   self->src = gst_pad_new_from_static_template (&src_template, "src");
   gst_pad_set_activatemode_function (self->src, llm_scheduler_src_activate_mode);
   gst_pad_set_event_function (self->src, llm_scheduler_src_event);
-  gst_pad_set_query_function (self->src, millrace::llm_element_query);
+  gst_pad_set_query_function (self->src, llm_scheduler_query);
   gst_element_add_pad (GST_ELEMENT (self), self->src);
 }
 

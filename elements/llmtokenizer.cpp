@@ -28,8 +28,10 @@
 struct LlmTokenizer {
   LlmElement parent;
   GstPad *sink, *src;
-  gboolean parse_special;       // OBJECT_LOCK
-  bool caps_sent, segment_sent; // streaming thread
+  gboolean parse_special; // OBJECT_LOCK
+  // streaming thread
+  bool caps_sent, segment_sent;
+  guint32 segment_seqnum; // of the source's last segment in bytes
 };
 
 struct LlmTokenizerClass {
@@ -63,9 +65,7 @@ start_stream (LlmTokenizer *self)
   send_caps (self);
   if (std::exchange (self->segment_sent, true))
     return;
-  GstSegment segment;
-  gst_segment_init (&segment, GST_FORMAT_TIME);
-  gst_pad_push_event (self->src, gst_event_new_segment (&segment));
+  gst_pad_push_event (self->src, millrace::time_segment_event (self->segment_seqnum));
 }
 
 static std::vector<millrace::TokenId>
@@ -134,6 +134,7 @@ llm_tokenizer_sink_event (GstPad *pad, GstObject *parent, GstEvent *event)
     const GstSegment *segment = nullptr;
     gst_event_parse_segment (event, &segment);
     if (segment->format != GST_FORMAT_TIME) {
+      self->segment_seqnum = gst_event_get_seqnum (event);
       gst_event_unref (event);
       return TRUE;
     }
@@ -183,8 +184,11 @@ static GstStateChangeReturn
 llm_tokenizer_change_state (GstElement *element, GstStateChange transition)
 {
   const auto result = GST_ELEMENT_CLASS (llm_tokenizer_parent_class)->change_state (element, transition);
-  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY)
-    tokenizer_cast (element)->caps_sent = tokenizer_cast (element)->segment_sent = false;
+  if (transition == GST_STATE_CHANGE_PAUSED_TO_READY) {
+    auto *self = tokenizer_cast (element);
+    self->caps_sent = self->segment_sent = false;
+    self->segment_seqnum = GST_SEQNUM_INVALID;
+  }
   return result;
 }
 

@@ -16,6 +16,20 @@ move_to (std::vector<Ref<GstBuffer>> &leaving, std::vector<Ref<GstBuffer>> &buff
 }
 
 void
+ReplyOrder::begin (std::span<const uint64_t> open)
+{
+  begun_ = true;
+  next_ = open.empty () ? 0 : open.front ();
+  // What has ended in between has left, or gone with who held it.
+  uint64_t number = next_;
+  for (const uint64_t next : open) {
+    for (; number < next; number++)
+      held_[number].ended = true;
+    number = next + 1;
+  }
+}
+
+void
 ReplyOrder::add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving)
 {
   if (number != RequestTiming::kNoNumber && number > next_) {
@@ -42,11 +56,10 @@ ReplyOrder::add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<
 void
 ReplyOrder::finish (std::vector<Ref<GstBuffer>> &leaving)
 {
-  for (auto &[number, held] : held_) {
+  for (auto &[number, held] : held_)
     move_to (leaving, held.buffers);
-    next_ = number + 1;
-  }
   held_.clear ();
+  begun_ = false;
 }
 
 } // namespace millrace

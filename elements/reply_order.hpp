@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <map>
+#include <span>
 #include <vector>
 
 namespace millrace
@@ -16,10 +17,14 @@ namespace millrace
 class ReplyOrder
 {
 public:
+  /// Whether it knows where to begin; else begin () comes before the first add ().
+  bool begun () const { return begun_; }
+  /// `open`: the numbers that have not ended, ascending, and then the first that is to come. None: from 0.
+  void begin (std::span<const uint64_t> open);
   /// Takes a buffer of the request with this number (RequestTiming::number; kNoNumber passes at once), and appends what
   /// may leave now, in order. `ends`: it is the request's last.
   void add (uint64_t number, bool ends, Ref<GstBuffer> buffer, std::vector<Ref<GstBuffer>> &leaving);
-  /// At the end of the stream: what is still held, in order.
+  /// At the end of the stream: what is still held, in order. It then begins anew.
   void finish (std::vector<Ref<GstBuffer>> &leaving);
 
 private:
@@ -28,6 +33,7 @@ private:
     bool ended = false;
   };
 
+  bool begun_ = false;
   uint64_t next_ = 0; // all before it have ended
   std::map<uint64_t, Held> held_;
 };

@@ -25,7 +25,7 @@ SchedulerInbox::open (guint max_queued, WhenFull when_full, const Scheduler &sch
 }
 
 GstFlowReturn
-SchedulerInbox::submit (MillraceRequest *request)
+SchedulerInbox::submit (GstPad *pad, MillraceRequest *request)
 {
   Request &wanted = engine_request (request);
   wanted.submitted_us = steady_now_us ();
@@ -38,10 +38,12 @@ SchedulerInbox::submit (MillraceRequest *request)
   }
   // Rejected requests pass the queue too, and must not grow it without bound either.
   room_.wait (lock, [&] {
-    return flushing_ || flow_ != GST_FLOW_OK ||
+    if (refuses (pad) || flushing_)
+      return refuses (pad);
+    return flow_ != GST_FLOW_OK ||
            (wanted.error || when_full_ == WhenFull::kReject ? rejected_ : queued ()) < max_queued_;
   });
-  if (flushing_)
+  if (refuses (pad))
     return GST_FLOW_FLUSHING;
   if (flow_ != GST_FLOW_OK)
     return flow_;
@@ -67,11 +69,12 @@ SchedulerInbox::submit (MillraceRequest *request)
 }
 
 bool
-SchedulerInbox::submit_event (GstEvent *event)
+SchedulerInbox::submit_event (GstPad *pad, GstEvent *event)
 {
   auto placed = Ref<GstEvent>::adopt (event);
-  std::lock_guard lock (mutex_);
-  if (flushing_ || flow_ != GST_FLOW_OK)
+  std::unique_lock lock (mutex_);
+  room_.wait (lock, [&] { return refuses (pad) || !flushing_; });
+  if (refuses (pad) || flow_ != GST_FLOW_OK)
     return false;
   if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
     gst_event_copy_segment (event, &segment_);
@@ -85,11 +88,19 @@ SchedulerInbox::submit_event (GstEvent *event)
   return true;
 }
 
-GstSegment
-SchedulerInbox::segment ()
+GstClockTime
+SchedulerInbox::convert_time (GstPad *pad, GstClockTime time)
 {
-  std::lock_guard lock (mutex_);
-  return segment_;
+  const auto sticky = Ref<GstEvent>::adopt (gst_pad_get_sticky_event (pad, GST_EVENT_SEGMENT, 0));
+  if (!sticky || !GST_CLOCK_TIME_IS_VALID (time))
+    return time;
+  const GstSegment *theirs = nullptr;
+  gst_event_parse_segment (sticky.get (), &theirs);
+  const std::lock_guard lock (mutex_);
+  if (theirs->format != GST_FORMAT_TIME || gst_segment_is_equal (theirs, &segment_))
+    return time;
+  return gst_segment_position_from_running_time (&segment_, GST_FORMAT_TIME,
+                                                 gst_segment_to_running_time (theirs, GST_FORMAT_TIME, time));
 }
 
 // Those before which everything has ended.
@@ -133,8 +144,9 @@ SchedulerInbox::take (Arrivals &arrived, const Scheduler &scheduler)
                   : 0);
   std::unique_lock lock (mutex_);
   for (;;) {
-    if (flushing_)
+    if (!active_ || flushing_)
       return GST_FLOW_FLUSHING;
+    arrived.new_stream |= std::exchange (new_stream_, false);
     take_events (arrived.events);
     take_requests (arrived.requests);
     if (!arrived.events.empty () || !arrived.requests.empty ())
@@ -223,13 +235,19 @@ SchedulerInbox::stop (GstFlowReturn flow)
 {
   std::lock_guard lock (mutex_);
   flow_ = flow;
-  room_.notify_all ();
+  drop ();
 }
 
 void
 SchedulerInbox::clear ()
 {
   std::lock_guard lock (mutex_);
+  drop ();
+}
+
+void
+SchedulerInbox::drop ()
+{
   queue_.clear ();
   events_.clear ();
   open_.clear ();
@@ -243,45 +261,154 @@ SchedulerInbox::clear ()
 }
 
 void
-SchedulerInbox::set_flushing (bool flushing)
+SchedulerInbox::set_active (bool active)
 {
-  std::lock_guard lock (mutex_);
-  flushing_ = flushing;
-  if (!flushing)
+  std::unique_lock lock (mutex_);
+  active_ = active;
+  flushing_ = new_stream_ = false;
+  for (auto &[pad, input] : inputs_)
+    input.flushing = input.awaited = false;
+  if (active)
     flow_ = GST_FLOW_OK;
   work_.notify_all ();
+  room_.notify_all ();
+  room_.wait (lock, [&] { return active || !ending_; });
+}
+
+bool
+SchedulerInbox::refuses (GstPad *pad) const
+{
+  const auto found = inputs_.find (pad);
+  return !active_ || (found != inputs_.end () && found->second.flushing);
+}
+
+bool
+SchedulerInbox::start_flush (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  if (!active_)
+    return false;
+  inputs_[pad].flushing = true;
+  work_.notify_all ();
+  room_.notify_all ();
+  return !std::exchange (flushing_, true);
+}
+
+bool
+SchedulerInbox::last_has_flushed ()
+{
+  const bool last = flushing_ && std::none_of (inputs_.begin (), inputs_.end (), [] (const auto &input) {
+                      return input.second.flushing || input.second.awaited;
+                    });
+  ending_ = ending_ || last;
+  return last;
+}
+
+bool
+SchedulerInbox::stop_flush (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad] = {}; // at its end no more, either
+  room_.notify_all ();
+  return last_has_flushed ();
+}
+
+void
+SchedulerInbox::await_flushes ()
+{
+  std::lock_guard lock (mutex_);
+  for (auto &[pad, input] : inputs_)
+    input.awaited = true;
+}
+
+bool
+SchedulerInbox::await_no_more ()
+{
+  std::lock_guard lock (mutex_);
+  bool awaited = false; // else the flush has been ended by the last pad
+  for (auto &[pad, input] : inputs_)
+    awaited |= std::exchange (input.awaited, false);
+  return awaited && last_has_flushed ();
+}
+
+void
+SchedulerInbox::end_flush ()
+{
+  std::lock_guard lock (mutex_);
+  flushing_ = false;
+  flow_ = GST_FLOW_OK;
   room_.notify_all ();
 }
 
 void
-SchedulerInbox::set_eos (GstPad *pad, bool eos)
+SchedulerInbox::ended_flush ()
 {
   std::lock_guard lock (mutex_);
-  eos_[pad] = eos;
-  work_.notify_all ();
+  ending_ = false;
+  room_.notify_all ();
 }
 
 void
+SchedulerInbox::add_pad (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad] = {};
+}
+
+bool
 SchedulerInbox::forget_pad (GstPad *pad)
 {
   std::lock_guard lock (mutex_);
-  eos_.erase (pad);
+  const auto found = inputs_.find (pad);
+  if (found == inputs_.end ())
+    return false;
+  const bool flushed = found->second.flushing || found->second.awaited;
+  inputs_.erase (found);
   work_.notify_all (); // it may have been the last one without EOS
+  return flushed && last_has_flushed ();
+}
+
+void
+SchedulerInbox::set_eos (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad].eos = true;
+  work_.notify_all ();
+}
+
+bool
+SchedulerInbox::clear_eos (GstPad *pad)
+{
+  std::lock_guard lock (mutex_);
+  inputs_[pad].eos = false;
+  if (flow_ != GST_FLOW_EOS || !active_ || flushing_)
+    return false;
+  flow_ = GST_FLOW_OK;
+  return new_stream_ = true;
 }
 
 void
 SchedulerInbox::clear_eos ()
 {
   std::lock_guard lock (mutex_);
-  for (auto &[pad, eos] : eos_)
-    eos = false;
+  for (auto &[pad, input] : inputs_)
+    input.eos = false;
+}
+
+std::vector<uint64_t>
+SchedulerInbox::open_numbers ()
+{
+  std::lock_guard lock (mutex_);
+  std::vector<uint64_t> numbers (open_.begin (), open_.end ());
+  numbers.push_back (next_number_);
+  return numbers;
 }
 
 bool
 SchedulerInbox::all_eos () const
 {
-  return !eos_.empty () &&
-         std::all_of (eos_.begin (), eos_.end (), [] (const auto &pad) { return pad.second; });
+  return !inputs_.empty () &&
+         std::all_of (inputs_.begin (), inputs_.end (), [] (const auto &input) { return input.second.eos; });
 }
 
 GstStructure *

@@ -37,20 +37,22 @@ public:
 
   /// Hands a request over. With a full queue it waits, or (kReject) ends the request with the error queue_full. What can
   /// never run has its error when this returns; it does not wait, and ends by passing the loop like all others.
-  /// FLUSHING or the loop's last flow when it has stopped.
-  GstFlowReturn submit (MillraceRequest *request);
+  /// FLUSHING or the loop's last flow when it has stopped. While other pads flush it waits: what this one has belongs behind
+  /// the flush.
+  GstFlowReturn submit (GstPad *pad, MillraceRequest *request);
 
-  /// Puts a serialized event in its place; takes it over. False: the loop has stopped, or flushes.
-  bool submit_event (GstEvent *event);
+  /// Puts a serialized event in its place; takes it over. False: the loop has stopped, or the pad flushes.
+  bool submit_event (GstPad *pad, GstEvent *event);
 
-  /// The segment that timestamps of requests and events refer to: of the last SEGMENT event that came; at first one
-  /// that begins at 0.
-  GstSegment segment ();
+  /// A time in the sink pad's segment as one in the source pad's: that of the last SEGMENT event that came here, at first one
+  /// that begins at 0. They differ only where several sink pads have segments of their own.
+  GstClockTime convert_time (GstPad *pad, GstClockTime time);
 
   /// What has come, in order: events first, then requests.
   struct Arrivals {
     std::vector<Ref<GstEvent>> events;
     std::deque<std::shared_ptr<Request>> requests;
+    bool new_stream = false; ///< the last one has ended
   };
   /// Appends what has come to `arrived`; waits when nothing has and the scheduler is idle, or stalled: then until
   /// somebody is let go, cancelled or out of time, at most kRecheckUs. FLUSHING: stop. EOS: all inputs have ended, the
@@ -66,15 +68,39 @@ public:
   void planned (const Scheduler &scheduler);
   /// After a commit: what has finished is forgotten, and sources that wait may go on.
   void settle (const Scheduler &scheduler);
-  /// The loop has stopped with `flow`; submit () returns it from now on.
+  /// The loop has stopped with `flow`, and what waits is dropped; submit () returns it from now on.
   void stop (GstFlowReturn flow);
   /// Drops everything that waits.
   void clear ();
 
-  void set_flushing (bool flushing);
-  void set_eos (GstPad *pad, bool eos);
-  void forget_pad (GstPad *pad);
+  /// Of the source pad. While it is inactive nothing is taken; when it becomes active no pad flushes. To become inactive waits
+  /// for who is about to end a flush.
+  void set_active (bool active);
+
+  // A flush of one pad is a flush of all, and those that overlap are one, as when a seek makes one source flush after the
+  // other: whoever starts the first and stops the last has to do the work.
+
+  /// True: the first; the loop must stop.
+  bool start_flush (GstPad *pad);
+  /// True: the last. Then end_flush () is due, and when the loop has been started again, ended_flush ().
+  bool stop_flush (GstPad *pad);
+  /// A flush that starts from now on lasts until all pads have flushed, or await_no_more (), which returns as stop_flush ().
+  void await_flushes ();
+  bool await_no_more ();
+  void end_flush ();
+  void ended_flush ();
+
+  void add_pad (GstPad *pad);
+  /// As stop_flush ().
+  bool forget_pad (GstPad *pad);
+  void set_eos (GstPad *pad);
+  /// A stream begins or goes on behind EOS. True: the loop has stopped at EOS and must be started; its next arrivals say
+  /// so.
+  bool clear_eos (GstPad *pad);
   void clear_eos ();
+
+  /// The numbers of requests that have not ended, ascending, and then the next one's.
+  std::vector<uint64_t> open_numbers ();
 
   /// For the element's property "stats"; transfer full.
   GstStructure *statistics ();
@@ -86,6 +112,13 @@ private:
     Ref<GstEvent> event;
   };
 
+  struct Input { // a sink pad
+    bool eos = false, flushing = false, awaited = false;
+  };
+
+  bool refuses (GstPad *pad) const;
+  bool last_has_flushed ();
+  void drop ();
   bool all_eos () const;
   void take_events (std::vector<Ref<GstEvent>> &events);
   void take_requests (std::deque<std::shared_ptr<Request>> &requests);
@@ -107,12 +140,14 @@ private:
   std::set<uint64_t> open_;  // numbers of the requests that have not ended
   GstSegment segment_;
   std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
-  std::unordered_map<GstPad *, bool> eos_;                      // of each sink pad
+  std::unordered_map<GstPad *, Input> inputs_;
   guint max_queued_ = 64;
   WhenFull when_full_ = WhenFull::kBlock;
   size_t rejected_ = 0; // of those in queue_, with an error: they only leave through the loop
   int waiting_ = 0;     // in the scheduler's own queue
-  bool flushing_ = true;
+  bool active_ = false, flushing_ = false;
+  bool ending_ = false; // somebody ends the flush
+  bool new_stream_ = false;
   GstFlowReturn flow_ = GST_FLOW_OK;
   uint64_t all_rejected_ = 0;
   int64_t retry_after_ms_ = 1000;

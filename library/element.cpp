@@ -206,6 +206,22 @@ caps_with_vocabulary (const char *base, const std::string &vocab)
   return caps;
 }
 
+GstEvent *
+with_seqnum (GstEvent *event, guint32 seqnum)
+{
+  if (seqnum != GST_SEQNUM_INVALID)
+    gst_event_set_seqnum (event, seqnum);
+  return event;
+}
+
+GstEvent *
+time_segment_event (guint32 seqnum)
+{
+  GstSegment segment;
+  gst_segment_init (&segment, GST_FORMAT_TIME);
+  return with_seqnum (gst_event_new_segment (&segment), seqnum);
+}
+
 bool
 check_vocabulary (LlmElement *element, GstCaps *caps)
 {

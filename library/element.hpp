@@ -48,6 +48,10 @@ constexpr const char *kScoredCaps = "application/x-llm-step(meta:LlmStepMeta), s
 
 /// Caps from one of the constants above with `vocab` set.
 GstCaps *caps_with_vocabulary (const char *base, const std::string &vocab);
+/// The event, which must be writable, as a part of what has this seqnum, a seek or a stream; 0: of nothing else.
+GstEvent *with_seqnum (GstEvent *event, guint32 seqnum);
+/// A SEGMENT in time that begins at 0, for a source that has none.
+GstEvent *time_segment_event (guint32 seqnum);
 /// Whether the caps' vocab is this element's; posts an element error that says which two models differ.
 bool check_vocabulary (LlmElement *element, GstCaps *caps);
 

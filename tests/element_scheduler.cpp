@@ -160,6 +160,36 @@ TEST (SchedulerElement, EosWaitsForAllInputs)
   gst_object_unref (second);
 }
 
+TEST (SchedulerElement, AStreamBehindEosIsTakenAndHasAnEosOfItsOwn)
+{
+  Loop loop;
+  for (int round = 0; round < 20; round++) {
+    loop.push ("a", 5);
+    loop.push ("b", 2);
+    GstEvent *eos = gst_event_new_eos ();
+    const guint32 seqnum = gst_event_get_seqnum (eos);
+    gst_harness_push_event (loop.harness (), eos);
+    EXPECT_EQ (loop.endings (2), (Endings{{"a", "length"}, {"b", "length"}}));
+    bool started = false;
+    for (bool ended = false; !ended;) {
+      auto event = Ref<GstEvent>::adopt (gst_harness_pull_event (loop.harness ()));
+      ASSERT_TRUE (event) << "no EOS";
+      started |= GST_EVENT_TYPE (event.get ()) == GST_EVENT_STREAM_START;
+      ended = GST_EVENT_TYPE (event.get ()) == GST_EVENT_EOS;
+      if (ended) {
+        EXPECT_EQ (gst_event_get_seqnum (event.get ()), seqnum);
+      }
+    }
+    EXPECT_TRUE (started) << "a sink takes nothing behind EOS but a new stream";
+    gst_harness_push_event (loop.harness (), gst_event_new_stream_start (std::to_string (round).c_str ()));
+    auto caps = Ref<GstCaps>::adopt (gst_caps_from_string ("application/x-llm-tokens"));
+    gst_harness_push_event (loop.harness (), gst_event_new_caps (caps.get ()));
+    GstSegment segment;
+    gst_segment_init (&segment, GST_FORMAT_TIME);
+    gst_harness_push_event (loop.harness (), gst_event_new_segment (&segment));
+  }
+}
+
 TEST (SchedulerElement, ACancelEventFromEitherSideEndsTheRequest)
 {
   Loop loop ("", {.max_positions = 100'000});

@@ -289,6 +289,24 @@ TEST (Media, ALinePromptLastsFromItsFirstBufferToItsLast)
                                                               "text 2000", "text 4000", "eos"}));
 }
 
+TEST (Media, APromptEndsWhereItsSegmentDoes)
+{
+  Recorded recorded ("llmbin name=last model=demo-draft prompt::boundary=line prompt::max-tokens=1 "
+                     "detokenizer::format=whole ! fakesink name=out sync=false");
+  gst_element_set_state (recorded.pipeline (), GST_STATE_PLAYING);
+  GstSegment segment = segment_from (0);
+  TextSource source (recorded.sink_of ("last").get (), kTextFormat, &segment);
+  source.push ("import os\nimport", 1 * GST_SECOND, GST_SECOND);
+  segment = segment_from (60 * GST_SECOND);
+  source.send (gst_event_new_segment (&segment));
+  source.push ("import sys\ndef", 61 * GST_SECOND, GST_SECOND);
+  source.send (gst_event_new_segment_done (GST_FORMAT_TIME, 62 * GST_SECOND));
+  source.send (gst_event_new_eos ());
+  EXPECT_EQ (recorded.until_end (),
+             (std::vector<std::string>{"segment 0", "text 1000", "text 1000", "segment 60000", "text 61000",
+                                       "text 61000", "eos"}));
+}
+
 TEST (Media, ALivePipelineKnowsTheLatencyAndItsVideoFlows)
 {
   Recorded recorded (

@@ -1,9 +1,10 @@
 // labels: pipeline property
 // timeout: 120
 // soak: ROUNDS=500
-// Random sequences of state changes, flushes, segments, changes of caps and exchanged drafters, with requests on their way:
-// nothing gets stuck, nothing crashes, and afterwards the pipeline still answers.
+// Random sequences of state changes, seeks or flushes, segments, changes of caps and exchanged drafters, with requests on their
+// way: nothing gets stuck, nothing crashes, and afterwards the pipeline still answers.
 
+#include "tests/cue_source.hpp"
 #include "tests/pipeline_runner.hpp"
 #include "tests/sanitized.hpp"
 #include "tests/seed.hpp"
@@ -136,9 +137,127 @@ random_drafter (std::mt19937_64 &random)
 }
 
 void
+count_answers (GstElement *pipeline, Answers &answers)
+{
+  auto out = Ref<GstElement>::adopt (gst_bin_get_by_name (GST_BIN (pipeline), "out"));
+  g_signal_connect (out.get (), "handoff",
+                    G_CALLBACK (+[] (GstElement *, GstBuffer *buffer, GstPad *, gpointer data) {
+                      auto *into = static_cast<Answers *> (data);
+                      if (!GST_BUFFER_FLAG_IS_SET (buffer, GST_BUFFER_FLAG_MARKER))
+                        return;
+                      const std::lock_guard lock (into->mutex);
+                      into->ended++;
+                      into->changed.notify_all ();
+                    }),
+                    &answers);
+}
+
+/// What may happen to any pipeline; `bin` may be null: there is no llmbin.
+void
+act (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random)
+{
+  switch (random () % 5) {
+  case 0: {
+    static constexpr GstState kStates[] = {GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_PLAYING,
+                                           GST_STATE_NULL};
+    gst_element_set_state (pipeline, kStates[random () % 4]);
+    break;
+  }
+  case 1:
+    if (bin)
+      g_object_set (bin, "drafter", random_drafter (random), nullptr);
+    break;
+  case 2: {
+    auto query = Ref<GstQuery>::adopt (gst_query_new_latency ());
+    gst_element_query (pipeline, query.get ());
+    break;
+  }
+  case 3:
+    for (const char *id : {"req-1", "1"})
+      gst_element_send_event (bin ? bin : pipeline, millrace_event_new_cancel (id));
+    break;
+  default: {
+    const int seen = answers.now ();
+    gst_element_set_state (pipeline, GST_STATE_PLAYING);
+    answers.wait_for_more_than (seen);
+  }
+  }
+}
+
+/// What a source sends in between.
+GstEvent *
+news (int cue)
+{
+  switch (cue % 5) {
+  case 1:
+    return gst_event_new_gap (static_cast<GstClockTime> (cue) * GST_SECOND, GST_SECOND);
+  case 3: {
+    auto caps = Ref<GstCaps>::adopt (gst_caps_from_string ("application/json"));
+    gst_caps_set_simple (caps.get (), "cue", G_TYPE_INT, cue, nullptr);
+    return gst_event_new_caps (caps.get ());
+  }
+  default:
+    return nullptr;
+  }
+}
+
+void
+add_endless_source (GstElement *pipeline, const char *first)
+{
+  auto *source = add_cue_source (pipeline, first);
+  source->count = 1 << 30;
+  source->tokens = [] (int cue) { return 1 + cue % 7; };
+  source->between = news;
+}
+
+/// With sources in the pipeline that are sought from here, whatever the state.
+void
+seek_sequence (GstElement *pipeline, GstElement *bin, Answers &answers, std::mt19937_64 &random,
+               const std::string &name, Watchdog &watchdog)
+{
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  for (size_t action = 0, count = 4 + random () % 12; action < count; action++) {
+    watchdog.pat (name + ", seeks, action " + std::to_string (action));
+    if (random () % 2)
+      gst_element_seek_simple (pipeline, GST_FORMAT_TIME, GST_SEEK_FLAG_FLUSH,
+                               static_cast<gint64> (random () % 1000) * GST_SECOND);
+    else
+      act (pipeline, bin, answers, random);
+  }
+  watchdog.pat (name + ", seeks: answers");
+  const int before = answers.now ();
+  gst_element_set_state (pipeline, GST_STATE_PLAYING);
+  answers.wait_for_more_than (before);
+  watchdog.pat (name + ", seeks: stops");
+  gst_element_set_state (pipeline, GST_STATE_NULL);
+}
+
+void
+two_sources (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
+{
+  std::mt19937_64 random (seed);
+  auto pipeline = Ref<GstElement>::adopt (gst_parse_launch (
+      "llmprompt name=one ! llmtokenizer ! llmscheduler name=scheduler max-queued=3 ! llmverifier ! "
+      "llmsampler ! "
+      "llmdetokenizer format=whole ! fakesink name=out sync=false async=false signal-handoffs=true "
+      "llmprompt name=two ! llmtokenizer ! scheduler.",
+      nullptr));
+  gst_object_ref_sink (pipeline.get ());
+  auto context = Ref<GstContext>::adopt (millrace_model_to_context (model));
+  gst_element_set_context (pipeline.get (), context.get ());
+  Answers answers;
+  count_answers (pipeline.get (), answers);
+  for (const char *first : {"one", "two"})
+    add_endless_source (pipeline.get (), first);
+  seek_sequence (pipeline.get (), nullptr, answers, random, "two sources, seed " + std::to_string (seed),
+                 watchdog);
+}
+
+void
 one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
 {
   std::mt19937_64 random (seed);
+  const std::string name = "seed " + std::to_string (seed);
   auto pipeline = Ref<GstElement>::adopt (gst_parse_launch (
       "llmbin name=llm ! fakesink name=out sync=false async=false signal-handoffs=true", nullptr));
   gst_object_ref_sink (pipeline.get ());
@@ -152,16 +271,12 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   gst_util_set_object_arg (G_OBJECT (find ("detokenizer").get ()), "format",
                            random () % 2 ? "whole" : "text");
   Answers answers;
-  g_signal_connect (find ("out").get (), "handoff",
-                    G_CALLBACK (+[] (GstElement *, GstBuffer *buffer, GstPad *, gpointer data) {
-                      auto *into = static_cast<Answers *> (data);
-                      if (!GST_BUFFER_FLAG_IS_SET (buffer, GST_BUFFER_FLAG_MARKER))
-                        return;
-                      const std::lock_guard lock (into->mutex);
-                      into->ended++;
-                      into->changed.notify_all ();
-                    }),
-                    &answers);
+  count_answers (pipeline.get (), answers);
+  if (random () % 2) {
+    add_endless_source (pipeline.get (), "llm");
+    seek_sequence (pipeline.get (), bin.get (), answers, random, name, watchdog);
+    return;
+  }
   auto sink = Ref<GstPad>::adopt (gst_element_get_static_pad (bin.get (), "sink"));
   gst_element_set_state (pipeline.get (), GST_STATE_PLAYING);
   GstSegment segment;
@@ -170,43 +285,17 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   {
     Feeder feeder (source, random ());
     for (size_t action = 0, count = 4 + random () % 8; action < count; action++) {
-      static constexpr const char *kNames[] = {"state", "flush", "drafter", "latency", "cancel", "answer"};
-      const auto kind = random () % 6;
-      watchdog.pat ("seed " + std::to_string (seed) + ", action " + std::to_string (action) + ": " +
-                    kNames[kind]);
-      switch (kind) {
-      case 0: {
-        static constexpr GstState kStates[] = {GST_STATE_READY, GST_STATE_PAUSED, GST_STATE_PLAYING,
-                                               GST_STATE_NULL};
-        gst_element_set_state (pipeline.get (), kStates[random () % 4]);
-        break;
-      }
-      case 1:
+      watchdog.pat (name + ", action " + std::to_string (action));
+      if (random () % 6 == 0)
         feeder.flush ();
-        break;
-      case 2:
-        g_object_set (bin.get (), "drafter", random_drafter (random), nullptr);
-        break;
-      case 3: {
-        auto query = Ref<GstQuery>::adopt (gst_query_new_latency ());
-        gst_element_query (pipeline.get (), query.get ());
-        break;
-      }
-      case 4:
-        gst_element_send_event (bin.get (), millrace_event_new_cancel ("req-1"));
-        break;
-      default: {
-        const int seen = answers.now ();
-        gst_element_set_state (pipeline.get (), GST_STATE_PLAYING);
-        answers.wait_for_more_than (seen);
-      }
-      }
+      else
+        act (pipeline.get (), bin.get (), answers, random);
     }
-    watchdog.pat ("seed " + std::to_string (seed) + ": makes everything let go");
+    watchdog.pat (name + ": makes everything let go");
     gst_pad_push_event (source.pad (), gst_event_new_flush_start ());
   }
   // Whatever it went through, it still answers.
-  watchdog.pat ("seed " + std::to_string (seed) + ": answers");
+  watchdog.pat (name + ": answers");
   gst_element_set_state (pipeline.get (), GST_STATE_READY);
   gst_pad_push_event (source.pad (), gst_event_new_flush_stop (TRUE));
   const int before = answers.now ();
@@ -215,7 +304,7 @@ one_sequence (MillraceModel *model, uint64_t seed, Watchdog &watchdog)
   source.send (gst_event_new_stream_start ("again"));
   source.send (gst_event_new_caps (caps.get ()));
   source.send (gst_event_new_segment (&segment));
-  ASSERT_EQ (source.push ("import os", 0, GST_SECOND), GST_FLOW_OK) << "seed " << seed;
+  ASSERT_EQ (source.push ("import os", 0, GST_SECOND), GST_FLOW_OK) << name;
   answers.wait_for_more_than (before);
   gst_element_set_state (pipeline.get (), GST_STATE_NULL);
 }
@@ -231,8 +320,12 @@ TEST (Sequences, NoneGetsStuckOrLeavesAnythingBehind)
   Watchdog watchdog (kPatience);
   std::mt19937_64 seeds (test_seed ());
   const int rounds = test_rounds (kSanitized ? 10 : 25);
-  for (int round = 0; round < rounds && !::testing::Test::HasFatalFailure (); round++)
-    one_sequence (model.get (), seeds (), watchdog);
+  for (int round = 0; round < rounds && !::testing::Test::HasFatalFailure (); round++) {
+    if (round % 4 == 3)
+      two_sources (model.get (), seeds (), watchdog);
+    else
+      one_sequence (model.get (), seeds (), watchdog);
+  }
   std::printf ("%d sequences\n", rounds);
   EXPECT_EQ (G_OBJECT (model.get ())->ref_count, before) << "a pipeline that has gone still holds the model";
 }
