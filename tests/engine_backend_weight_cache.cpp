@@ -1,14 +1,9 @@
 // labels: unit
 // timeout: 300
-// Packed weights on disk: the same bits with them and without, and whatever stands in their file is refused or right.
-#include "engine/backend/backend.hpp"
+// Packed weights on disk: the same bits with them and without, one file for each model, and readers and writers at once.
 #include "engine/error.hpp"
-#include "engine/weights/weight_files.hpp"
 #include "tests/sanitized.hpp"
-#include "tests/synthetic_model.hpp"
-#include "tests/test_paths.hpp"
-
-#include <xxhash.h>
+#include "tests/weight_cache.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -31,157 +26,6 @@ namespace fs = std::filesystem;
 
 namespace
 {
-
-constexpr size_t kPage = 4096;
-constexpr int kInputs = 256, kOutputs = 37; // whole super-blocks; a panel that is not full
-
-// All a model needs, and a matrix that is larger than a part of the work of packing.
-Program
-program ()
-{
-  Program program;
-  program.vocab = 300;
-  program.hidden = kInputs;
-  program.max_positions = 64;
-  program.weights = {{"embedding", 300, kInputs},
-                     {"norm", kInputs, 0},
-                     {"narrow", kOutputs, kInputs},
-                     {"wide", kInputs, kOutputs},
-                     {"paired", kInputs, kInputs, 64}};
-  program.buffers = {{kInputs}, {kInputs}, {kInputs}, {kInputs, BufferRef::Rows::kOutput}};
-  program.kv_layers = {{1, 4}};
-  program.ops = {EmbedOp{0, 0},
-                 RmsNormOp{0, 1, 1, 1e-6f},
-                 LinearOp{1, {{2, kNone, 2, false}}},
-                 LinearOp{2, {{3, kNone, 0, true}}},
-                 LinearOp{1, {{4, kNone, 0, true}}},
-                 SelectOp{0, 3},
-                 HiddenOp{3},
-                 HeadOp{3, 0}};
-  return program;
-}
-
-std::vector<SyntheticTensor>
-tensors (DType dtype, uint32_t seed)
-{
-  std::mt19937 random (seed);
-  std::normal_distribution<float> normal;
-  std::vector<SyntheticTensor> result;
-  for (const WeightRef &ref : program ().weights) {
-    SyntheticTensor tensor{ref.name, ref.shape (), ref.is_matrix () ? dtype : DType::kF32, {}};
-    for (int i = 0; i < ref.outputs * std::max (1, ref.inputs); ++i)
-      tensor.values.push_back (normal (random));
-    result.push_back (std::move (tensor));
-  }
-  return result;
-}
-
-std::string
-bytes_of (const fs::path &path)
-{
-  std::string bytes (fs::file_size (path), '\0');
-  std::ifstream (path, std::ios::binary).read (bytes.data (), static_cast<std::streamsize> (bytes.size ()));
-  return bytes;
-}
-
-/// In place, and the file's time of change with it.
-void
-change (const fs::path &path, const std::function<void (int file)> &how)
-{
-  struct stat info;
-  ASSERT_EQ (stat (path.c_str (), &info), 0);
-  const int file = open (path.c_str (), O_WRONLY | O_CLOEXEC);
-  ASSERT_GE (file, 0);
-  how (file);
-  const timespec times[2] = {info.st_atim, info.st_mtim};
-  EXPECT_EQ (futimens (file, times), 0);
-  close (file);
-}
-
-class WeightCacheTest : public ::testing::Test
-{
-protected:
-  WeightCacheTest () { write_checkpoint (DType::kF32, 1); }
-
-  void write_checkpoint (DType dtype, uint32_t seed)
-  {
-    fs::create_directory (checkpoint ());
-    write_safetensors (checkpoint () / "model.safetensors", tensors (dtype, seed));
-  }
-
-  fs::path checkpoint () const { return folder_.path () / "tiny"; }
-  fs::path cache () const { return folder_.path () / "cache"; }
-
-  std::unique_ptr<CompiledModel> compile (const fs::path &cache, WeightFormat format = WeightFormat::kAuto,
-                                          const std::stop_token &stop = {})
-  {
-    return create_cpu_backend ({.threads = 2})
-        ->compile (program (), WeightFiles::open (checkpoint ()), {format, cache, false, stop});
-  }
-
-  /// Logits, and the digest of all weights.
-  static std::string result_of (const CompiledModel &model)
-  {
-    const auto context = model.create_context ({.kv_blocks = {1}, .max_tokens = 4});
-    const std::vector<TokenId> ids = {3, 0, 299};
-    const std::vector<BlockId> blocks = {0};
-    std::vector<float> logits (3 * 300);
-    const Slice slice = {.tokens = ids, .blocks = {blocks}, .scored = 3, .logits = logits.data ()};
-    context->forward ({&slice, 1});
-    return model.kv_identity () +
-           std::string (reinterpret_cast<const char *> (logits.data ()), logits.size () * sizeof (float));
-  }
-
-  std::vector<fs::path> files (const std::string &suffix = ".packed") const
-  {
-    std::vector<fs::path> found;
-    std::error_code error;
-    for (const auto &entry : fs::directory_iterator (cache (), error)) {
-      if (entry.path ().extension () == suffix)
-        found.push_back (entry.path ());
-    }
-    return found;
-  }
-
-  /// The only one, of a whole compile ().
-  fs::path fill ()
-  {
-    EXPECT_EQ (compile (cache ())->load_warning (), "");
-    EXPECT_EQ (files ().size (), 1u);
-    return files ().at (0);
-  }
-
-  /// Puts `bytes` in the file's place, with its time of change, and expects that they are refused and told of.
-  void expect_refused (const fs::path &path, const std::string &bytes, const std::string &what)
-  {
-    struct stat info;
-    ASSERT_EQ (stat (path.c_str (), &info), 0);
-    fs::remove (path);
-    write_file (path, bytes);
-    const timespec times[2] = {info.st_atim, info.st_mtim};
-    ASSERT_EQ (utimensat (AT_FDCWD, path.c_str (), times, 0), 0);
-
-    rlimit before;
-    getrlimit (RLIMIT_FSIZE, &before);
-    const rlimit none = {0, before.rlim_max}; // a new file would cost a thousand times what is tested
-    setrlimit (RLIMIT_FSIZE, &none);
-    const auto model = compile (cache ());
-    setrlimit (RLIMIT_FSIZE, &before);
-    ASSERT_NE (model->load_warning ().find ("packed again; "), std::string::npos)
-        << what << ": \"" << model->load_warning () << "\"";
-    ASSERT_EQ (result_of (*model), expected ()) << what;
-  }
-
-  const std::string &expected ()
-  {
-    if (expected_.empty ())
-      expected_ = result_of (*compile ({}));
-    return expected_;
-  }
-
-  TemporaryFolder folder_;
-  std::string expected_;
-};
 
 TEST_F (WeightCacheTest, every_format_gives_the_same_bits_with_it_and_without)
 {
@@ -222,92 +66,6 @@ TEST_F (WeightCacheTest, a_second_start_maps_the_file_and_reads_no_more_of_it_th
   const auto model = compile (cache ());
   EXPECT_EQ (model->load_warning (), "");
   EXPECT_NE (result_of (*model), expected ()) << "the file is not what was used";
-}
-
-TEST_F (WeightCacheTest, a_file_that_somebody_has_touched_is_read_and_compared)
-{
-  const fs::path path = fill ();
-  fs::last_write_time (path, fs::file_time_type::clock::now ());
-  const auto touched = compile (cache ());
-  EXPECT_EQ (touched->load_warning (), "");
-  EXPECT_EQ (result_of (*touched), expected ());
-
-  std::string bytes = bytes_of (path);
-  bytes[bytes.size () / 2] ^= 4;
-  write_file (path, bytes);
-  const auto damaged = compile (cache ());
-  EXPECT_NE (damaged->load_warning ().find ("damaged"), std::string::npos) << damaged->load_warning ();
-  EXPECT_EQ (result_of (*damaged), expected ());
-  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced";
-}
-
-TEST_F (WeightCacheTest, every_flipped_bit_of_the_header_is_refused)
-{
-  const fs::path path = fill ();
-  const std::string sound = bytes_of (path);
-  // Beyond the digest at its end the header is zeros.
-  const size_t header = 72 + program ().weights.size () * 24 + 16;
-  const size_t step = kSanitized ? 7 : 1;
-  for (size_t bit = 0; bit < header * 8; bit += step) {
-    std::string flipped = sound;
-    flipped[bit / 8] = static_cast<char> (flipped[bit / 8] ^ 1 << bit % 8);
-    expect_refused (path, flipped, "bit " + std::to_string (bit));
-    if (HasFatalFailure ())
-      return;
-  }
-  EXPECT_NE (compile (cache ())->load_warning (), "");
-  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced by a sound one";
-  for (const size_t at : {header, kPage - 1}) {
-    std::string flipped = sound;
-    flipped[at] ^= 1;
-    expect_refused (path, flipped, "byte " + std::to_string (at));
-  }
-}
-
-TEST_F (WeightCacheTest, every_other_length_is_refused)
-{
-  const fs::path path = fill ();
-  const std::string sound = bytes_of (path);
-  std::vector<size_t> lengths = {
-      sound.size () - 1, sound.size () - 64, sound.size () - kPage, kPage + 1, kPage,
-      kPage - 1,         sound.size () + 1,  sound.size () + kPage};
-  for (size_t length = 0; length < 72 + program ().weights.size () * 24 + 16 + 2;
-       length += kSanitized ? 5 : 1)
-    lengths.push_back (length);
-  for (size_t length = kPage; length < sound.size (); length += sound.size () / 50)
-    lengths.push_back (length);
-  for (const size_t length : lengths) {
-    std::string bytes = sound;
-    bytes.resize (length);
-    expect_refused (path, bytes,
-                    std::to_string (length) + " of " + std::to_string (sound.size ()) + " bytes");
-    if (HasFatalFailure ())
-      return;
-  }
-}
-
-// A header that fits its own checksum says nothing true about this model.
-TEST_F (WeightCacheTest, hostile_headers_with_right_digests_are_refused)
-{
-  const fs::path path = fill ();
-  const std::string sound = bytes_of (path);
-  const size_t header = 72 + program ().weights.size () * 24;
-  for (size_t at = 8; at < header; at += 4) {
-    if (at >= 48 && at < 72) // the data's digest and the time of writing are the file's to say
-      continue;
-    for (const uint32_t value : {0u, 1u, 0x7fffffffu, 0x80000000u, 0xffffffffu}) {
-      std::string bytes = sound;
-      if (std::memcmp (bytes.data () + at, &value, sizeof value) == 0)
-        continue;
-      std::memcpy (bytes.data () + at, &value, sizeof value);
-      const XXH128_hash_t digest = XXH3_128bits (bytes.data (), header);
-      std::memcpy (bytes.data () + header, &digest.low64, 8);
-      std::memcpy (bytes.data () + header + 8, &digest.high64, 8);
-      expect_refused (path, bytes, "word " + std::to_string (at) + " is " + std::to_string (value));
-      if (HasFatalFailure ())
-        return;
-    }
-  }
 }
 
 TEST_F (WeightCacheTest, another_checkpoint_or_format_of_the_same_name_has_its_own_file)
@@ -355,24 +113,6 @@ TEST_F (WeightCacheTest, a_checkpoint_may_move_and_its_change_is_seen)
   fs::last_write_time (file, time + std::chrono::seconds (1));
   EXPECT_EQ (compile (cache ())->load_warning (), "");
   EXPECT_EQ (files ().size (), 2u);
-}
-
-TEST_F (WeightCacheTest, what_is_no_file_is_refused)
-{
-  const fs::path path = fill ();
-  fs::remove (path);
-  ASSERT_EQ (mkfifo (path.c_str (), 0600), 0);
-  const auto pipe = compile (cache ());
-  EXPECT_NE (pipe->load_warning ().find ("not a regular file"), std::string::npos) << pipe->load_warning ();
-  EXPECT_EQ (result_of (*pipe), expected ());
-  EXPECT_EQ (compile (cache ())->load_warning (), "") << "replaced";
-  fs::remove (path);
-  fs::create_directory (path);
-  const auto directory = compile (cache ());
-  EXPECT_NE (directory->load_warning ().find ("Is a directory"), std::string::npos)
-      << directory->load_warning ();
-  EXPECT_EQ (result_of (*directory), expected ());
-  EXPECT_TRUE (files (".tmp").empty ());
 }
 
 TEST_F (WeightCacheTest, a_folder_that_cannot_be_made_is_a_warning)

@@ -3,87 +3,27 @@
 # timeout: 300
 """Every route and dialect of `millrace serve`, whole and as a stream, with nothing but Python's standard library.
 
-Shapes, identity, framing, errors, limits, cancellation, draining, TLS. tests/http_clients.py lets the official clients
-do the talking; tests/http_openapi.py compares docs/openapi.yaml with the server.
+Beside it: http_connections.py, what lies below; http_servers.py, options and endings; http_clients.py, the official clients;
+http_openapi.py, docs/openapi.yaml.
 """
 import base64
-import contextlib
-import http.client
 import json
 import math
-import os
 import re
-import signal
-import socket
-import ssl
 import struct
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-from http_server import BUILD, PATIENCE_S, Server, environment, equal, keys, run_cases  # noqa: E402
+from http_replies import error_of, named_events, openai_events, QUESTION, stops_cleanly, true, usage_of  # noqa: E402
+from http_server import BUILD, Server, environment, equal, keys, run_cases  # noqa: E402
 
-QUESTION = [{"role": "user", "content": "Write a Python function to check whether a number is prime."}]
-server = None  # the one that most cases share
+server = None  # the one that all cases share
 folder = Path()
-
-
-def true(condition, what):
-    if not condition:
-        raise AssertionError(what)
-
-
-def error_of(reply, status, code, param=None, prefix=""):
-    """OpenAI's error object, in the words of docs/http-api.md."""
-    equal(reply.status, status, f"{prefix}status of {reply.text[:300]}")
-    equal(reply.headers["content-type"], "application/json", f"{prefix}content type")
-    body = reply.json()
-    keys(body, "error")
-    keys(body["error"], "message type param code")
-    equal(body["error"]["code"], code, f"{prefix}code of {reply.text[:300]}")
-    equal(body["error"]["param"], param, f"{prefix}param of {reply.text[:300]}")
-    true(body["error"]["message"], f"{prefix}no message")
-    return body["error"]
-
-
-def openai_events(stream):
-    """The objects of a stream that must end with [DONE]."""
-    equal(stream.status, 200, "status of a stream")
-    equal(stream.headers["content-type"], "text/event-stream", "content type")
-    texts = [data for event, data in stream if equal(event, None, "an event's name") is None]
-    equal(texts[-1], "[DONE]", "the last event")
-    equal(texts.count("[DONE]"), 1, "[DONE]")
-    stream.close()
-    return [json.loads(text) for text in texts[:-1]]
-
-
-def named_events(stream):
-    """Anthropic's and Responses' events: the name is the type."""
-    equal(stream.status, 200, "status of a stream")
-    equal(stream.headers["content-type"], "text/event-stream", "content type")
-    events = []
-    for name, data in stream:
-        events.append(json.loads(data))
-        equal(events[-1]["type"], name, "an event's name")
-    stream.close()
-    return events
-
-
-def usage_of(value, prompt=None, completion=None):
-    keys(value, "prompt_tokens completion_tokens total_tokens prompt_tokens_details", "completion_tokens_details")
-    keys(value["prompt_tokens_details"], "cached_tokens")
-    if "completion_tokens_details" in value:
-        keys(value["completion_tokens_details"], "accepted_prediction_tokens rejected_prediction_tokens", "reasoning_tokens")
-    equal(value["total_tokens"], value["prompt_tokens"] + value["completion_tokens"], "total_tokens")
-    if prompt is not None:
-        equal(value["prompt_tokens"], prompt, "prompt_tokens")
-    if completion is not None:
-        equal(value["completion_tokens"], completion, "completion_tokens")
 
 
 def count_tokens(text):
@@ -92,9 +32,6 @@ def count_tokens(text):
 
 def prompt_of(messages):
     return server.ask("/apply-template", messages=messages)["prompt"]
-
-
-# --- about the server ---------------------------------------------------------------------------
 
 
 def models_and_tags():
@@ -149,9 +86,6 @@ def metrics_have_vllm_names():
         true(f'vllm:request_success_total{{finished_reason="{reason}",model_name="demo"}}' in metrics, f"no {reason}")
     true(metrics['millrace:http_responses_total{code="200",model_name="demo",route="/v1/completions"}'] >= 1, "responses")
     true(metrics["vllm:generation_tokens_total" + label] >= 3, "tokens")
-
-
-# --- chat ---------------------------------------------------------------------------------------
 
 
 def chat_whole():
@@ -287,9 +221,6 @@ def chat_equals_its_prompt():
     equal(server.ask("/v1/completions", prompt=tokens, **fields)["choices"][0]["text"], chat, "the prompt's tokens")
 
 
-# --- completions --------------------------------------------------------------------------------
-
-
 def completion_whole():
     body = server.ask("/v1/completions", prompt="import os", max_tokens=4, temperature=0)
     keys(body, "id object created model system_fingerprint choices usage")
@@ -377,9 +308,6 @@ def sampling_fields_change_text():
     equal(server.ask("/v1/completions", **{**fields, "max_tokens": 3}, min_tokens=3)["usage"]["completion_tokens"], 3)
 
 
-# --- embeddings and text ------------------------------------------------------------------------
-
-
 def embeddings():
     texts = ["import os", "def f(x):\n    return x"]
     body = server.ask("/v1/embeddings", input=texts)
@@ -441,9 +369,6 @@ def templates():
     error_of(server.post("/apply-template", {"messages": []}), 400, "invalid_request", "messages")
 
 
-# --- Anthropic ----------------------------------------------------------------------------------
-
-
 def messages_whole_and_stream():
     fields = {"messages": QUESTION, "system": "Be brief.", "max_tokens": 12, "temperature": 0}
     body = server.ask("/v1/messages", model="demo", **fields)
@@ -498,9 +423,6 @@ def messages_errors():
     equal((reply.status, reply.json()["error"]["type"]), (404, "not_found_error"))
 
 
-# --- Responses ----------------------------------------------------------------------------------
-
-
 def responses_whole_and_stream():
     fields = {"input": QUESTION[0]["content"], "instructions": "Be brief.", "max_output_tokens": 10, "temperature": 0}
     body = server.ask("/v1/responses", **fields, metadata={"a": "b"})
@@ -540,9 +462,6 @@ def responses_whole_and_stream():
     error_of(server.post("/v1/responses", {"input": "x", "store": True}), 400, "invalid_request", "store")
     error_of(server.post("/v1/responses", {"input": "x", "previous_response_id": "resp_1"}), 400, "invalid_request",
              "previous_response_id")
-
-
-# --- Ollama -------------------------------------------------------------------------------------
 
 
 def ollama_lines(path, **fields):
@@ -588,9 +507,6 @@ def ollama():
     error_of(server.post("/api/chat", {"messages": QUESTION, "options": {"num_ctx": 4096}}), 400, "invalid_request",
              "options.num_ctx")
     error_of(server.post("/api/chat", {"messages": QUESTION, "format": "json"}), 400, "invalid_request", "format")
-
-
-# --- errors -------------------------------------------------------------------------------------
 
 
 def errors_say_what_is_wrong():
@@ -664,504 +580,22 @@ def paths_and_methods():
     equal(reply.status, 200, "a content type with parameters")
 
 
-def raw(port, data):
-    """Bytes in, bytes out: everything until the other side closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE_S) as connection:
-        connection.sendall(data)
-        out = b""
-        while chunk := connection.recv(65536):
-            out += chunk
-        return out
-
-
-def post_bytes(path, body, version="1.1", *headers):
-    body = json.dumps(body).encode()
-    lines = [f"POST {path} HTTP/{version}", "Host: x", "Content-Type: application/json",
-             f"Content-Length: {len(body)}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def raw_http():
-    """What curl, old proxies and broken clients send."""
-    body = {"prompt": "import os", "max_tokens": 2, "temperature": 0, "stream": True}
-    old = raw(server.port, post_bytes("/v1/completions", body, "1.0"))
-    head, _, rest = old.partition(b"\r\n\r\n")
-    true(b"chunked" not in head.lower(), "HTTP/1.0 knows no chunks")
-    true(rest.startswith(b"data: {") and rest.endswith(b"data: [DONE]\n\n"), f"HTTP/1.0 stream: {rest!r}")
-    new = raw(server.port, post_bytes("/v1/completions", body, "1.1", "Connection: close"))
-    true(b"transfer-encoding: chunked" in new.lower() and new.endswith(b"0\r\n\r\n"), "HTTP/1.1 stream")
-    waiting = post_bytes("/v1/completions", {**body, "stream": False}, "1.1", "Expect: 100-continue", "Connection: close")
-    head, _, content = waiting.partition(b"\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S) as connection:
-        connection.sendall(head + b"\r\n\r\n")
-        true(connection.recv(1000).startswith(b"HTTP/1.1 100 "), "Expect: 100-continue")
-        connection.sendall(content)
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
-        true(answer.startswith(b"HTTP/1.1 200 "), f"after 100: {answer[:100]!r}")
-    chunked = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n" \
-              b"Transfer-Encoding: chunked\r\n\r\n"
-    content = json.dumps({**body, "stream": False}).encode()
-    for at in range(0, len(content), 7):
-        piece = content[at:at + 7]
-        chunked += b"%x\r\n%s\r\n" % (len(piece), piece)
-    true(raw(server.port, chunked + b"0\r\n\r\n").startswith(b"HTTP/1.1 200 "), "a body in chunks")
-    broken = raw(server.port, b"NONSENSE\r\n\r\n")
-    true(re.match(rb"HTTP/1\.[01] 400 ", broken) and b"invalid_request_error" in broken, f"no HTTP: {broken[:300]!r}")
-    equal(server.get("/health").status, 200, "after all that")
-
-
-def one_connection_many_requests():
-    connection = server.connect()
-    for _ in range(3):
-        response = server.send(connection, "POST", "/v1/completions", {"prompt": "import os", "max_tokens": 1})
-        equal(response.status, 200)
-        response.read()
-        response = server.send(connection, "POST", "/v1/completions", {"prompt": 1})
-        equal(response.status, 400)
-        response.read()
-        response = server.send(connection, "POST", "/v1/completions",
-                               {"prompt": "import os", "max_tokens": 1, "stream": True})
-        true(response.read().endswith(b"data: [DONE]\n\n"), "a stream on a connection that was used")
-    connection.close()
-
-
-# --- streams, cancellation ----------------------------------------------------------------------
-
-# So random that no draft is right: many seconds of text, if nobody ends it.
-ENDLESS = {"prompt": "import os\n", "max_tokens": 1900, "ignore_eos": True, "temperature": 2, "seed": 1}
-
-
-def first_text(stream):
-    """Reads on until there is text: the request runs then."""
-    equal(stream.status, 200, "status of a stream")
-    for _, data in stream:
-        choice = json.loads(data)["choices"][0]
-        if choice.get("text") or choice.get("delta", {}).get("content"):
-            return choice
-    raise AssertionError("the stream has no text")
-
-
-def idle():
-    runtime = server.runtime()
-    return runtime["running"] == 0 and runtime["queued"] == 0
-
-
-def running():
-    return server.runtime()["running"] == 1
-
-
-def streams_are_live():
-    """Text arrives while its request still runs."""
-    for path, more in (("/v1/completions", {}), ("/v1/chat/completions", {"messages": QUESTION})):
-        fields = {**ENDLESS, **more}
-        if more:
-            fields.pop("prompt")
-        stream = server.stream(path, {"X-Request-Id": "live"}, **fields)
-        first_text(stream)
-        server.wait_until(running, "a request runs whose text has begun")
-        first_text(stream)
-        equal(server.request("DELETE", "/v1/requests/live").status, 200)
-        equal(openai_events(stream)[-1]["choices"][0]["finish_reason"], "cancelled")
-
-
-def curl_shows_live_events():
-    """curl -N prints the first events while the request runs."""
-    process = subprocess.Popen(["curl", "-sN", "--max-time", "120", server.url + "/v1/completions", "-H",
-                                "Content-Type: application/json", "-H", "X-Request-Id: from-curl", "-d",
-                                json.dumps({**ENDLESS, "stream": True})], stdout=subprocess.PIPE)
-    try:
-        equal(process.stdout.readline()[:7], b"data: {")
-        equal(process.stdout.readline(), b"\n")
-        equal(process.stdout.readline()[:7], b"data: {")
-        server.wait_until(running, "the request runs whose text curl prints")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
-    server.wait_until(idle, "a request is gone whose curl was killed")
-
-
-def delete_cancels():
-    for prefix, path in (("", "/v1/completions"), ("cmpl-", "/v1/completions")):
-        stream = server.stream(path, {"X-Request-Id": "to-be-cancelled"}, **ENDLESS)
-        first_text(stream)
-        reply = server.request("DELETE", f"/v1/requests/{prefix}to-be-cancelled")
-        equal((reply.status, reply.json()), (200, {"cancelled": True}))
-        events = openai_events(stream)
-        equal(events[-1]["choices"][0]["finish_reason"], "cancelled")
-        server.wait_until(idle, "a cancelled request is gone")
-        error_of(server.request("DELETE", "/v1/requests/to-be-cancelled"), 404, "request_not_found")
-    # A whole answer has the text so far.
-    outcome = []
-    thread = threading.Thread(target=lambda: outcome.append(
-        server.post("/v1/completions", ENDLESS, {"X-Request-Id": "whole"})))
-    thread.start()
-    server.wait_until(running, "a request runs")
-    server.wait_until(lambda: server.request("DELETE", "/v1/requests/whole").status == 200, "it is cancelled")
-    thread.join()
-    equal((outcome[0].status, outcome[0].json()["choices"][0]["finish_reason"]), (200, "cancelled"))
-
-
-def leaving_cancels():
-    name = 'vllm:request_success_total{finished_reason="cancelled",model_name="demo"}'
-    before = server.metrics()[name]
-    stream = server.stream("/v1/completions", **ENDLESS)
-    first_text(stream)
-    stream.close()
-    server.wait_until(idle, "a request is gone whose client left its stream")
-    connection = server.connect()
-    connection.request("POST", "/v1/completions", json.dumps(ENDLESS), {"Content-Type": "application/json"})
-    server.wait_until(running, "a request runs")
-    connection.close()
-    server.wait_until(idle, "a request is gone whose client does not wait for the answer")
-    server.wait_until(lambda: server.metrics()[name] == before + 2, "both are counted")
-
-
-def connections_are_let_go():
-    """A connection whose client has closed it is closed here too."""
-    for _ in range(20):
-        connection = server.connect()
-        equal(server.send(connection, "GET", "/health").read(), b'{"status":"ok"}')
-        connection.close()
-    name = 'millrace:http_connections{model_name="demo"}'
-    for _ in range(50):
-        count = server.metrics()[name]
-        if count < 10:
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"{count} connections, of which all but a few are closed at the other side")
-
-
-def time_is_up():
-    limit = 7 * PATIENCE_S  # enough for some text, not for all of it
-    body = server.ask("/v1/completions", **ENDLESS, timeout_ms=limit)
-    equal(body["choices"][0]["finish_reason"], "timeout")
-    true(body["choices"][0]["text"] and body["usage"]["completion_tokens"] < 1900, "no text so far")
-    events = openai_events(server.stream("/v1/completions", **ENDLESS, timeout_ms=limit))
-    equal(events[-1]["choices"][0]["finish_reason"], "timeout")
-
-
-def request_ids():
-    good = server.get("/health", {"X-Request-Id": "a.b-c_1"})
-    equal(good.headers["x-request-id"], "a.b-c_1")
-    for bad in ("has space", "x" * 200, "é", '"'):
-        reply = server.get("/health", {"X-Request-Id": bad.encode("latin-1")})
-        true(re.fullmatch("[0-9a-f]{32}", reply.headers["x-request-id"]), f"an id for {bad!r}")
-    reply = server.post("/v1/completions", {"prompt": 1}, {"X-Request-Id": "wrong-1"})
-    equal((reply.status, reply.headers["x-request-id"]), (400, "wrong-1"), "errors have it too")
-    stream = server.stream("/v1/completions", {"X-Request-Id": "stream-1"}, prompt="import os", max_tokens=1)
-    equal(stream.headers["x-request-id"], "stream-1")
-    equal(openai_events(stream)[0]["id"], "cmpl-stream-1")
-
-
-def cors():
-    origin = {"Origin": "http://app.example"}
-    asked = {**origin, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    reply = server.request("OPTIONS", "/v1/chat/completions", headers=asked)
-    equal((reply.status, reply.body), (204, b""))
-    equal(reply.headers["access-control-allow-origin"], "http://app.example")
-    for word in ("POST", "DELETE"):
-        true(word in reply.headers["access-control-allow-methods"], word)
-    for word in ("authorization", "content-type"):
-        true(word in reply.headers["access-control-allow-headers"].lower(), word)
-    reply = server.get("/v1/models", origin)
-    equal((reply.headers["access-control-allow-origin"], reply.headers["vary"]), ("http://app.example", "Origin"))
-    other = {"Origin": "http://evil.example"}
-    true("access-control-allow-origin" not in server.get("/v1/models", other).headers, "another origin")
-    reply = server.request("OPTIONS", "/v1/chat/completions", headers={**asked, **other})
-    true("access-control-allow-origin" not in reply.headers, "another origin's preflight")
-    equal(server.post("/api/generate", '{"prompt": "x"}', {**other, "Content-Type": "text/plain"}).status, 415,
-          "a form of another page")
-
-
-# --- servers of their own -----------------------------------------------------------------------
-
-DRAFT = ("--model", "demo-draft", "--model-names", "demo")
-
-
-def queue_is_bounded():
-    with Server("--max-batch", 1, "--max-queued", 1, "--quiet") as small:
-        first = small.stream("/v1/completions", {"X-Request-Id": "first"}, **ENDLESS)
-        first_text(first)
-        small.wait_until(lambda: [small.runtime()[name] for name in ("running", "queued")] == [1, 0], "one runs")
-        second = small.stream("/v1/completions", **{**ENDLESS, "max_tokens": 3})
-        small.wait_until(lambda: small.runtime()["queued"] == 1, "a request waits")
-        refused = small.post("/v1/completions", ENDLESS)
-        error = error_of(refused, 429, "queue_full")
-        equal(error["type"], "rate_limit_error")
-        true(int(refused.headers["retry-after"]) >= 1, "Retry-After")
-        third = small.stream("/v1/completions", **ENDLESS)
-        equal(third.status, 429, "a stream that is refused")
-        third.close()
-        equal(small.request("DELETE", "/v1/requests/first").status, 200)
-        equal(openai_events(first)[-1]["choices"][0]["finish_reason"], "cancelled")
-        equal(openai_events(second)[-1]["choices"][0]["finish_reason"], "length", "who waited")
-
-
-def silence_is_broken():
-    """A stream that waits gets comments, or pings where the dialect has them, and ends like any other."""
-    with Server("--max-batch", 1, "--quiet") as small:
-        running = small.stream("/v1/completions", {"X-Request-Id": "running"}, **ENDLESS)
-        first_text(running)
-        chat = small.stream("/v1/chat/completions", messages=QUESTION, max_tokens=2)
-        messages = small.stream("/v1/messages", messages=QUESTION, max_tokens=2)
-        equal(json.loads(chat.next_data())["choices"][0]["delta"]["role"], "assistant", "a stream that waits has begun")
-        equal(chat.response.readline(), b": keep-alive\n", "the first line in the silence")
-        equal(chat.response.readline(), b"\n")
-        events = iter(messages)
-        equal(next(events)[0], "message_start")
-        equal(next(events)[0], "ping")
-        late = small.post("/v1/completions", {"prompt": "x", "max_tokens": 1, "timeout_ms": 100})
-        error_of(late, 408, "timeout", "timeout_ms")
-        equal(small.request("DELETE", "/v1/requests/running").status, 200)
-        equal(openai_events(chat)[-1]["choices"][0]["finish_reason"], "length", "the stream that waited")
-        equal([name for name, _ in events][-1], "message_stop")
-        running.close()
-        messages.close()
-
-
-def keys_and_limits():
-    key_file = folder / "keys"
-    key_file.write_text("# comment\nthird\n")
-    with Server("--api-key", "first,second", "--api-key-file", key_file, "--max-concurrent", 1,
-                "--quiet") as guarded:
-        bearer = lambda key: {"Authorization": f"Bearer {key}"}  # noqa: E731
-        ask = {"prompt": "x", "max_tokens": 1}
-        for headers in ({}, bearer("wrong"), bearer(""), {"X-Api-Key": "firs"}, {"Authorization": "Basic first"}):
-            reply = guarded.post("/v1/completions", ask, headers)
-            error_of(reply, 401, "invalid_api_key", prefix=f"{headers}: ")
-            equal(reply.headers["www-authenticate"], "Bearer")
-        for path in ("/v1/models", "/v1/runtime", "/metrics", "/api/tags"):
-            equal(guarded.get(path).status, 401, path)
-        for path in ("/health", "/ready", "/openapi.yaml"):
-            equal(guarded.get(path).status, 200, path)
-        equal(guarded.post("/v1/messages", {}).json()["type"], "error", "in Anthropic's shape")
-        for headers in (bearer("first"), bearer("second"), bearer("third"), {"X-Api-Key": "second"},
-                        {"authorization": "bearer first"}):
-            equal(guarded.post("/v1/completions", ask, headers).status, 200, f"{headers}")
-        # One caller's requests are nobody else's business, and one may have so many.
-        stream = guarded.stream("/v1/completions", {**bearer("first"), "X-Request-Id": "mine"}, **ENDLESS)
-        first_text(stream)
-        equal(guarded.request("DELETE", "/v1/requests/mine", headers=bearer("second")).status, 404)
-        reply = guarded.post("/v1/completions", ask, bearer("first"))
-        error_of(reply, 429, "too_many_concurrent_requests")
-        true("retry-after" in reply.headers, "Retry-After")
-        equal(guarded.post("/v1/completions", ask, bearer("second")).status, 200, "another caller")
-        equal(guarded.request("DELETE", "/v1/requests/mine", headers=bearer("first")).status, 200)
-        equal(openai_events(stream)[-1]["choices"][0]["finish_reason"], "cancelled")
-        reply = guarded.request("OPTIONS", "/v1/models", headers={"Origin": "http://app.example"})
-        true("access-control-allow-origin" not in reply.headers, "no origin is allowed by default")
-
-
-def rate_and_size_limits():
-    with Server(*DRAFT, "--requests-per-minute", 3, "--max-body-size", 1000,
-                MILLRACE_API_KEY="from-environment") as limited:
-        key = {"Authorization": "Bearer from-environment"}
-        equal(limited.post("/v1/completions", {"prompt": "x", "max_tokens": 1}).status, 401, "$MILLRACE_API_KEY")
-        statuses = [limited.post("/v1/completions", {"prompt": "x", "max_tokens": 1}, key) for _ in range(4)]
-        equal([reply.status for reply in statuses], [200, 200, 200, 429])
-        error_of(statuses[-1], 429, "rate_limit_exceeded")
-        true(1 <= int(statuses[-1].headers["retry-after"]) <= 60, "Retry-After")
-        error_of(limited.post("/tokenize", {"content": "x" * 1000}, key), 413, "request_too_large")
-        # A line for each request, without prompts.
-        line = json.loads(limited.wait_for_line(lambda text: '"status":413' in text))
-        for name in "time id client method path status bytes ms".split():
-            true(name in line, f"the log has no {name}")
-        done = json.loads(limited.wait_for_line(lambda text: '"status":200' in text and "completions" in text))
-        for name in "prompt_tokens completion_tokens cached_tokens first_token_ms finish".split():
-            true(name in done, f"the log has no {name}")
-        true("from-environment" not in limited.output(), "the key is in the log")
-        true('"body"' not in limited.output(), "bodies are in the log")
-
-
-def any_model_name():
-    with Server("--model", "demo-draft", "--model-names", "*", "--log-bodies") as free:
-        body = free.ask("/v1/completions", model="gpt-4o", prompt="said-in-the-log", max_tokens=1)
-        equal(body["model"], "gpt-4o")
-        equal(free.get("/v1/models").json()["data"][0]["id"], "demo-draft")
-        free.wait_for_line(lambda text: "said-in-the-log" in text)
-
-
-def a_term_signal_drains():
-    with Server("--quiet", "--drain-timeout", 3600) as draining:
-        stream = draining.stream("/v1/completions", **{**ENDLESS, "max_tokens": 250})
-        first_text(stream)
-        equal(draining.get("/health").json(), {"status": "ok"})
-        draining.signal()
-        # On a connection that was there before.
-        draining.wait_until(lambda: draining.get("/health").json() == {"status": "draining"}, "it drains")
-        error_of(draining.get("/ready"), 503, "draining")
-        events = openai_events(stream)
-        equal(events[-1]["choices"][0]["finish_reason"], "length", "a request that ran comes to its end")
-        equal(draining.wait(), 0, "exit code")
-
-
-def a_second_signal_ends_at_once():
-    with Server("--quiet") as stopped:
-        stream = stopped.stream("/v1/completions", **ENDLESS)
-        first_text(stream)
-        stopped.signal()
-        # Two signals that come at once may be one.
-        stopped.wait_until(lambda: stopped.get("/health").json() == {"status": "draining"}, "it drains")
-        stopped.signal()
-        data = [data for _, data in stream]
-        equal(data[-1], "[DONE]", "the last event")
-        equal(json.loads(data[-2])["error"]["code"], "server_stopped")
-        true(stopped.wait() not in (0, -signal.SIGSEGV, -signal.SIGABRT), "exit code")
-        stream.close()
-
-
-def draining_has_an_end():
-    with Server("--quiet", "--drain-timeout", 0) as impatient:
-        stream = impatient.stream("/v1/completions", **ENDLESS)
-        first_text(stream)
-        impatient.signal()
-        data = [data for _, data in stream]
-        equal(data[-1], "[DONE]", "the last event")
-        equal(json.loads(data[-2])["error"]["code"], "server_stopped")
-        impatient.wait()
-        stream.close()
-
-
-def failed_requests_do_not_fail_the_server():
-    with Server(*DRAFT, "--quiet") as asked:
-        equal(asked.post("/v1/completions", {"prompt": ""}).status, 400)
-        equal(asked.post("/v1/completions", {"prompt": "a b " * 2000}).status, 400)
-        equal(asked.stop(), 0, "exit code")
-
-
-@contextlib.contextmanager
-def without_leak_check():
-    """LeakSanitizer's own tracer crashes in a process that has used GnuTLS."""
-    before = os.environ.get("ASAN_OPTIONS")
-    os.environ["ASAN_OPTIONS"] = "detect_leaks=0"
-    try:
-        yield
-    finally:
-        os.environ.pop("ASAN_OPTIONS")
-        if before is not None:
-            os.environ["ASAN_OPTIONS"] = before
-
-
-def tls():
-    with without_leak_check():
-        speaks_tls()
-
-
-def speaks_tls():
-    certificate, key = folder / "certificate.pem", folder / "key.pem"
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
-                    "-out", certificate], check=True, capture_output=True, timeout=PATIENCE_S)
-    with Server("--tls-certificate", certificate, "--tls-key", key, "--quiet",
-                certificate=str(certificate)) as secure:
-        equal(secure.scheme, "https")
-        equal(secure.get("/health").json(), {"status": "ok"})
-        fields = {"prompt": "import os", "max_tokens": 40, "temperature": 0, "ignore_eos": True}
-        text = secure.ask("/v1/completions", **fields)["choices"][0]["text"]
-        events = openai_events(secure.stream("/v1/completions", **fields))
-        equal("".join(event["choices"][0]["text"] for event in events), text)
-        stream = secure.stream("/v1/completions", **ENDLESS)
-        first_text(stream)
-        stream.close()
-        secure.wait_until(lambda: secure.runtime()["running"] == 0, "a request is gone whose client left, under TLS")
-        plain = http.client.HTTPConnection("127.0.0.1", secure.port, timeout=PATIENCE_S)
-        try:
-            plain.request("GET", "/health")
-            plain.getresponse()
-            raise AssertionError("plain HTTP is answered")
-        except (http.client.HTTPException, OSError):
-            pass
-        try:
-            with socket.create_connection(("127.0.0.1", secure.port), timeout=PATIENCE_S) as connection:
-                ssl.create_default_context().wrap_socket(connection, server_hostname="127.0.0.1")
-            raise AssertionError("a certificate is taken that nobody vouches for")
-        except ssl.SSLError:
-            pass
-        equal(secure.get("/health").json(), {"status": "ok"}, "after those")
-        equal(secure.stop(), 0, "exit code")
-
-
-def a_pipeline_string_serves():
-    """What --print-pipeline prints is the server."""
-    if os.environ.get("MILLRACE_SANITIZE"):
-        return  # gst-launch-1.0 is not instrumented and cannot load what is
-    printed = subprocess.run([BUILD / "bin" / "millrace", "serve", *DRAFT, "--print-pipeline", "--quiet"],
-                             env=environment(), capture_output=True, text=True, timeout=120, check=True).stdout.strip()
-    true(printed.startswith("llmhttpsrc ") and printed.endswith("! llmhttpsink"), printed)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    pipeline = printed.replace("llmhttpsrc ", f"llmhttpsrc port={port} ", 1)
-    launch = subprocess.Popen(f"exec gst-launch-1.0 -q -e {pipeline}", shell=True, env=environment(),
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
-    try:
-        for _ in range(6000):
-            try:
-                reply = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
-                reply.request("POST", "/v1/completions", '{"prompt": "import os", "max_tokens": 4}',
-                              {"Content-Type": "application/json"})
-                response = reply.getresponse()
-                equal(response.status, 200)
-                equal(json.loads(response.read())["usage"]["completion_tokens"], 4)
-                reply.close()
-                break
-            except ConnectionRefusedError:
-                true(launch.poll() is None, "gst-launch-1.0 has ended")
-                time.sleep(0.02)
-        launch.send_signal(signal.SIGINT)
-        launch.wait(timeout=120)
-    finally:
-        launch.kill()
-        launch.wait()
-        launch.stderr.close()
-
-
-def wrong_options():
-    def run(*options):
-        return subprocess.run([BUILD / "bin" / "millrace", "serve", *options], env=environment(), capture_output=True,
-                              text=True, timeout=120, stdin=subprocess.DEVNULL)
-
-    for options, code, words in (
-        (("--nonsense",), 2, "nonsense"),
-        (("text",), 2, "options only"),
-        (("--address", "not-an-address"), 1, "IP address"),
-        (("--model", "no-such-model"), 1, "no-such-model"),
-        (("--tls-certificate", "/nonexistent.pem"), 1, "/nonexistent.pem"),
-        (("--api-key-file", "/nonexistent"), 1, "/nonexistent"),
-        (("--api-key-file", str(folder / "empty")), 1, "has no key"),
-        (("--port", str(server.port)), 1, "cannot listen"),
-    ):
-        result = run("--model", "demo-draft", *options)
-        equal(result.returncode, code, f"{options}: {result.stderr}")
-        true(words in result.stderr, f"{options}: {result.stderr}")
-
-
-SHARED = [models_and_tags, health_and_runtime, metrics_have_vllm_names, chat_whole, chat_prediction,
-          chat_stream_equals_whole, chat_logprobs, chat_n_equals_seeds, seeds, chat_content_parts, chat_equals_its_prompt, completion_whole,
-          completion_equals_millrace_run, completion_stream_and_echo, completion_logprobs, stop_strings,
-          sampling_fields_change_text, embeddings, tokens_and_back, templates, messages_whole_and_stream,
-          messages_stop_sequence, messages_errors, responses_whole_and_stream, ollama, errors_say_what_is_wrong,
-          context_is_never_cut, paths_and_methods, raw_http, one_connection_many_requests, streams_are_live,
-          curl_shows_live_events, delete_cancels, leaving_cancels, time_is_up, request_ids, cors,
-          connections_are_let_go, wrong_options]
-OWN = [queue_is_bounded, silence_is_broken, keys_and_limits, rate_and_size_limits, any_model_name,
-       a_term_signal_drains, a_second_signal_ends_at_once, draining_has_an_end,
-       failed_requests_do_not_fail_the_server, tls, a_pipeline_string_serves]
-
-
-def stops_cleanly():
-    code = server.stop()
-    unexpected = [line for line in server.log if line and not line.startswith(("{", "listening on "))]
-    equal(unexpected, [], "what it said besides its log")
-    equal(code, 0, "exit code")
+CASES = [models_and_tags, health_and_runtime, metrics_have_vllm_names, chat_whole, chat_prediction,
+         chat_stream_equals_whole, chat_logprobs, chat_n_equals_seeds, seeds, chat_content_parts,
+         chat_equals_its_prompt, completion_whole, completion_equals_millrace_run, completion_stream_and_echo,
+         completion_logprobs, stop_strings, sampling_fields_change_text, embeddings, tokens_and_back, templates,
+         messages_whole_and_stream, messages_stop_sequence, messages_errors, responses_whole_and_stream, ollama,
+         errors_say_what_is_wrong, context_is_never_cut, paths_and_methods]
+
+
+def ends_cleanly():
+    stops_cleanly(server)
 
 
 if __name__ == "__main__":
-    chosen = [case for case in SHARED + OWN if not sys.argv[1:] or case.__name__ in sys.argv[1:]]
+    chosen = [case for case in CASES if not sys.argv[1:] or case.__name__ in sys.argv[1:]]
     with tempfile.TemporaryDirectory() as name, \
          Server("--model-names", "demo,other", "--cors-origins", "http://app.example") as server:
         folder = Path(name)
         (folder / "empty").write_text("# nothing\n")
-        sys.exit(run_cases([*chosen, stops_cleanly]))
+        sys.exit(run_cases([*chosen, ends_cleanly]))

@@ -448,7 +448,6 @@ def cut_short(server):
 
 
 def too_large(server):
-    global count
     big = b'{"messages":"' + b"x" * (MAX_BODY + 5000) + b'"}'
     for name, headers, body in (("Content-Length", b"Content-Length: %d" % len(big), big),
                                 ("chunked", TE, chunked(*[big[i:i + 50000] for i in range(0, len(big), 50000)])),

@@ -6,7 +6,6 @@
 One that resumes has the same text as one that reads at once; one that never does is let go after slow-client-timeout.
 A stream whose generation waits for its turn is not silent.
 """
-import json
 import sys
 import time
 
