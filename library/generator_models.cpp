@@ -190,7 +190,9 @@ static void
 add_in_thread (GTask *task, gpointer source, gpointer data, GCancellable *)
 {
   GError *error = nullptr;
-  if (auto pipeline = start_pipeline (MILLRACE_GENERATOR (source), MILLRACE_MODEL (data), &error))
+  auto pipeline = start_pipeline (MILLRACE_GENERATOR (source), MILLRACE_MODEL (data), &error);
+  g_task_set_task_data (task, nullptr, nullptr); // lets go of the model before anybody hears of it
+  if (pipeline)
     g_task_return_pointer (task, new Started (std::move (pipeline)), free_started);
   else
     g_task_return_error (task, error);
@@ -285,8 +287,10 @@ millrace_generator_add_model (MillraceGenerator *self, MillraceModel *model, GCa
 static void
 stop_in_thread (GTask *task, gpointer, gpointer data, GCancellable *)
 {
-  for (const auto &pipeline : *static_cast<std::vector<Started> *> (data))
+  auto &pipelines = *static_cast<std::vector<Started> *> (data);
+  for (const auto &pipeline : pipelines)
     pipeline->stop ();
+  pipelines.clear ();
   g_task_return_boolean (task, TRUE);
 }
 
@@ -295,8 +299,11 @@ on_stopped (GObject *source, GAsyncResult *, gpointer data)
 {
   auto *self = MILLRACE_GENERATOR (source);
   auto *task = G_TASK (data);
-  for (const auto &pipeline : *static_cast<std::vector<Started> *> (g_task_get_task_data (task)))
+  auto &pipelines = *static_cast<std::vector<Started> *> (g_task_get_task_data (task));
+  for (const auto &pipeline : pipelines)
     emit_unloaded (self, pipeline->model ());
+  // Before anybody hears of it: who does may end an interpreter, and models that belong to one can then be let go of in no thread.
+  pipelines.clear ();
   g_task_return_boolean (task, TRUE);
   g_object_unref (task);
 }

@@ -147,6 +147,32 @@ TEST (LibraryGenerator, models_come_and_go_while_others_run)
   EXPECT_TRUE (problem.is (MILLRACE_ERROR, MILLRACE_ERROR_CLOSED)) << problem.message ();
 }
 
+// An interpreter that ends then can let nobody else let go of what is its own.
+TEST (LibraryGenerator, who_hears_that_a_model_is_gone_has_the_last_reference)
+{
+  struct Told {
+    MillraceModel *model;
+    guint references = 0;
+  };
+  const GAsyncReadyCallback callback = [] (GObject *, GAsyncResult *, gpointer data) {
+    auto &told = *static_cast<Told *> (data);
+    told.references = G_OBJECT (told.model)->ref_count;
+  };
+  const auto model = load ("demo-draft");
+  Problem problem;
+  for (const bool closes : {false, true}) {
+    const auto generator = Ref<MillraceGenerator>::adopt (millrace_generator_new ());
+    ASSERT_TRUE (add (generator.get (), model.get (), problem.out ())) << problem.message ();
+    Told told{model.get ()};
+    if (closes)
+      millrace_generator_close_async (generator.get (), nullptr, callback, &told);
+    else
+      millrace_generator_remove_model_async (generator.get (), nullptr, nullptr, callback, &told);
+    run_until ([&] { return told.references > 0; });
+    EXPECT_EQ (told.references, 1u) << (closes ? "closed" : "removed");
+  }
+}
+
 TEST (LibraryGenerator, what_cannot_be_loaded_is_an_error)
 {
   Answer answer;

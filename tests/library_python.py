@@ -4,6 +4,7 @@
 """What Python makes of libmillrace: iterators, coroutines, cancellation, exceptions by type. Debian's Python, for PyGObject."""
 import asyncio
 import os
+import subprocess
 import sys
 import unittest
 
@@ -122,6 +123,34 @@ class Asynchronous(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(Millrace.ClosedError):
             async for _text in stream:
                 pass
+
+
+ENDS = """
+import asyncio, sys
+import gi
+gi.require_version("Millrace", "1.0")
+from gi.repository import Millrace
+
+async def main(shuts_down):
+    generator = Millrace.Generator()
+    await generator.add(await Millrace.Model.load("demo-draft"))
+    endless = Millrace.Request("import os", max_tokens=0, ignore_eos=True)
+    streams = [generator.stream(endless) for _ in range(4)]
+    async for _text in streams[0]:
+        break
+    if shuts_down:
+        await generator.shut_down()
+
+asyncio.run(main(sys.argv[1] == "shut-down"))
+"""
+
+
+class Ends(unittest.TestCase):
+    def test_python_may_end_at_any_moment(self):
+        """Several at once: a busy machine shows best what comes too late."""
+        for how in ("shut-down", "in mid-stream"):
+            running = [subprocess.Popen([sys.executable, "-c", ENDS, how]) for _ in range(8)]
+            self.assertEqual([process.wait(120) for process in running], [0] * len(running), how)
 
 
 unittest.main()

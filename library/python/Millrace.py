@@ -4,7 +4,9 @@ PyGObject loads this file with `from gi.repository import Millrace`. Coroutines 
 in a thread of its own, and its answers are handed to the event loop. Cancelling a task cancels what it waits for.
 """
 import asyncio
+import atexit
 import threading
+import weakref
 
 from gi.overrides import override
 from gi.module import get_introspection_module
@@ -51,26 +53,48 @@ def _call(function, *arguments):
 
 
 class _Context:
-    """A main context and the thread that runs it, for as long as the process lives."""
+    """A main context and the thread that runs it, for as long as the interpreter lives."""
 
     _lock = threading.Lock()
-    _context = None
+    _context = _loop = _thread = None
 
     @classmethod
     def invoke(cls, function):
         with cls._lock:
             if not cls._context:
                 cls._context = GLib.MainContext.new()
-                threading.Thread(target=cls._run, args=(cls._context,), name="millrace", daemon=True).start()
+                cls._loop = GLib.MainLoop.new(cls._context, False)
+                cls._thread = threading.Thread(target=cls._run, args=(cls._context, cls._loop), name="millrace", daemon=True)
+                cls._thread.start()
+            context = cls._context
         source = GLib.idle_source_new()
         source.set_priority(GLib.PRIORITY_DEFAULT)
         source.set_callback(lambda _data: function() and False)
-        source.attach(cls._context)
+        source.attach(context)
 
     @staticmethod
-    def _run(context):
+    def _run(context, loop):
         context.push_thread_default()
-        GLib.MainLoop.new(context, False).run()
+        loop.run()
+
+    @classmethod
+    def end(cls):
+        if not cls._context:
+            return
+        cls.invoke(cls._loop.quit)
+        cls._thread.join()
+        cls._context = None
+
+
+_generators = weakref.WeakSet()
+
+
+@atexit.register
+def _end():
+    """While Python ends, threads that let go of a Python object are killed where they are, and that may be anywhere."""
+    _Context.end()
+    for generator in list(_generators):
+        generator.close()
 
 
 async def _wait(start, finish, *arguments):
@@ -195,6 +219,10 @@ __all__.append("Stream")
 
 
 class Generator(Millrace.Generator):
+    def __init__(self, **properties):
+        super().__init__(**properties)
+        _generators.add(self)
+
     def add_model(self, model, cancellable=None):
         return _call(super().add_model, model, cancellable)
 
