@@ -93,6 +93,39 @@ private:
   std::vector<bool> runs_;
 };
 
+/// What the threads read of a model's weights where they lie, and do nothing else: memory is not everywhere equally fast,
+/// least of all a virtual machine's, nor always. GB/s.
+class WeightReads
+{
+public:
+  explicit WeightReads (const CompiledModel &model)
+      : model_ (model)
+  {
+  }
+
+  /// Not of models that caches may hold.
+  bool can_measure () const { return model_.weight_bytes () >= size_t{128} << 20; }
+
+  void read ()
+  {
+    const auto begin = std::chrono::steady_clock::now ();
+    model_.read_weights ();
+    rates_.push_back (static_cast<double> (model_.weight_bytes ()) / seconds_since (begin) / 1e9);
+  }
+
+  /// The median since the last call.
+  double take ()
+  {
+    const double rate = median (rates_);
+    rates_.clear ();
+    return rate;
+  }
+
+private:
+  const CompiledModel &model_;
+  std::vector<double> rates_;
+};
+
 /// Who goes first alternates, and ratios are of neighbours: a slow phase of the machine then hits both.
 Result
 measure (const Model &model, const TestCase &test, const Options &options, std::span<const Peer> peers)
@@ -100,13 +133,19 @@ measure (const Model &model, const TestCase &test, const Options &options, std::
   SpeedTest ours (model, test);
   Result result;
   result.test = test;
+  WeightReads reads (*model.compiled);
+  const bool measures_roof =
+      test.kind == TestCase::Kind::kAnswer && !options.without_roofs && reads.can_measure ();
   PeerRuns peer_runs (peers, options.peer_model.empty () ? options.model : options.peer_model, result);
   for (int repetition = 0; repetition < options.repetitions; repetition++) {
     if (repetition % 2)
       peer_runs.run ();
     if (!peers.empty ())
       ours.warm_up ();
-    result.rates.push_back (static_cast<double> (ours.tokens ()) / ours.run ());
+    const double seconds = measures_roof ? ours.run ([&] { reads.read (); }) : ours.run ();
+    result.rates.push_back (static_cast<double> (ours.tokens ()) / seconds);
+    if (measures_roof)
+      result.roof_shares.push_back (ours.bytes_read () / seconds / 1e9 / reads.take ());
     if (repetition % 2 == 0)
       peer_runs.run ();
     for (PeerResult &peer : result.peers)
@@ -116,23 +155,6 @@ measure (const Model &model, const TestCase &test, const Options &options, std::
   const double seconds = static_cast<double> (ours.tokens ()) / median (result.rates);
   result.gb_per_s = ours.bytes_read () / seconds / 1e9;
   return result;
-}
-
-/// How fast the threads read this model's weights where they lie: memory is not everywhere equally fast, least of all a virtual
-/// machine's. GB/s; 0 for a model that caches may hold.
-double
-weight_roof (const CompiledModel &model)
-{
-  constexpr size_t kCached = size_t{128} << 20;
-  if (model.weight_bytes () < kCached)
-    return 0;
-  double best = 0;
-  for (int pass = 0; pass < 15; pass++) {
-    const auto begin = std::chrono::steady_clock::now ();
-    model.read_weights ();
-    best = std::max (best, static_cast<double> (model.weight_bytes ()) / seconds_since (begin) / 1e9);
-  }
-  return best;
 }
 
 /// A run of its own, since reading clocks takes time too.
@@ -187,15 +209,10 @@ run (const Options &options)
   std::vector<Result> results;
   std::string description;
   for (const int threads : options.threads) {
-    Roofs roofs = options.without_roofs ? Roofs{} : measure_roofs (threads);
+    const Roofs roofs = options.without_roofs ? Roofs{} : measure_roofs (threads);
     const auto model = Model::open (options.model, {.weights = options.weights, .cpu = {.threads = threads}});
-    if (!options.json && !options.without_roofs) {
+    if (!options.json && !options.without_roofs)
       print_roofs ({&roofs, 1}, false);
-      if (const double roof = weight_roof (*model->compiled); roof > 0) {
-        std::printf ("reading these weights: %.1f GB/s, the roof below\n\n", roof);
-        roofs.read_gb_per_s = roof;
-      }
-    }
     description = model->compiled->description ();
     if (!options.json)
       print_table_header (options.model.string (), *model, options.peers);

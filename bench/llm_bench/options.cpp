@@ -131,8 +131,10 @@ print_help ()
       "  --peer-model FILE  what peers load, if not MODEL\n"
       "\n"
       "GB/s: bytes of weights and KV that a step of tg must read, per second; \"of roof\": divided by what "
-      "all\n"
-      "threads read from memory in order, measured at the start.\n",
+      "the\n"
+      "same threads read of the weights, and do nothing else, between the steps (of models that caches may "
+      "hold: of\n"
+      "memory, at the start).\n",
       stdout);
 }
 

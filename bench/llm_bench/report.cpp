@@ -86,6 +86,8 @@ json_of (const std::string &model, const std::string &description, const Result 
   add_rates (object, result.rates);
   if (!prompt)
     object.figure ("gb_per_s", result.gb_per_s);
+  if (!result.roof_shares.empty ())
+    object.figure ("roof_share", median (result.roof_shares));
   if (result.roofs.threads > 0)
     object.raw ("roofs", json_of (result.roofs));
   std::string peers;
@@ -149,7 +151,10 @@ print_table_row (const Result &result)
   for (const double q : {0.5, 0.0, 1.0})
     row += " | " + number (quantile (result.rates, q), "%.2f");
   row += answer ? " | " + number (result.gb_per_s, "%.1f") : " | –";
-  row += answer && roof > 0 ? " | " + number (100 * result.gb_per_s / roof, "%.0f %%") : " | –";
+  if (!result.roof_shares.empty ())
+    row += " | " + number (100 * median (result.roof_shares), "%.0f %%");
+  else
+    row += answer && roof > 0 ? " | " + number (100 * result.gb_per_s / roof, "%.0f %%") : " | –";
   for (const PeerResult &peer : result.peers) {
     if (peer.rates.empty ()) {
       row += " | – | – | – | –";

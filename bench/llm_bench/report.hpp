@@ -22,7 +22,9 @@ struct Result {
   TestCase test;
   std::vector<double> rates; ///< tokens a second, of each repetition
   double gb_per_s = 0;       ///< at the median rate
-  Roofs roofs;               ///< of the case's threads; zeros: not measured
+  std::vector<double>
+      roof_shares; ///< of each repetition: its GB/s, of what its threads read in between; empty: not measured
+  Roofs roofs;     ///< of the case's threads; zeros: not measured
   std::vector<PeerResult> peers;
 };
 

@@ -123,12 +123,19 @@ SpeedTest::step (int position)
 }
 
 double
-SpeedTest::run ()
+SpeedTest::run (const std::function<void ()> &between)
 {
-  const auto begin = std::chrono::steady_clock::now ();
+  double seconds = 0;
+  auto begin = std::chrono::steady_clock::now ();
   if (test_.kind == TestCase::Kind::kAnswer) {
-    for (int i = 0; i < test_.tokens; i++)
+    for (int i = 0; i < test_.tokens; i++) {
       step (test_.depth + i);
+      if (between) {
+        seconds += seconds_since (begin);
+        between ();
+        begin = std::chrono::steady_clock::now ();
+      }
+    }
   } else {
     for (int done = 0; done < test_.tokens;) {
       const int count = std::min (test_.pass_tokens, test_.tokens - done);
@@ -136,7 +143,7 @@ SpeedTest::run ()
       done += count;
     }
   }
-  return seconds_since (begin);
+  return seconds + seconds_since (begin);
 }
 
 void

@@ -3,6 +3,7 @@
 
 #include "engine/model/model.hpp"
 
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -30,8 +31,9 @@ public:
   /// memory, or when logits are not finite.
   SpeedTest (const Model &model, const TestCase &test);
 
-  /// Once, the same positions each time; seconds.
-  double run ();
+  /// Once, the same positions each time; seconds. `between` is called after each step of an answer, and its time is not
+  /// counted.
+  double run (const std::function<void ()> &between = {});
   /// One pass that is not measured: brings weights and activations back into reach after others had the machine.
   void warm_up ();
 
