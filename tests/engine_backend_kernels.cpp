@@ -158,6 +158,7 @@ struct Problem {
     args.y_offset = 0;
     args.accumulate = accumulate;
     args.scratch = scratch.data ();
+    args.is_intel = table.is_intel;
     table.linear[static_cast<int> (format)](args);
     return y;
   }
@@ -333,6 +334,7 @@ TEST (Kernels, products_of_the_largest_integers_are_exact)
             y[token] = out + token * kRows;
           LinearArgs args{};
           args.scratch = scratch;
+          args.is_intel = table->is_intel;
           args.format = format;
           args.weights = panels.data ();
           args.panel_bytes = panel_bytes (format, kInputs);

@@ -16,6 +16,19 @@ kernel_tables ()
   std::vector<const cpu::KernelTable *> tables;
   for (const CpuOptions::Isa isa : cpu::host_isas ())
     tables.push_back (cpu::kernels_of (isa));
+#if defined(__x86_64__)
+  // Each as for the other maker's processors, too, which must not change a bit.
+  static const std::vector<cpu::KernelTable> others = [&] {
+    std::vector<cpu::KernelTable> copies;
+    for (const cpu::KernelTable *table : tables) {
+      copies.push_back (*table);
+      copies.back ().is_intel = !table->is_intel;
+    }
+    return copies;
+  }();
+  for (size_t i = 1; i < others.size (); ++i)
+    tables.insert (tables.end () - 1, &others[i]);
+#endif
   return tables;
 }
 

@@ -133,6 +133,7 @@ measure (benchmark::State &state, const KernelTable &kernels, Format format, int
     rows.push_back (y.floats () + token * kRowsPerPart);
   }
   LinearArgs args{};
+  args.is_intel = kernels.is_intel;
   args.format = format;
   args.panel_bytes = panel_bytes (format, kColumns);
   args.rows = kRowsPerPart;

@@ -21,7 +21,7 @@ struct Avx2Lanes {
 
   static constexpr int kRegisters = 16;   ///< of 8 lanes
   static constexpr int kDotQueries = 2;   ///< whose integers are summed at once
-  static constexpr bool kReadsOn = false; ///< memory of the few queries of one tile in order
+  static constexpr bool kReadsOn = false; ///< in the order of memory: too few registers
 
   static Floats zero () { return {_mm256_setzero_ps (), _mm256_setzero_ps ()}; }
   static Floats set (float x) { return {_mm256_set1_ps (x), _mm256_set1_ps (x)}; }

@@ -19,7 +19,7 @@ struct Avx512Lanes {
 
   static constexpr int kRegisters = 32;  ///< of 16 lanes
   static constexpr int kDotQueries = 6;  ///< whose integers are summed at once
-  static constexpr bool kReadsOn = true; ///< memory of the few queries of one tile in order
+  static constexpr bool kReadsOn = true; ///< rows of one tile in the order of memory
 
   static Floats zero () { return _mm512_setzero_ps (); }
   static Floats set (float x) { return _mm512_set1_ps (x); }

@@ -239,6 +239,7 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
         sinks[head * task.queries + i] = compiled_->weights[op.sinks].vector ()[at_head];
     }
   }
+  args.is_intel = kernels_.is_intel;
   args.head_dim = layer.head_dim;
   args.scale = op.scale;
   args.softcap = op.softcap;

@@ -1,6 +1,7 @@
 // Register tiles of attention for AVX2 and AVX-512: see attention_x86.hpp, the only file that includes this one.
 #pragma once
 
+#include "engine/backend/cpu/attention_ahead_x86.hpp"
 #include "engine/backend/cpu/attention_rows_x86.hpp"
 #include "engine/backend/cpu/kernels.hpp"
 
@@ -11,7 +12,6 @@ namespace
 {
 
 constexpr int kMostBlocks = 4;   ///< whose keys are multiplied at once
-constexpr int kLine = 64;        ///< bytes of a cache line
 constexpr int kRowsPerFetch = 4; ///< of keys; more lines at once keep loads waiting
 
 inline int
@@ -62,34 +62,6 @@ dot_columns_at_once (int queries)
 {
   return Lanes::kRegisters == 16 ? 1 : queries <= 3 ? 4 : 2;
 }
-
-// Bytes of up to kMostBlocks blocks that will be needed, asked for a few lines at a time.
-struct Ahead {
-  const char *data[kMostBlocks];
-  int count = 0;
-  size_t at = 0, bytes = 0, step = 0;
-
-  void add (const char *block)
-  {
-    if (block)
-      data[count++] = block;
-  }
-  /// Spreads `size` bytes of each over `steps` steps.
-  void spread (size_t size, int steps)
-  {
-    at = 0;
-    bytes = count > 0 ? size : 0;
-    step = (size / static_cast<size_t> (most (1, steps)) + kLine - 1) / kLine * kLine;
-  }
-  void fetch ()
-  {
-    const size_t end = at + step < bytes ? at + step : bytes;
-    for (; at < end; at += kLine) {
-      for (int i = 0; i < count; ++i)
-        _mm_prefetch (data[i] + at, _MM_HINT_T1);
-    }
-  }
-};
 
 /// Rows of 8 numbers of Q ≤ 8 queries, as 8 columns whose elements from Q on are 0.
 template <int Q>
@@ -145,9 +117,9 @@ lay_out_queries (const float *const *q, int head_dim, float *out)
 }
 
 // Scores of Q queries with the keys of B blocks, times `scale`; blocks are kKvTokens apart in `out`. q is [head_dim][Q].
-template <typename Lanes, int Q, int B, typename Keys>
+template <typename Lanes, int Q, int B, typename Keys, typename Ahead>
 void
-score_tile (const float *q, const Keys *blocks, float scale, int head_dim, float *out, Ahead &ahead)
+score_tile (const float *q, const Keys *blocks, float scale, int head_dim, float *out, Ahead &&ahead)
 {
   typename Lanes::Floats sums[Q][B];
   Keys keys[B];
@@ -190,9 +162,9 @@ score_tile (const float *q, const Keys *blocks, float scale, int head_dim, float
 }
 
 // Adds `count` rows of 16 · C values, times the weights of Q queries, to rows `stride` apart.
-template <typename Lanes, int Q, int C, typename Values>
+template <typename Lanes, int Q, int C, typename Values, typename Ahead>
 void
-value_tile (const float *weights, Values values, int count, float *out, size_t stride)
+value_tile (const float *weights, Values values, int count, float *out, size_t stride, Ahead &&ahead)
 {
   typename Lanes::Floats sums[Q][C];
 #pragma GCC unroll 8
@@ -202,6 +174,7 @@ value_tile (const float *weights, Values values, int count, float *out, size_t s
       sums[i][c] = Lanes::load (out + i * stride + c * 16);
   }
   for (int row = 0; row < count; ++row) {
+    ahead.fetch ();
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       const auto v = values.load (c);
@@ -222,10 +195,10 @@ value_tile (const float *weights, Values values, int count, float *out, size_t s
 
 // Adds `steps` rows of 64 · C bytes, `stride` apart, times digits of Q queries: those of a step are step_bytes after the one
 // before, those of a query query_bytes.
-template <typename Lanes, int Q, int C>
+template <typename Lanes, int Q, int C, typename Ahead>
 void
 dot_tile (const char *digits, size_t step_bytes, size_t query_bytes, const char *rows, size_t stride,
-          int steps, typename Lanes::Sums (&sums)[Q][C], Ahead &ahead)
+          int steps, typename Lanes::Sums (&sums)[Q][C], Ahead &&ahead)
 {
 #pragma GCC unroll 4
   for (int step = 0; step < steps; ++step) {

@@ -9,9 +9,7 @@
 //   one tile       Bound by memory: rows become floats in registers. Fewer queries take more columns at once (keys of
 //                  several blocks, 32 or 64 elements of values), for 8 or more accumulators. All KV heads of a block are
 //                  taken one after the other: they are neighbours in memory, where 4 KiB of one head at a time are
-//                  read at half the speed. What comes kHeadsAhead heads later is fetched to the second level a few
-//                  lines at a time where it does not lie behind what came before: no hardware knows where it is. (AVX2
-//                  has too few registers to read in order, so that there everything is fetched.)
+//                  read at half the speed. What comes next is asked for before: attention_ahead_x86.hpp.
 // Bytes stay bytes: queries, and weights of a chunk, become integers of 16 bits, and 64 bytes are 4 columns of 16 lanes, so
 // that two dot products of AVX-512 (four of AVX2, of words) take what were 8 conversions and 4 multiply-adds.
 // Queries of a tile see different positions; those that not all of them see are done one query at a time, so that
@@ -30,7 +28,6 @@ namespace
 
 constexpr int kTileQueries = 6;                        ///< of a register tile
 constexpr int kRowsPerBlock = kKvTokens / kDotColumns; ///< of 64 bytes
-constexpr int kHeadsAhead = 8;                         ///< that memory is asked for before it is read
 static_assert (kQueryTile % kTileQueries == 0 && kAttentionChunk % (kMostBlocks * kKvTokens) == 0);
 
 /// Queries of a register tile that see positions of a chunk. Positions are the chunk's.
@@ -73,7 +70,10 @@ public:
     if (from_ == to_)
       return;
     prepare ();
+    is_one_tile_ = to_ - from_ <= kTileQueries;
     const int begin = most (args_.first, args_.begin[from_]), end = least (args_.last, args_.end[to_ - 1]);
+    if (is_one_tile_)
+      ahead_.start (begin, args_.end[args_.queries - 1], kByteKeys ? 1 : blocks_at_once<Lanes> (to_ - from_));
     for (chunk_ = begin / kAttentionChunk * kAttentionChunk; chunk_ < end; chunk_ += kAttentionChunk)
       run_chunk ();
   }
@@ -126,7 +126,7 @@ private:
     lay_out_tiles ();
     if (begin_ >= end_)
       return;
-    if (tile_count_ == 1) {
+    if (is_one_tile_) {
       score_from_memory ();
       for (head_ = 0; head_ < args_.heads; ++head_)
         soften_scores ();
@@ -149,6 +149,8 @@ private:
       const int begin = begin_of (query), end = end_of (query);
       if (begin >= end)
         continue;
+      if (is_one_tile_)
+        ahead_.fetch_more (kSoftenLines);
       if (args_.softcap > 0)
         cap_scores<Lanes> (scores (query), begin, end, args_.softcap);
       soften<Lanes> (scores (query), begin, end, state (query), args_.value_width);
@@ -206,14 +208,11 @@ private:
   {
     for (head_ = 0; head_ < args_.heads; ++head_) {
       decltype (Format::keys (nullptr)) keys[B];
-      Ahead ahead;
-      for (int b = 0; b < B; ++b) {
+      for (int b = 0; b < B; ++b)
         keys[b] = Format::keys (keys_at (position + b * kKvTokens));
-        ahead.add (soon (position + b * kKvTokens, B, true));
-      }
-      ahead.spread (Format::key_bytes (args_.head_dim), args_.head_dim / kRowsPerFetch);
+      ahead_.read (B * args_.key_bytes, args_.head_dim / kRowsPerFetch);
       score_tile<Lanes, Q, B> (q_ + head_ * Q * args_.head_dim, keys, args_.scale, args_.head_dim,
-                               scores (from_) + position, ahead);
+                               scores (from_) + position, ahead_);
     }
   }
 
@@ -221,19 +220,18 @@ private:
   {
     const int count = to_ - from_;
     for (head_ = 0; head_ < args_.heads; ++head_) {
-      Ahead ahead;
-      ahead.add (soon (position, 1, true));
-      ahead.spread (Format::key_bytes (args_.head_dim), key_steps_);
+      ahead_.read (args_.key_bytes, key_steps_);
       // Scales of all values are wanted before the first value.
       if constexpr (kByteValues)
         _mm_prefetch (reinterpret_cast<const char *> (Format::value_scales (values_at (position), width_)),
                       _MM_HINT_T1);
-      score_bytes (position, from_, count, q_ + head_ * tile_floats (count), ahead);
+      score_bytes (position, from_, count, q_ + head_ * tile_floats (count), ahead_);
     }
   }
 
   // A block with the queries of a tile.
-  void score_bytes (int position, int first, int count, const float *q, Ahead &ahead)
+  template <typename Ahead>
+  void score_bytes (int position, int first, int count, const float *q, Ahead &&ahead)
   {
     const char *head = keys_at (position);
     const auto scales = Lanes::load (Format::key_scales (head, args_.head_dim));
@@ -259,7 +257,7 @@ private:
   {
     for (int position = first_block (); position < end_; position += kKvTokens) {
       const char *head = keys_at (position);
-      Ahead ahead, nothing;
+      BlocksAhead ahead;
       ahead.add (next_keys_at (position + kKvTokens));
       ahead.add (values_at (position));
       ahead.spread (Format::key_bytes (args_.head_dim), tile_count_);
@@ -272,11 +270,11 @@ private:
         ahead.fetch ();
         if (tiles_[t].begin < position + kKvTokens && tiles_[t].end > position) {
           if constexpr (kByteKeys)
-            score_bytes (position, first, count, q, nothing);
+            score_bytes (position, first, count, q, NotAhead ());
           else
             with_queries<kTileQueries> (count, [&]<int Q> () {
               score_tile<Lanes, Q, 1> (q, &keys, args_.scale, args_.head_dim, scores (first) + position,
-                                       nothing);
+                                       NotAhead ());
             });
         }
         q += tile_floats (count);
@@ -327,14 +325,11 @@ private:
   {
     constexpr int kColumns = columns_at_once<Lanes> (Q);
     const char *head = values_at (position);
-    Ahead ahead;
-    ahead.add (soon (position, 1, false));
-    ahead.spread (Format::value_bytes (width_), args_.value_width / (16 * kColumns));
+    ahead_.read (args_.value_bytes, args_.value_width / (16 * kColumns) * kKvTokens);
     int column = 0;
     const auto rows = [&] (int at) { return Format::values (head, width_, at - position, column); };
     for_columns<kColumns> (column, [&]<int C> () {
-      ahead.fetch ();
-      add_values<Q, C> (tiles_[0], position, position + kKvTokens, column, rows);
+      add_values<Q, C> (tiles_[0], position, position + kKvTokens, column, rows, ahead_);
     });
   }
 
@@ -378,24 +373,23 @@ private:
 
   void add_bytes (int position)
   {
-    Ahead ahead;
-    ahead.add (soon (position, 1, false));
-    ahead.spread (Format::value_bytes (width_), args_.value_width / 16 * kRowsPerBlock);
+    const int steps = args_.value_width / (16 * dot_columns_at_once<Lanes> (tiles_[0].count));
+    ahead_.read (args_.value_bytes, steps * kRowsPerBlock);
     for (int i = 0; i < tiles_[0].count; i += Lanes::kDotQueries) {
       with_queries<Lanes::kDotQueries> (least (Lanes::kDotQueries, tiles_[0].count - i), [&]<int Q> () {
         int column = 0;
         for_columns<dot_columns_at_once<Lanes> (Q)> (
-            column, [&]<int C> () { add_bytes<Q, C> (position, tiles_[0].first + i, column, ahead); });
+            column, [&]<int C> () { add_bytes<Q, C> (position, tiles_[0].first + i, column); });
       });
     }
   }
 
   template <int Q, int C>
-  void add_bytes (int position, int query, int column, Ahead &ahead)
+  void add_bytes (int position, int query, int column)
   {
     typename Lanes::Sums added[Q][C];
     clear (added);
-    add_rows<Q, C> (position, query, column, added, ahead);
+    add_rows<Q, C> (position, query, column, added, ahead_);
 #pragma GCC unroll 8
     for (int i = 0; i < Q; ++i) {
 #pragma GCC unroll 8
@@ -407,8 +401,8 @@ private:
   }
 
   // Columns of a block.
-  template <int Q, int C>
-  void add_rows (int position, int query, int column, typename Lanes::Sums (&added)[Q][C], Ahead &ahead)
+  template <int Q, int C, typename Ahead>
+  void add_rows (int position, int query, int column, typename Lanes::Sums (&added)[Q][C], Ahead &&ahead)
   {
     const auto *steps = reinterpret_cast<const char *> (scores (query));
     const int panel = column / kDotPanel * kDotPanel;
@@ -436,11 +430,10 @@ private:
   template <int Q, int C>
   void add_chunk (const Tile &tile, int query, int column)
   {
-    Ahead nothing;
     typename Lanes::Sums added[Q][C];
     clear (added);
     for (int position = tile.begin / kKvTokens * kKvTokens; position < tile.end; position += kKvTokens)
-      add_rows<Q, C> (position, query, column, added, nothing);
+      add_rows<Q, C> (position, query, column, added, NotAhead ());
 #pragma GCC unroll 8
     for (int i = 0; i < Q; ++i) {
       const Digits &digits = weight_digits_[row (query + i)];
@@ -478,8 +471,9 @@ private:
                    floats_ + position * 16);
       for (int t = 0; t < tile_count_; ++t) {
         if (tiles_[t].count > 0) {
-          with_queries<kTileQueries> (
-              tiles_[t].count, [&]<int Q> () { add_values<Q, 1> (tiles_[t], begin_, end_, column, rows); });
+          with_queries<kTileQueries> (tiles_[t].count, [&]<int Q> () {
+            add_values<Q, 1> (tiles_[t], begin_, end_, column, rows, NotAhead ());
+          });
         }
       }
     }
@@ -487,52 +481,27 @@ private:
 
   // Values of positions [begin, end), in order of position for each query: what it sees before the tile's common part,
   // that part, and the rest. rows (position) gives the columns' rows from there on.
-  template <int Q, int C, typename Rows>
-  void add_values (const Tile &tile, int begin, int end, int column, const Rows &rows)
+  template <int Q, int C, typename Rows, typename Ahead>
+  void add_values (const Tile &tile, int begin, int end, int column, const Rows &rows, Ahead &&ahead)
   {
     const int all_begin = most (begin, tile.all_begin), all_end = least (end, tile.all_end);
     const bool differ = tile.begin < tile.all_begin || tile.end > tile.all_end;
     for (int query = tile.first; differ && query < tile.first + Q; ++query)
       add_part<1, C> (query, most (begin, begin_of (query)), least (all_begin, least (end, end_of (query))),
-                      column, rows);
-    add_part<Q, C> (tile.first, all_begin, all_end, column, rows);
+                      column, rows, ahead);
+    add_part<Q, C> (tile.first, all_begin, all_end, column, rows, ahead);
     for (int query = tile.first; differ && query < tile.first + Q; ++query)
       add_part<1, C> (
           query, most (most (begin, begin_of (query)), most (all_begin < end ? all_begin : end, all_end)),
-          least (end, end_of (query)), column, rows);
+          least (end, end_of (query)), column, rows, ahead);
   }
 
-  template <int Q, int C, typename Rows>
-  void add_part (int query, int begin, int end, int column, const Rows &rows)
+  template <int Q, int C, typename Rows, typename Ahead>
+  void add_part (int query, int begin, int end, int column, const Rows &rows, Ahead &&ahead)
   {
     if (begin < end)
       value_tile<Lanes, Q, C> (scores (query) + begin, rows (begin), end - begin, state (query) + column,
-                               width_ + kStatePad);
-  }
-
-  // What will be read kHeadsAhead heads after this one, `blocks` being taken at once: of keys, then of values, then
-  // of the next chunk's keys.
-  const char *soon (int position, int blocks, bool keys) const
-  {
-    const int head = head_ + kHeadsAhead;
-    const int part = head % args_.heads;
-    position += head / args_.heads * blocks * kKvTokens;
-    if (position >= end_) {
-      if (!keys) {
-        position += kAttentionChunk - (end_ + kKvTokens - 1) / kKvTokens * kKvTokens;
-        if (chunk_ + position >= args_.end[args_.queries - 1])
-          return nullptr;
-      } else {
-        position -= (end_ - begin_) / kKvTokens * kKvTokens;
-        if (position >= end_)
-          return nullptr;
-      }
-      keys = !keys;
-    }
-    const bool all_heads = static_cast<size_t> (args_.heads) * args_.key_bytes == args_.key_block_bytes;
-    if (Lanes::kReadsOn && all_heads && position > 0 && lies_behind (args_, chunk_ + position))
-      return nullptr;
-    return keys ? keys_of (args_, chunk_ + position, part) : values_of (args_, chunk_ + position, part);
+                               width_ + kStatePad, ahead);
   }
 
   int first_block () const
@@ -585,6 +554,8 @@ private:
   int32_t *const sums_;                             ///< [heads][queries][value_width]
   Digits *const key_digits_, *const weight_digits_; ///< [heads][queries]
   int from_ = 0, to_ = 0;                           ///< queries
+  bool is_one_tile_ = false;                        ///< which reads memory once
+  ReadAhead ahead_{args_, Lanes::kReadsOn};         ///< of one tile
   int head_ = 0;                                    ///< whose scores, states, keys and values are meant
   int chunk_ = 0;                                   ///< its first position
   int begin_ = 0, end_ = 0;

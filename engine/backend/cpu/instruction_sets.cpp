@@ -4,6 +4,8 @@
 #include "engine/backend/cpu/panel_products.hpp"
 
 #if defined(__x86_64__) || defined(__i386__)
+#include "engine/backend/cpu/kernels_avx2.hpp"
+
 #include <cpuid.h>
 #elif defined(__aarch64__)
 #include "engine/backend/cpu/kernels_neon.hpp"
@@ -33,6 +35,7 @@ constexpr InstructionSet kSets[] = {
 
 struct Features {
   bool avx2 = false, avx_vnni = false, avx512 = false;
+  bool is_intel = false;
 };
 
 /// The registers that the system saves and restores (XCR0).
@@ -52,6 +55,7 @@ features_of_host ()
   constexpr uint32_t kYmm = 0x06, kZmm = 0xe6; // SSE and AVX; with masks and both halves of ZMM
   Features features;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  features.is_intel = __get_cpuid (0, &eax, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx;
   if (!__get_cpuid (1, &eax, &ebx, &ecx, &edx) || !bit (ecx, 27)) // OSXSAVE
     return features;
   const bool fma = bit (ecx, 12), avx = bit (ecx, 28), f16c = bit (ecx, 29);
@@ -96,17 +100,28 @@ with_attention (KernelTable table, const AttentionKernels &kernels)
   return table;
 }
 
+KernelTable
+avx2_table (const Features &features)
+{
+  KernelTable table = kAvx2Kernels;
+  table.is_intel = features.is_intel;
+  if (features.is_intel)
+    table.read = avx2::read_early;
+  return table;
+}
+
 // What is neither a product of panels nor attention gains too little to be written again.
 const KernelTable *
 find_kernels (Isa isa)
 {
   static const Features features = features_of_host ();
-  static const KernelTable avx_vnni = with_panels (kAvx2Kernels, "avxvnni", kAvxVnniPanels);
+  static const KernelTable avx2 = avx2_table (features);
+  static const KernelTable avx_vnni = with_panels (avx2, "avxvnni", kAvxVnniPanels);
   static const KernelTable avx512 =
-      with_attention (with_panels (kAvx2Kernels, "avx512", kAvx512Panels), kAvx512Attention);
+      with_attention (with_panels (avx2, "avx512", kAvx512Panels), kAvx512Attention);
   switch (isa) {
   case Isa::kAvx2:
-    return features.avx2 ? &kAvx2Kernels : nullptr;
+    return features.avx2 ? &avx2 : nullptr;
   case Isa::kAvxVnni:
     return features.avx_vnni && kAvxVnniPanels.linear[kQ8] ? &avx_vnni : nullptr;
   case Isa::kAvx512:

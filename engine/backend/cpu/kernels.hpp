@@ -132,6 +132,7 @@ struct LinearArgs {
   size_t y_offset;   ///< of the first row in them
   bool accumulate;   ///< add to what y holds
   float *scratch;    ///< `columns` floats
+  bool is_intel;     ///< as the table says
 };
 
 /// Part of attention: what queries of one sequence see of positions [first, last). Of each of `heads` KV heads as many
@@ -167,6 +168,7 @@ struct AttentionArgs {
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at
   float *states;         ///< out
   float *scratch;        ///< attention_scratch () floats
+  bool is_intel;         ///< as the table says
 };
 
 /// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp without its SiLU, for the tokens of one slice.
@@ -203,6 +205,10 @@ using ExpandKernel = void (*) (const void *panel, int row, int columns, float *o
 
 struct KernelTable {
   const char *name;
+  /// Of two ways with the same bits kernels take that of Intel's processors: these read memory fastest when all of it is asked for
+  /// into the second-level cache, since their hardware stops where a page ends, and multiply integers of 32 bits in two
+  /// instructions.
+  bool is_intel;
   LinearKernel linear[kFormats];
   Activations activations[kFormats]; ///< what these take
   /// Row `row` (0 … 7) of a panel → floats.

@@ -25,6 +25,7 @@ void quantize_wide32 (const float *x, int count, int columns, void *out);
 void quantize_byte32 (const float *x, int count, int columns, void *out);
 void quantize_byte256 (const float *x, int count, int columns, void *out);
 uint64_t read (const void *data, size_t bytes);
+uint64_t read_early (const void *data, size_t bytes); ///< asks for all of it: KernelTable::is_intel
 void halves (const float *x, int count, uint16_t *out);
 float steps (const float *x, int count, int8_t *out);
 void rotate (float *x, const float *cos, const float *sin, int half);

@@ -237,6 +237,7 @@ with_panels (KernelTable table, std::initializer_list<PanelKernels> panels, Line
 constinit const KernelTable kPortableKernels = with_panels (
     {
         .name = "portable",
+        .is_intel = false,
         .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>},
         .activations = {},
         .expand = {expand_f32, expand_f16, expand_bf16},
@@ -275,6 +276,7 @@ constinit const KernelTable kPortableKernels = with_panels (
 constinit const KernelTable kAvx2Kernels = with_panels (
     {
         .name = "avx2+fma",
+        .is_intel = false,
         .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16},
         .activations = {},
         .expand = {expand_f32, avx2::expand_f16, expand_bf16},

@@ -253,6 +253,7 @@ Context::multiply_tile (const Product &product, const void *x, size_t x_row_byte
   args.y_offset = static_cast<size_t> (tile.row);
   args.accumulate = product.accumulate;
   args.scratch = lane_scratch (lane, row_at_);
+  args.is_intel = kernels_.is_intel;
   kernels_.linear[static_cast<int> (weight.format)](args);
 }
 

@@ -29,22 +29,26 @@ struct Avx512Dot {
   static __m256i words (__m256i sum, __m256i a, __m256i b) { return _mm256_dpwssd_epi32 (sum, a, b); }
 };
 
-template <template <typename> typename Format, typename Unpacked>
+template <template <typename> typename Format, typename Unpacked, typename IntelUnpacked = Unpacked>
 void
 linear (const LinearArgs &args)
 {
   int row = 0;
   if (args.tokens >= kUnpackTokens)
-    row = run_unpacked<Unpacked> (args);
+    row = args.is_intel ? run_unpacked<IntelUnpacked> (args) : run_unpacked<Unpacked> (args);
   else if (args.tokens >= kTwoPanelTokens)
     row = run_panels<TwoPanels, Format> (args, 0);
+  else if (args.is_intel)
+    return static_cast<void> (
+        run_panels<OnePanel<Avx512Dot, kTwoPanelTokens - 1, _MM_HINT_T1>, Format> (args, row));
   run_panels<OnePanel<Avx512Dot, kTileTokens>, Format> (args, row);
 }
 
 } // namespace
 
 const PanelProducts kAvx512Panels = {{nullptr, nullptr, nullptr, linear<Q8, UnpackedGroups<ByteCodes>>,
-                                      linear<Q4, UnpackedGroups<NibbleCodes>>, linear<Q4K, UnpackedQ4K>,
+                                      linear<Q4, UnpackedGroups<NibbleCodes>>,
+                                      linear<Q4K, UnpackedQ4K<false>, UnpackedQ4K<true>>,
                                       linear<Q6K, UnpackedQ6K>}};
 
 } // namespace millrace::cpu

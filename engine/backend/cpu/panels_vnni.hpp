@@ -23,9 +23,11 @@ namespace
 constexpr int kVectorBytes = 32; ///< of a panel
 constexpr int kGroups = kSuperBlock / kGroup;
 constexpr int kAhead = 4096; ///< bytes from use that weights are asked for
+/// With at most so many, one chain of dot products is longer than what else there is to do.
+constexpr int kLatentTokens = 3;
 
 /// One panel. `Dot` has the dot products of its instruction set.
-template <typename Dot, int kTokens>
+template <typename Dot, int kTokens, _mm_hint kHint = _MM_HINT_T0>
 struct OnePanel {
   using Ints = __m256i;
   using Floats = __m256;
@@ -98,7 +100,7 @@ struct OnePanel {
   {
     return _mm256_fnmadd_ps (_mm256_cvtepi32_ps (dots), _mm256_mul_ps (scale, x_scale), sum);
   }
-  static void prefetch (const char *data, size_t) { _mm_prefetch (data, _MM_HINT_T0); }
+  static void prefetch (const char *data, size_t) { _mm_prefetch (data, kHint); }
 
   /// Rows from `row` on, as many as there are.
   static void store (const LinearArgs &args, Floats sums, int row, int token)
@@ -194,11 +196,21 @@ inline void
 add_nibbles (const Tile<T> &tile, const char *vectors, size_t at, typename V::Ints (&dots)[T])
 {
   const auto mask = V::bytes (15);
+  constexpr bool kTwoChains = T <= kLatentTokens;
+  [[maybe_unused]] typename V::Ints others[T];
+  if constexpr (kTwoChains)
+    clear<V> (others);
 #pragma GCC unroll 4
   for (int v = 0; v < 4; ++v) {
     const auto pair = V::load (vectors + v * kVectorBytes, tile.stride);
     add_step<V> (tile, V::both (pair, mask), at + 4 * v, dots);
-    add_step<V> (tile, V::both (V::template words_down<4> (pair), mask), at + 4 * v + 16, dots);
+    add_step<V> (tile, V::both (V::template words_down<4> (pair), mask), at + 4 * v + 16,
+                 kTwoChains ? others : dots);
+  }
+  if constexpr (kTwoChains) {
+#pragma GCC unroll 8
+    for (int t = 0; t < T; ++t)
+      dots[t] = V::add (dots[t], others[t]);
   }
 }
 

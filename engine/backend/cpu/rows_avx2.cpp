@@ -20,12 +20,21 @@ expand_f16 (const void *panel, int row, int columns, float *out)
   }
 }
 
-uint64_t
-read (const void *data, size_t bytes)
+namespace
 {
+
+template <bool kEarly>
+uint64_t
+read_all (const void *data, size_t bytes)
+{
+  constexpr size_t kAhead = 4096;
   const char *at = static_cast<const char *> (data);
   __m256i sums[4] = {};
   for (size_t i = 0; i + 128 <= bytes; i += 128) {
+    if constexpr (kEarly) {
+      _mm_prefetch (at + i + kAhead, _MM_HINT_T1);
+      _mm_prefetch (at + i + kAhead + 64, _MM_HINT_T1);
+    }
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; ++j)
       sums[j] = _mm256_add_epi64 (sums[j],
@@ -34,6 +43,20 @@ read (const void *data, size_t bytes)
   const __m256i sum =
       _mm256_add_epi64 (_mm256_add_epi64 (sums[0], sums[1]), _mm256_add_epi64 (sums[2], sums[3]));
   return static_cast<uint64_t> (_mm256_extract_epi64 (sum, 0) + _mm256_extract_epi64 (sum, 2));
+}
+
+} // namespace
+
+uint64_t
+read (const void *data, size_t bytes)
+{
+  return read_all<false> (data, bytes);
+}
+
+uint64_t
+read_early (const void *data, size_t bytes)
+{
+  return read_all<true> (data, bytes);
 }
 
 void

@@ -2,15 +2,17 @@
 // rows, and meet all tokens from the first-level cache. Included by panels_avx512.cpp only; everything is internal to it.
 //
 // A stretch of kStretch columns is unpacked at a time, into about 20 KiB; sums of the tokens wait in memory for the next one. A
-// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 8: 8 accumulators of a sub-block, 8 of a
-// super-block, 8 sums, a vector of weights, a factor: 26 of 32. Dot products broadcast activations as they load them.
+// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 12: 12 accumulators of a sub-block, 12 of a
+// super-block (or sums), a vector of weights, a factor: 26 of 32.
 //
 // Bound: instructions that multiply, of which Zen 4 starts one of 512 bits a cycle (all others find room beside them). For T tokens
 // and 256 columns, 64 T dot products and more: 16 T with kQ4K (8 scales, 4 pairs of minima, 4 of floats), 16 T with kQ4 and kQ8
-// (floats), 26 T with kQ6K (16 scales, 8 pairs of offsets, 2 of floats): 80, 80 and 71 % of the peak.
+// (floats), 26 T with kQ6K (16 scales, 8 pairs of offsets, 2 of floats): 80, 80 and 71 % of the peak. Intel starts two of all kinds a
+// cycle, additions and conversions among them, and takes two for a product of 32 bits: 24 T with kQ4 and kQ8, with kQ4K 24 T when
+// sub-blocks are narrow (34 T else), 58 T with kQ6K: 73, 73 and 52 %.
 #pragma once
 
-#include "engine/backend/cpu/two_panels_avx512.hpp"
+#include "engine/backend/cpu/unpacked_tiles_avx512.hpp"
 
 namespace millrace::cpu
 {
@@ -18,130 +20,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kStretch = 1024;    ///< columns; a multiple of kSuperBlock
 constexpr int kBlockTokens = 128; ///< whose sums wait between stretches
-constexpr int kRows = 2 * kPanelRows;
-constexpr int kLine = 64; ///< bytes of a vector, too
-
-inline __m512i
-load_ints (const char *data)
-{
-  return _mm512_load_si512 (data);
-}
-
-inline __m512
-load_floats (const char *data)
-{
-  return _mm512_load_ps (data);
-}
-
-inline void
-store_ints (char *data, __m512i value)
-{
-  _mm512_store_si512 (data, value);
-}
-
-inline void
-store_floats (char *data, __m512 value)
-{
-  _mm512_store_ps (data, value);
-}
-
-/// T tokens; pointers to their first activation.
-template <int T>
-struct Tokens {
-  const char *x[T];
-};
-
-/// sum += products of a vector with the four bytes at x + at + kOffset. Written out because compilers keep a register for each
-/// such sum of two registers and a constant, more than there are. Nothing here writes activations, and so no operand says that
-/// memory is read.
-template <int kOffset>
-[[gnu::always_inline]] inline __m512i
-add_bytes_at (__m512i sum, __m512i weights, const char *x, size_t at)
-{
-  __asm__("vpdpbusd %c4(%2,%3)%{1to16%}, %1, %0" : "+v"(sum) : "v"(weights), "r"(x), "r"(at), "i"(kOffset));
-  return sum;
-}
-
-template <int kOffset>
-[[gnu::always_inline]] inline __m512i
-add_words_at (__m512i sum, __m512i words, const char *x, size_t at)
-{
-  __asm__("vpdpwssd %c4(%2,%3)%{1to16%}, %1, %0" : "+v"(sum) : "v"(words), "r"(x), "r"(at), "i"(kOffset));
-  return sum;
-}
-
-inline __m512
-broadcast_float (const char *value)
-{
-  return _mm512_set1_ps (*reinterpret_cast<const float *> (value));
-}
-
-/// Adds products of kSteps vectors of weights.
-template <int kSteps, int T, int kStep = 0>
-[[gnu::always_inline]] inline void
-add_steps (const Tokens<T> &tokens, const char *weights, size_t x, __m512i (&dots)[T])
-{
-  if constexpr (kStep < kSteps) {
-    const __m512i vector = load_ints (weights + kStep * kLine);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t)
-      dots[t] = add_bytes_at<4 * kStep> (dots[t], vector, tokens.x[t], x);
-    add_steps<kSteps, T, kStep + 1> (tokens, weights, x, dots);
-  }
-}
-
-/// Adds products of kPairs vectors of pairs of words with sums of activations.
-template <int kPairs, int T, int kPair = 0>
-[[gnu::always_inline]] inline void
-add_all_pairs (const Tokens<T> &tokens, const char *words, size_t x_sums, __m512i (&dots)[T])
-{
-  if constexpr (kPair < kPairs) {
-    const __m512i vector = load_ints (words + kPair * kLine);
-#pragma GCC unroll 8
-    for (int t = 0; t < T; ++t)
-      dots[t] = add_words_at<4 * kPair> (dots[t], vector, tokens.x[t], x_sums);
-    add_all_pairs<kPairs, T, kPair + 1> (tokens, words, x_sums, dots);
-  }
-}
-
-template <int T>
-[[gnu::always_inline]] inline void
-clear_dots (__m512i (&dots)[T])
-{
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t)
-    dots[t] = _mm512_setzero_si512 ();
-}
-
-/// sums ± dots · factor · scale of the token.
-template <bool kSubtract, int T>
-[[gnu::always_inline]] inline void
-add_floats (const Tokens<T> &tokens, const __m512i (&dots)[T], __m512 factor, size_t x_scales,
-            __m512 (&sums)[T])
-{
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) {
-    const __m512 scale = _mm512_mul_ps (factor, broadcast_float (tokens.x[t] + x_scales));
-    const __m512 dot = _mm512_cvtepi32_ps (dots[t]);
-    sums[t] = kSubtract ? _mm512_fnmadd_ps (dot, scale, sums[t]) : _mm512_fmadd_ps (dot, scale, sums[t]);
-  }
-}
-
-/// totals += scale · products of kSteps vectors: what a sub-block adds, whose scale is before its vectors.
-template <int kSteps, int T>
-[[gnu::always_inline]] inline void
-add_block (const Tokens<T> &tokens, const char *block, size_t x, __m512i (&totals)[T])
-{
-  __m512i dots[T];
-  clear_dots (dots);
-  add_steps<kSteps> (tokens, block + kLine, x, dots);
-  const __m512i scale = load_ints (block);
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t)
-    totals[t] = _mm512_add_epi32 (totals[t], _mm512_mullo_epi32 (dots[t], scale));
-}
 
 /// A stretch of columns of two panels.
 struct Stretch {
@@ -154,7 +33,7 @@ struct Stretch {
 };
 
 // Each type: add () adds a stretch's products to sums; the first tile unpacks on the way, so that its products hide how long
-// weights take to come. kBytes of kColumns columns are unpacked ones; part () says where a panel has them.
+// weights take to come. kTokens are of a tile; kBytes of kColumns columns are unpacked ones; part () says where a panel has them.
 
 /// A part of a panel.
 struct Part {
@@ -164,7 +43,7 @@ struct Part {
 /// kQ4 and kQ8: vectors of 8 steps, then d.
 template <typename Codes>
 struct UnpackedGroups {
-  static constexpr int kColumns = kGroup, kBytes = 9 * kLine, kParts = 2;
+  static constexpr int kTokens = 12, kColumns = kGroup, kBytes = 9 * kLine, kParts = 2;
 
   static Part part (int index, int columns, int first, int count)
   {
@@ -176,14 +55,23 @@ struct UnpackedGroups {
   }
 
   template <bool kUnpack, int T>
-  static void add (const Tokens<T> &tokens, const Stretch &stretch, __m512 (&sums)[T])
+  static void add (Tokens<T> tokens, const Stretch &stretch, float *all_sums)
   {
+    __m512 sums[T];
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t)
+      sums[t] = _mm512_load_ps (all_sums + t * kRows);
     const int columns = stretch.columns, first = stretch.column / kGroup;
     const char *scales = stretch.panel + first * 2 * kPanelRows;
     const char *quants = stretch.panel + scale_bytes (columns) + first * Codes::kVectors * kVectorBytes;
     char *weights = stretch.weights;
-    auto x = static_cast<size_t> (stretch.column), x_scales = static_cast<size_t> (columns + first * 4);
-    size_t eights = x_scales + static_cast<size_t> (columns / kGroup) * sizeof (float);
+    tokens.advance (static_cast<size_t> (stretch.column));
+    // From the column on.
+    auto x_scales = static_cast<size_t> (columns + first * 4 - stretch.column);
+    const Starts<T> starts (tokens, x_scales + static_cast<size_t> (columns / kGroup) * sizeof (float),
+                            stretch.count / kGroup, [] (const char *eights, __mmask16 mask) {
+                              return Codes::start (_mm512_maskz_loadu_epi32 (mask, eights));
+                            });
     for (int group = 0; group < stretch.count / kGroup; ++group) {
       if constexpr (kUnpack) {
         Codes::unpack (quants, stretch.stride, weights);
@@ -192,16 +80,19 @@ struct UnpackedGroups {
         quants += Codes::kVectors * kVectorBytes;
       }
       __m512i dots[T];
-#pragma GCC unroll 8
+      starts.set (group, dots);
+      add_steps<8> (tokens, weights, dots);
+      const __m512 factor = load_floats (weights + 8 * kLine);
+#pragma GCC unroll 12
       for (int t = 0; t < T; ++t)
-        dots[t] = Codes::start (_mm512_set1_epi32 (*reinterpret_cast<const int *> (tokens.x[t] + eights)));
-      add_steps<8> (tokens, weights, x, dots);
-      add_floats<false> (tokens, dots, load_floats (weights + 8 * kLine), x_scales, sums);
+        sums[t] = add_float<false> (dots[t], factor, tokens.at (t, x_scales), sums[t]);
       weights += kBytes;
-      x += kGroup;
-      x_scales += sizeof (float);
-      eights += sizeof (int32_t);
+      tokens.advance (kGroup);
+      x_scales -= kGroup - sizeof (float);
     }
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t)
+      _mm512_store_ps (all_sums + t * kRows, sums[t]);
   }
 };
 
@@ -247,11 +138,16 @@ struct UnpackedBlocks {
   }
 };
 
-/// 4 vectors of pairs of minima, dmin, d, then of each sub-block: its scale, vectors of 8 steps.
-struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K> {
+/// 4 vectors of pairs of minima, dmin, d, then of each sub-block: its scale, vectors of 8 steps. Narrow: of each sub-block what
+/// nibbles less 8 give, which has 16 bits, so that one instruction multiplies with the scale and adds; then 4 vectors of pairs of
+/// scales times 8 for the rest.
+template <bool kNarrow>
+struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K<kNarrow>> {
   using Packed = Q4K<TwoPanels>;
-  static constexpr int kPacked = kQ4KBytes, kHead = 6 * kLine, kSub = 9 * kLine,
+  static constexpr int kTokens = 12, kPacked = kQ4KBytes, kScales = 6 * kLine,
+                       kHead = kScales + (kNarrow ? 4 : 0) * kLine, kSub = 9 * kLine,
                        kBytes = kHead + kGroups * kSub;
+  static_assert (kGroup * 8 * 127 < 1 << 15);
 
   static void unpack_head (const char *block, size_t stride, char *out)
   {
@@ -259,6 +155,9 @@ struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K> {
       store_ints (out + pair * kLine, Packed::minima (block, stride, pair));
     store_floats (out + 4 * kLine, TwoPanels::load_halves (block + 2 * kPanelRows, stride));
     store_floats (out + 5 * kLine, TwoPanels::load_halves (block, stride));
+    for (int pair = 0; kNarrow && pair < kGroups / 2; ++pair)
+      store_ints (out + kScales + pair * kLine,
+                  TwoPanels::words_up<3> (Packed::scales (block, stride, pair)));
   }
 
   /// Two sub-blocks.
@@ -273,39 +172,55 @@ struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K> {
   }
 
   template <bool kUnpack, int T>
-  static void add (const Tokens<T> &tokens, const Stretch &stretch, __m512 (&sums)[T])
+  static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
   {
     const auto blocks = static_cast<size_t> (stretch.columns / kSuperBlock),
                first = static_cast<size_t> (stretch.column / kSuperBlock);
     const char *block = stretch.panel + first * kPacked;
     char *weights = stretch.weights;
-    auto x = static_cast<size_t> (stretch.column);
-    size_t x_scales = static_cast<size_t> (stretch.columns) + first * sizeof (float);
-    size_t x_sums = static_cast<size_t> (stretch.columns) +
+    tokens.advance (static_cast<size_t> (stretch.column));
+    // From the column on.
+    size_t x_scales = static_cast<size_t> (stretch.columns - stretch.column) + first * sizeof (float);
+    size_t x_sums = static_cast<size_t> (stretch.columns - stretch.column) +
                     blocks * (sizeof (float) + sizeof (int16_t) * 16) + first * sizeof (int16_t) * kGroups;
+    const Starts<T> starts (
+        tokens, x_sums, kNarrow ? stretch.count / kGroup : 0,
+        [] (const char *x_sum, __mmask16 mask) {
+          const __m512i sums_32 = _mm512_cvtepi16_epi32 (_mm256_maskz_loadu_epi16 (mask, x_sum));
+          return _mm512_sub_epi32 (_mm512_setzero_si512 (), _mm512_slli_epi32 (sums_32, 3));
+        },
+        std::integral_constant<int, sizeof (int16_t)> ());
     for (int b = 0; b < stretch.count / kSuperBlock; ++b) {
       if constexpr (kUnpack)
         unpack_head (block, stretch.stride, weights);
       __m512i totals[T];
       clear_dots (totals);
-      add_all_pairs<kGroups / 2> (tokens, weights, x_sums, totals);
+      Tokens<T> sums_of = tokens;
+      sums_of.advance (x_sums);
+      add_all_pairs<kGroups / 2> (sums_of, weights, totals);
       add_floats<true> (tokens, totals, load_floats (weights + 4 * kLine), x_scales, sums);
       const __m512 d = load_floats (weights + 5 * kLine);
-      weights += kHead;
       clear_dots (totals);
+      if constexpr (kNarrow)
+        add_all_pairs<kGroups / 2> (sums_of, weights + kScales, totals);
+      weights += kHead;
       for (int group = 0; group < kGroups; ++group) {
         if constexpr (kUnpack) {
           if (group % 2 == 0)
             unpack_pair (block, stretch.stride, group / 2, weights);
         }
-        add_block<8> (tokens, weights, x, totals);
+        if constexpr (kNarrow)
+          add_narrow_block (tokens, weights, starts, b * kGroups + group, totals);
+        else
+          add_block<8> (tokens, weights, totals);
         weights += kSub;
-        x += kGroup;
+        tokens.advance (kGroup);
       }
+      x_scales -= kSuperBlock;
       add_floats<false> (tokens, totals, d, x_scales, sums);
       block += kPacked;
       x_scales += sizeof (float);
-      x_sums += sizeof (int16_t) * kGroups;
+      x_sums -= kSuperBlock - sizeof (int16_t) * kGroups;
     }
   }
 };
@@ -313,7 +228,7 @@ struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K> {
 /// 8 vectors of pairs of offsets, d, then of each sub-block of 16: its scale, vectors of 4 steps.
 struct UnpackedQ6K : UnpackedBlocks<UnpackedQ6K> {
   using Packed = Q6K<TwoPanels>;
-  static constexpr int kPacked = kQ6KBytes, kHead = 9 * kLine, kSub = 5 * kLine;
+  static constexpr int kTokens = 8, kPacked = kQ6KBytes, kHead = 9 * kLine, kSub = 5 * kLine;
   static constexpr int kBytes = kHead + 2 * kGroups * kSub;
 
   /// The two sub-blocks of 32 columns.
@@ -335,15 +250,16 @@ struct UnpackedQ6K : UnpackedBlocks<UnpackedQ6K> {
   }
 
   template <bool kUnpack, int T>
-  static void add (const Tokens<T> &tokens, const Stretch &stretch, __m512 (&sums)[T])
+  static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
   {
     const auto blocks = static_cast<size_t> (stretch.columns / kSuperBlock),
                first = static_cast<size_t> (stretch.column / kSuperBlock);
     const char *block = stretch.panel + first * kPacked;
     char *weights = stretch.weights;
-    auto x = static_cast<size_t> (stretch.column);
-    size_t x_scales = static_cast<size_t> (stretch.columns) + first * sizeof (float);
-    size_t x_sums = static_cast<size_t> (stretch.columns) + blocks * sizeof (float) +
+    tokens.advance (static_cast<size_t> (stretch.column));
+    // From the column on.
+    size_t x_scales = static_cast<size_t> (stretch.columns - stretch.column) + first * sizeof (float);
+    size_t x_sums = static_cast<size_t> (stretch.columns - stretch.column) + blocks * sizeof (float) +
                     first * sizeof (int16_t) * 2 * kGroups;
     for (int b = 0; b < stretch.count / kSuperBlock; ++b) {
       char *head = weights;
@@ -353,12 +269,17 @@ struct UnpackedQ6K : UnpackedBlocks<UnpackedQ6K> {
       for (int pair = 0; pair < kGroups; ++pair) {
         if constexpr (kUnpack)
           unpack_pair (block, stretch.stride, pair, head, weights);
-        add_block<4> (tokens, weights, x, totals);
-        add_block<4> (tokens, weights + kSub, x + kGroup / 2, totals);
+        add_block<4> (tokens, weights, totals);
+        tokens.advance (kGroup / 2);
+        add_block<4> (tokens, weights + kSub, totals);
+        tokens.advance (kGroup / 2);
         weights += 2 * kSub;
-        x += kGroup;
       }
-      add_all_pairs<kGroups> (tokens, head, x_sums, totals);
+      x_scales -= kSuperBlock;
+      x_sums -= kSuperBlock;
+      Tokens<T> sums_of = tokens;
+      sums_of.advance (x_sums);
+      add_all_pairs<kGroups> (sums_of, head, totals);
       if constexpr (kUnpack)
         store_floats (head + 8 * kLine, TwoPanels::load_halves (block + 128, stretch.stride));
       add_floats<false> (tokens, totals, load_floats (head + 8 * kLine), x_scales, sums);
@@ -373,29 +294,19 @@ template <typename Type, bool kUnpack, int T>
 __attribute__ ((noinline)) void
 run_unpacked_tile (const LinearArgs &args, const Stretch &stretch, int row, int token, float *partial)
 {
-  Tokens<T> tokens;
-  for (int t = 0; t < T; ++t) {
-    tokens.x[t] = static_cast<const char *> (args.x) + (token + t) * args.x_row_bytes;
-    __asm__("" : "+r"(tokens.x[t])); // or sums of it and an index would be kept, too
-  }
-  __m512 sums[T];
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t)
-    sums[t] = stretch.is_first ? _mm512_setzero_ps () : _mm512_load_ps (partial + t * kRows);
+  const Tokens<T> tokens (static_cast<const char *> (args.x) + static_cast<size_t> (token) * args.x_row_bytes,
+                          args.x_row_bytes);
+  for (int t = 0; stretch.is_first && t < T; ++t)
+    _mm512_store_ps (partial + t * kRows, _mm512_setzero_ps ());
   for (int t = 0; stretch.is_last && t < T; ++t)
     prefetch_output (args, row, token + t);
-  Type::template add<kUnpack> (tokens, stretch, sums);
-#pragma GCC unroll 8
-  for (int t = 0; t < T; ++t) {
-    if (stretch.is_last)
-      TwoPanels::store (args, sums[t], row, token + t);
-    else
-      _mm512_store_ps (partial + t * kRows, sums[t]);
-  }
+  Type::template add<kUnpack> (tokens, stretch, partial);
+  for (int t = 0; stretch.is_last && t < T; ++t)
+    TwoPanels::store (args, _mm512_load_ps (partial + t * kRows), row, token + t);
 }
 
 /// A tile of `count` (1 … T) tokens.
-template <typename Type, bool kUnpack, int T = kTileTokens>
+template <typename Type, bool kUnpack, int T = Type::kTokens>
 inline void
 run_unpacked_tile_of (int count, const LinearArgs &args, const Stretch &stretch, int row, int token,
                       float *partial)
@@ -432,7 +343,7 @@ run_unpacked_rows (const LinearArgs &args, int row, int first, int tokens)
   alignas (kLine) char weights[kStretch / Type::kColumns * Type::kBytes];
   alignas (kLine) float partial[kBlockTokens * kRows];
   const char *panel = static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes;
-  const int tiles = (tokens + kTileTokens - 1) / kTileTokens;
+  const int tiles = (tokens + Type::kTokens - 1) / Type::kTokens;
   for (int column = 0; column < args.columns; column += kStretch) {
     const int left = args.columns - column, count = left < kStretch ? left : kStretch;
     const Stretch stretch = {panel, args.panel_bytes, weights,         args.columns, column,
