@@ -59,8 +59,8 @@ SchedulerInbox::submit (GstPad *pad, MillraceRequest *request)
   rejected_ += !accepted;
   request_timing (request).number = next_number_;
   open_.insert (next_number_++);
-  known_.insert_or_assign (millrace_request_get_id (request), Ref<MillraceRequest>::share (request));
-  queue_.push_back (share_request (request));
+  waits_.known.insert_or_assign (millrace_request_get_id (request), Ref<MillraceRequest>::share (request));
+  waits_.queue.push_back (share_request (request));
   work_.notify_one ();
   lock.unlock ();
   if (accepted)
@@ -79,11 +79,11 @@ SchedulerInbox::submit_event (GstPad *pad, GstEvent *event)
   if (GST_EVENT_TYPE (event) == GST_EVENT_SEGMENT)
     gst_event_copy_segment (event, &segment_);
   // A stream that is silent for long says so again and again; the last of it is all that matters.
-  if (GST_EVENT_TYPE (event) == GST_EVENT_GAP && !events_.empty () &&
-      events_.back ().before == next_number_ &&
-      GST_EVENT_TYPE (events_.back ().event.get ()) == GST_EVENT_GAP)
-    events_.pop_back ();
-  events_.push_back ({next_number_, std::move (placed)});
+  if (GST_EVENT_TYPE (event) == GST_EVENT_GAP && !waits_.events.empty () &&
+      waits_.events.back ().before == next_number_ &&
+      GST_EVENT_TYPE (waits_.events.back ().event.get ()) == GST_EVENT_GAP)
+    waits_.events.pop_back ();
+  waits_.events.push_back ({next_number_, std::move (placed)});
   work_.notify_one ();
   return true;
 }
@@ -107,9 +107,9 @@ SchedulerInbox::convert_time (GstPad *pad, GstClockTime time)
 void
 SchedulerInbox::take_events (std::vector<Ref<GstEvent>> &events)
 {
-  while (!events_.empty () && (open_.empty () || *open_.begin () >= events_.front ().before)) {
-    events.push_back (std::move (events_.front ().event));
-    events_.pop_front ();
+  while (!waits_.events.empty () && (open_.empty () || *open_.begin () >= waits_.events.front ().before)) {
+    events.push_back (std::move (waits_.events.front ().event));
+    waits_.events.pop_front ();
   }
 }
 
@@ -117,16 +117,17 @@ SchedulerInbox::take_events (std::vector<Ref<GstEvent>> &events)
 void
 SchedulerInbox::take_requests (std::deque<std::shared_ptr<Request>> &requests)
 {
-  const auto barrier = std::find_if (events_.begin (), events_.end (), [] (const PlacedEvent &placed) {
-    return GST_EVENT_TYPE (placed.event.get ()) == GST_EVENT_SEGMENT;
-  });
-  const uint64_t end = barrier == events_.end () ? next_number_ : barrier->before;
+  const auto barrier =
+      std::find_if (waits_.events.begin (), waits_.events.end (), [] (const PlacedEvent &placed) {
+        return GST_EVENT_TYPE (placed.event.get ()) == GST_EVENT_SEGMENT;
+      });
+  const uint64_t end = barrier == waits_.events.end () ? next_number_ : barrier->before;
   size_t failed = 0;
-  for (uint64_t number = next_number_ - queue_.size (); number < end; number++) {
-    failed += static_cast<bool> (queue_.front ()->error);
-    waiting_ += !queue_.front ()->error; // until settle () knows better
-    requests.push_back (std::move (queue_.front ()));
-    queue_.pop_front ();
+  for (uint64_t number = next_number_ - waits_.queue.size (); number < end; number++) {
+    failed += static_cast<bool> (waits_.queue.front ()->error);
+    waiting_ += !waits_.queue.front ()->error; // until settle () knows better
+    requests.push_back (std::move (waits_.queue.front ()));
+    waits_.queue.pop_front ();
   }
   rejected_ -= failed;
   if (failed > 0)
@@ -166,8 +167,8 @@ Ref<MillraceRequest>
 SchedulerInbox::find (const char *id)
 {
   std::lock_guard lock (mutex_);
-  const auto found = known_.find (id);
-  return found != known_.end () ? found->second : Ref<MillraceRequest> ();
+  const auto found = waits_.known.find (id);
+  return found != waits_.known.end () ? found->second : Ref<MillraceRequest> ();
 }
 
 /// After what the loop is to see has been done.
@@ -218,9 +219,9 @@ SchedulerInbox::settle (const Scheduler &scheduler)
   std::lock_guard lock (mutex_);
   for (const auto &request : scheduler.finished ()) {
     open_.erase (request_timing (request_object (*request)).number);
-    auto found = known_.find (request->id);
-    if (found != known_.end () && found->second.get () == request_object (*request))
-      known_.erase (found);
+    auto found = waits_.known.find (request->id);
+    if (found != waits_.known.end () && found->second.get () == request_object (*request))
+      waits_.known.erase (found);
   }
   const bool may_have_room = scheduler.waiting () < waiting_ || !scheduler.finished ().empty ();
   waiting_ = scheduler.waiting ();
@@ -233,31 +234,32 @@ SchedulerInbox::settle (const Scheduler &scheduler)
 void
 SchedulerInbox::stop (GstFlowReturn flow)
 {
+  Waiting dropped; // let go of without the lock: whoever hears of it may ask the element something
   std::lock_guard lock (mutex_);
   flow_ = flow;
-  drop ();
+  dropped = drop ();
 }
 
 void
 SchedulerInbox::clear ()
 {
+  Waiting dropped; // as above
   std::lock_guard lock (mutex_);
-  drop ();
+  dropped = drop ();
 }
 
-void
+SchedulerInbox::Waiting
 SchedulerInbox::drop ()
 {
-  queue_.clear ();
-  events_.clear ();
+  Waiting dropped = std::exchange (waits_, {});
   open_.clear ();
   next_number_ = 0;
   gst_segment_init (&segment_, GST_FORMAT_TIME);
-  known_.clear ();
   rejected_ = 0;
   waiting_ = 0;
   snapshot_.clear_load ();
   room_.notify_all ();
+  return dropped;
 }
 
 void

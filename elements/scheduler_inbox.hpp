@@ -112,19 +112,25 @@ private:
     Ref<GstEvent> event;
   };
 
+  struct Waiting {
+    std::deque<std::shared_ptr<Request>> queue;
+    std::deque<PlacedEvent> events;
+    std::unordered_map<std::string, Ref<MillraceRequest>> known; // by id, until they end
+  };
+
   struct Input { // a sink pad
     bool eos = false, flushing = false, awaited = false;
   };
 
   bool refuses (GstPad *pad) const;
   bool last_has_flushed ();
-  void drop ();
+  Waiting drop ();
   bool all_eos () const;
   void take_events (std::vector<Ref<GstEvent>> &events);
   void take_requests (std::deque<std::shared_ptr<Request>> &requests);
   Ref<MillraceRequest> find (const char *id);
   void wake ();
-  size_t queued () const { return queue_.size () - rejected_ + static_cast<size_t> (waiting_); }
+  size_t queued () const { return waits_.queue.size () - rejected_ + static_cast<size_t> (waiting_); }
 
   /// A request that is ended behind the inbox's back (millrace_request_cancel ()) does not wake a stalled loop: it looks
   /// again this often.
@@ -134,16 +140,14 @@ private:
   std::condition_variable work_, room_;
   std::shared_ptr<const AdmissionLimits> limits_;
   bool woken_ = false; // a stalled scheduler may find something new
-  std::deque<std::shared_ptr<Request>> queue_;
-  std::deque<PlacedEvent> events_;
+  Waiting waits_;
   uint64_t next_number_ = 0; // RequestTiming::number
   std::set<uint64_t> open_;  // numbers of the requests that have not ended
   GstSegment segment_;
-  std::unordered_map<std::string, Ref<MillraceRequest>> known_; // by id, until they end
   std::unordered_map<GstPad *, Input> inputs_;
   guint max_queued_ = 64;
   WhenFull when_full_ = WhenFull::kBlock;
-  size_t rejected_ = 0; // of those in queue_, with an error: they only leave through the loop
+  size_t rejected_ = 0; // of those in the queue, with an error: they only leave through the loop
   int waiting_ = 0;     // in the scheduler's own queue
   bool active_ = false, flushing_ = false;
   bool ending_ = false; // somebody ends the flush

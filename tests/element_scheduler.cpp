@@ -13,6 +13,7 @@
 
 #include <chrono>
 #include <ctime>
+#include <future>
 #include <map>
 #include <thread>
 
@@ -377,6 +378,38 @@ TEST (SchedulerElement, AStopReleasesALoopThatWaitsForAHeldRequest)
     gst_harness_set_src_caps_str (loop.harness (), "application/x-llm-tokens");
     drain (loop.harness ());
   }
+}
+
+TEST (SchedulerElement, WhoHearsThatADroppedRequestIsGoneMayAskTheElement)
+{
+  Loop loop;
+  // The loop stays in its first push, so that the next request stays in the queue, which alone has it.
+  std::promise<void> pushed;
+  GstPad *src = gst_element_get_static_pad (loop.scheduler (), "src");
+  gst_pad_add_probe (
+      src, static_cast<GstPadProbeType> (GST_PAD_PROBE_TYPE_BLOCK | GST_PAD_PROBE_TYPE_BUFFER),
+      [] (GstPad *, GstPadProbeInfo *, gpointer data) {
+        static_cast<std::promise<void> *> (data)->set_value ();
+        return GST_PAD_PROBE_OK;
+      },
+      &pushed, nullptr);
+  loop.push ("first", 1);
+  pushed.get_future ().wait ();
+  struct Seen {
+    Loop &loop;
+    int running = -1;
+  } seen{loop};
+  g_object_weak_ref (
+      G_OBJECT (loop.push ("second", 1).get ()),
+      [] (gpointer data, GObject *) {
+        auto *seen = static_cast<Seen *> (data);
+        seen->running = seen->loop.stat ("running");
+      },
+      &seen);
+  EXPECT_EQ (seen.running, -1);
+  ASSERT_EQ (gst_element_set_state (loop.bin (), GST_STATE_READY), GST_STATE_CHANGE_SUCCESS);
+  EXPECT_EQ (seen.running, 0);
+  gst_object_unref (src);
 }
 
 // Whoever hands it over knows at once, even while others wait for room.
