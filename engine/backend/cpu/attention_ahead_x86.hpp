@@ -15,8 +15,9 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kLine = 64;        ///< bytes of a cache line
-constexpr int kLeadLines = 512;  ///< that are asked for before they are read
+constexpr int kLine = 64;                      ///< bytes of a cache line
+constexpr int kLeadLines = 512;                ///< that are asked for before they are read
+constexpr int kMostLeadLines = 4 * kLeadLines; ///< a part of the second-level cache
 constexpr int kSoftenLines = 64; ///< that memory gives while scores of a query and a chunk become weights
 
 /// Asks for nothing.
@@ -92,9 +93,11 @@ public:
     ask (lines, reads_on_);
   }
 
-  /// While nothing is read.
+  /// While nothing is read. Narrow heads with many queries would get further and further ahead.
   void fetch_more (int lines)
   {
+    if (lead_ + lines > kMostLeadLines)
+      return;
     lead_ += lines;
     ask (lines, false);
   }
