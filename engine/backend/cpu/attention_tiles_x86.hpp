@@ -12,7 +12,7 @@ namespace
 {
 
 constexpr int kMostBlocks = 4;   ///< whose keys are multiplied at once
-constexpr int kRowsPerFetch = 4; ///< of keys; more lines at once keep loads waiting
+constexpr int kRowsPerFetch = 4; ///< more lines at once keep loads waiting; to ask is as much work as a row
 
 inline int
 least (int a, int b)
@@ -174,7 +174,8 @@ value_tile (const float *weights, Values values, int count, float *out, size_t s
       sums[i][c] = Lanes::load (out + i * stride + c * 16);
   }
   for (int row = 0; row < count; ++row) {
-    ahead.fetch ();
+    if (row % kRowsPerFetch == 0)
+      ahead.fetch ();
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c) {
       const auto v = values.load (c);
@@ -202,7 +203,8 @@ dot_tile (const char *digits, size_t step_bytes, size_t query_bytes, const char 
 {
 #pragma GCC unroll 4
   for (int step = 0; step < steps; ++step) {
-    ahead.fetch ();
+    if (step % kRowsPerFetch == 0)
+      ahead.fetch ();
 #pragma GCC unroll 8
     for (int c = 0; c < C; ++c)
       Lanes::template add_row<Q, C> (digits, query_bytes, rows + c * kDotRowBytes, sums, c);

@@ -220,7 +220,7 @@ private:
   {
     const int count = to_ - from_;
     for (head_ = 0; head_ < args_.heads; ++head_) {
-      ahead_.read (args_.key_bytes, key_steps_);
+      ahead_.read (args_.key_bytes, key_steps_ / kRowsPerFetch);
       // Scales of all values are wanted before the first value.
       if constexpr (kByteValues)
         _mm_prefetch (reinterpret_cast<const char *> (Format::value_scales (values_at (position), width_)),
@@ -325,7 +325,7 @@ private:
   {
     constexpr int kColumns = columns_at_once<Lanes> (Q);
     const char *head = values_at (position);
-    ahead_.read (args_.value_bytes, args_.value_width / (16 * kColumns) * kKvTokens);
+    ahead_.read (args_.value_bytes, args_.value_width / (16 * kColumns) * kKvTokens / kRowsPerFetch);
     int column = 0;
     const auto rows = [&] (int at) { return Format::values (head, width_, at - position, column); };
     for_columns<kColumns> (column, [&]<int C> () {
@@ -374,7 +374,7 @@ private:
   void add_bytes (int position)
   {
     const int steps = args_.value_width / (16 * dot_columns_at_once<Lanes> (tiles_[0].count));
-    ahead_.read (args_.value_bytes, steps * kRowsPerBlock);
+    ahead_.read (args_.value_bytes, steps * kRowsPerBlock / kRowsPerFetch);
     for (int i = 0; i < tiles_[0].count; i += Lanes::kDotQueries) {
       with_queries<Lanes::kDotQueries> (least (Lanes::kDotQueries, tiles_[0].count - i), [&]<int Q> () {
         int column = 0;
