@@ -93,7 +93,6 @@ struct KvProblem {
     std::vector<float> out (ranges.size () * static_cast<size_t> (head_dim));
     cpu::AttentionArgs args{};
     float *rows[cpu::kQueryTile];
-    args.is_intel = table.is_intel;
     args.heads = 1;
     args.queries = static_cast<int> (ranges.size ());
     for (int i = 0; i < args.queries; ++i) {

@@ -75,7 +75,6 @@ measure (benchmark::State &state, const KernelTable &kernels, KvType type, int q
       scratch (attention_scratch (rows, kHeadDim, width) * sizeof (float));
   std::vector<float *> out_rows;
   AttentionArgs args{};
-  args.is_intel = kernels.is_intel;
   args.heads = heads;
   args.queries = queries;
   for (int i = 0; i < rows; i++) {

@@ -57,10 +57,8 @@ struct BlocksAhead {
 class ReadAhead
 {
 public:
-  /// `reads_on`: hardware reads on where blocks are neighbours, unless memory is asked for early.
-  ReadAhead (const AttentionArgs &args, bool reads_on)
+  explicit ReadAhead (const AttentionArgs &args)
       : args_ (args)
-      , reads_on_ (reads_on && !args.is_intel)
   {
   }
 
@@ -90,7 +88,7 @@ public:
   {
     const int lines = step_ < budget_ ? step_ : budget_;
     budget_ -= lines;
-    ask (lines, reads_on_);
+    ask (lines);
   }
 
   /// While nothing is read. Narrow heads with many queries would get further and further ahead.
@@ -99,18 +97,16 @@ public:
     if (lead_ + lines > kMostLeadLines)
       return;
     lead_ += lines;
-    ask (lines, false);
+    ask (lines);
   }
 
 private:
-  void ask (int lines, bool reads_on)
+  void ask (int lines)
   {
     while (lines > 0 && lines_ > 0) {
       const int now = lines < lines_ ? lines : lines_;
-      if (!reads_on || !follows_) {
-        for (int i = 0; i < now; ++i)
-          _mm_prefetch (data_ + i * kLine, _MM_HINT_T1);
-      }
+      for (int i = 0; i < now; ++i)
+        _mm_prefetch (data_ + i * kLine, _MM_HINT_T1);
       data_ += now * kLine;
       lines -= now;
       lines_ -= now;
@@ -150,8 +146,6 @@ private:
   void find ()
   {
     const int position = position_ + block_ * kKvTokens;
-    const bool all_heads = static_cast<size_t> (args_.heads) * args_.key_bytes == args_.key_block_bytes;
-    follows_ = all_heads && position > first_ && lies_behind (args_, position);
     data_ = keys_ ? keys_of (args_, position, head_) : values_of (args_, position, head_);
     lines_ = static_cast<int> ((keys_ ? args_.key_bytes : args_.value_bytes) / kLine);
   }
@@ -159,12 +153,10 @@ private:
   int chunk_end () const { return chunk_ + kAttentionChunk < end_ ? chunk_ + kAttentionChunk : end_; }
 
   const AttentionArgs &args_;
-  const bool reads_on_;
   int first_ = 0, end_ = 0, most_blocks_ = 1;
   int chunk_ = 0, position_ = 0; ///< of a group of blocks
   int blocks_ = 1, block_ = 0, head_ = 0;
   bool keys_ = true;
-  bool follows_ = false; ///< in memory what was before it
   const char *data_ = nullptr;
   int lines_ = 0; ///< left of a block and head
   int lead_ = 0;  ///< lines that were asked for and have not been read

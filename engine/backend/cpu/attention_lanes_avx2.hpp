@@ -19,9 +19,8 @@ struct Avx2Lanes {
   };
   using Mask = Floats; ///< all ones or zeros
 
-  static constexpr int kRegisters = 16;   ///< of 8 lanes
-  static constexpr int kDotQueries = 2;   ///< whose integers are summed at once
-  static constexpr bool kReadsOn = false; ///< in the order of memory: too few registers
+  static constexpr int kRegisters = 16; ///< of 8 lanes
+  static constexpr int kDotQueries = 2; ///< whose integers are summed at once
 
   static Floats zero () { return {_mm256_setzero_ps (), _mm256_setzero_ps ()}; }
   static Floats set (float x) { return {_mm256_set1_ps (x), _mm256_set1_ps (x)}; }

@@ -17,9 +17,8 @@ struct Avx512Lanes {
   using Floats = __m512;
   using Mask = __mmask16;
 
-  static constexpr int kRegisters = 32;  ///< of 16 lanes
-  static constexpr int kDotQueries = 6;  ///< whose integers are summed at once
-  static constexpr bool kReadsOn = true; ///< rows of one tile in the order of memory
+  static constexpr int kRegisters = 32; ///< of 16 lanes
+  static constexpr int kDotQueries = 6; ///< whose integers are summed at once
 
   static Floats zero () { return _mm512_setzero_ps (); }
   static Floats set (float x) { return _mm512_set1_ps (x); }

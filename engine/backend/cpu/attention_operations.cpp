@@ -9,35 +9,46 @@
 namespace millrace::cpu
 {
 
+namespace
+{
+
+constexpr int kAppendCost = 16; ///< of a number that is rotated and stored, in multiply-adds
+
+} // namespace
+
 void
 Context::run (const KvAppendOp &op)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const int rows = row_count (buffer (op.q));
-  const int row_cost = 4 * (op.heads + 2 * layer.heads) * layer.head_dim;
+  const int rows = row_count (buffer (op.q)), threads = compiled_->pool->size ();
+  if (rows == 0)
+    return;
+  const int64_t cost = int64_t{rows} * kAppendCost * (op.heads + 2 * layer.heads) * layer.head_dim;
   // Of many rows, those of about a block together: keys of its positions share lines, which two threads would take from
-  // each other, and one head's stay in the first-level cache.
-  const int part_rows = rows >= 2 * kBlockTokens * compiled_->pool->size () ? kBlockTokens : 1;
-  run_parts (*compiled_->pool, parts_of (rows, part_rows), static_cast<int64_t> (rows) * row_cost,
-             [&] (int part, int) {
-               const int begin = part * part_rows, end = std::min (rows, begin + part_rows);
-               for (int row = begin; row < end; ++row)
-                 prepare_row (op, row);
-               for (int head = 0; op.k != kNone && head < layer.heads; ++head) {
-                 for (int row = begin; row < end; ++row)
-                   append_head (op, row, head);
-               }
-             });
+  // each other, and one head's stay in the first-level cache. Of very few, some heads.
+  const int part_rows = rows >= 2 * kBlockTokens * threads ? kBlockTokens : 1;
+  const int part_heads = parts_of (layer.heads, std::min (layer.heads, parts_of (2 * threads, rows)));
+  const int head_parts = parts_of (layer.heads, part_heads);
+  run_parts (*compiled_->pool, parts_of (rows, part_rows) * head_parts, cost, [&] (int part, int) {
+    const int begin = part / head_parts * part_rows, end = std::min (rows, begin + part_rows);
+    const int first = part % head_parts * part_heads, last = std::min (layer.heads, first + part_heads);
+    for (int row = begin; row < end; ++row)
+      prepare_heads (op, row, first, last);
+    for (int head = first; op.k != kNone && head < last; ++head) {
+      for (int row = begin; row < end; ++row)
+        append_head (op, row, head);
+    }
+  });
 }
 
-/// Norms and rotation, in place.
+/// Norms and rotation, in place, of KV heads [first, last) and the heads that share them.
 void
-Context::prepare_row (const KvAppendOp &op, int row)
+Context::prepare_heads (const KvAppendOp &op, int row, int first, int last)
 {
   const KvLayer &layer = compiled_->program.kv_layers[static_cast<size_t> (op.layer)];
-  const int head_dim = layer.head_dim;
-  const auto prepare = [&] (float *heads, int count, WeightId norm) {
-    for (int head = 0; head < count; ++head) {
+  const int head_dim = layer.head_dim, group = op.heads / layer.heads;
+  const auto prepare = [&] (float *heads, int begin, int end, WeightId norm) {
+    for (int head = begin; head < end; ++head) {
       float *x = heads + head * head_dim;
       if (norm != kNone)
         kernels_.rms_norm (x, compiled_->weights[norm].vector (), head_dim, op.epsilon, x);
@@ -50,13 +61,13 @@ Context::prepare_row (const KvAppendOp &op, int row)
       }
     }
   };
-  prepare (buffer (op.q).row (row), op.heads, op.q_norm);
+  prepare (buffer (op.q).row (row), first * group, last * group, op.q_norm);
   if (op.k == kNone)
     return;
-  prepare (buffer (op.k).row (row), layer.heads, op.k_norm);
+  prepare (buffer (op.k).row (row), first, last, op.k_norm);
   const int value_dim = layer.value_width ();
   float *v = buffer (op.v).row (row);
-  for (int head = 0; op.v_norm && head < layer.heads; ++head)
+  for (int head = first; op.v_norm && head < last; ++head)
     kernels_.rms_norm (v + head * value_dim, ones_.data (), value_dim, op.epsilon, v + head * value_dim);
 }
 
@@ -239,7 +250,6 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
         sinks[head * task.queries + i] = compiled_->weights[op.sinks].vector ()[at_head];
     }
   }
-  args.is_intel = kernels_.is_intel;
   args.head_dim = layer.head_dim;
   args.scale = op.scale;
   args.softcap = op.softcap;

@@ -38,14 +38,6 @@ values_of (const AttentionArgs &args, int position, int head)
          static_cast<size_t> (head) * args.value_bytes;
 }
 
-/// Whether a block's keys and values lie behind those of the positions before it. Not of the first block.
-inline bool
-lies_behind (const AttentionArgs &args, int position)
-{
-  const size_t block = block_of (args, position);
-  return block % kSegmentBlocks > 0 && block == block_of (args, position - kKvTokens) + 1;
-}
-
 // Rows `stride` bytes apart; load (i) gives columns [16 · i, 16 · i + 16).
 template <typename Lanes>
 struct F32Rows {

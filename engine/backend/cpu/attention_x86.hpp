@@ -555,7 +555,7 @@ private:
   Digits *const key_digits_, *const weight_digits_; ///< [heads][queries]
   int from_ = 0, to_ = 0;                           ///< queries
   bool is_one_tile_ = false;                        ///< which reads memory once
-  ReadAhead ahead_{args_, Lanes::kReadsOn};         ///< of one tile
+  ReadAhead ahead_{args_};                          ///< of one tile
   int head_ = 0;                                    ///< whose scores, states, keys and values are meant
   int chunk_ = 0;                                   ///< its first position
   int begin_ = 0, end_ = 0;

@@ -108,7 +108,7 @@ private:
   void multiply_groups (float *x, size_t x_stride, int products,
                         FunctionRef<void (const RowGroup &group, const Tile &tile)> then);
 
-  void prepare_row (const KvAppendOp &op, int row);
+  void prepare_heads (const KvAppendOp &op, int row, int first, int last);
   void append_head (const KvAppendOp &op, int row, int head);
   int query_tile (const KvLayer &layer, int group) const;
   void plan_attention (const KvLayer &layer, int group);
@@ -127,7 +127,7 @@ private:
                       int lane) const;
   void clear_padding (float *x, size_t x_stride, int rows, const PackedWeight &weight) const;
   const void *quantize (float *x, size_t x_stride, int rows, const PackedWeight &weight);
-  void run_units (int count, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work);
+  void run_units (int count, int tokens, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work);
 
   const Buffer &buffer (BufferId id) const { return buffers_[static_cast<size_t> (id)]; }
   int row_count (const Buffer &buffer) const;

@@ -120,15 +120,16 @@ Context::multiply_groups (float *x, size_t x_stride, int products,
                           FunctionRef<void (const RowGroup &group, const Tile &tile)> then)
 {
   quantize_groups (x, x_stride, products);
-  int units = 0;
+  int units = 0, most_rows = 0;
   int64_t cost = 0;
   for (RowGroup &group : grouped_.groups) {
     const PackedWeight &weight = *group.weights[0];
     group.first_unit = units;
     units += Units (group.rows).of (weight.outputs);
+    most_rows = std::max (most_rows, group.rows);
     cost += static_cast<int64_t> (weight.outputs) * weight.columns * group.rows * products;
   }
-  run_units (units, cost, [&] (int begin, int end, int lane) {
+  run_units (units, most_rows, cost, [&] (int begin, int end, int lane) {
     auto group = std::ranges::upper_bound (grouped_.groups, begin, {}, &RowGroup::first_unit) - 1;
     for (; begin < end; ++group) {
       const Units cut (group->rows);

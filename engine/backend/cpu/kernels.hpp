@@ -168,7 +168,6 @@ struct AttentionArgs {
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at
   float *states;         ///< out
   float *scratch;        ///< attention_scratch () floats
-  bool is_intel;         ///< as the table says
 };
 
 /// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp without its SiLU, for the tokens of one slice.

@@ -177,7 +177,7 @@ Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product>
       input = quantize (x, x_stride, rows, weight);
   }
 
-  run_units (count, cost, [&] (int begin, int end, int lane) {
+  run_units (count, rows, cost, [&] (int begin, int end, int lane) {
     const Product *product = products.data ();
     for (int first = 0, last = 0; begin < end; first = last, ++product) {
       last = first + units.of (product->weight->outputs);
@@ -192,10 +192,11 @@ Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product>
 }
 
 /// Units [0, count) as work (begin, end, lane); by several threads when that is worth it. Each thread has a stretch of its own,
-/// which it takes in small steps from the front: memory is fastest when a thread reads on where it was, and beginning elsewhere
+/// which it takes in steps from the front: memory is fastest when a thread reads on where it was, and beginning elsewhere
 /// costs about a microsecond. A thread that is done helps where something is left.
 void
-Context::run_units (int count, int64_t cost, FunctionRef<void (int begin, int end, int lane)> work)
+Context::run_units (int count, int tokens, int64_t cost,
+                    FunctionRef<void (int begin, int end, int lane)> work)
 {
   if (cost < kInlineCost) {
     work (0, count, 0);
@@ -210,11 +211,12 @@ Context::run_units (int count, int64_t cost, FunctionRef<void (int begin, int en
   compiled_->pool->run (threads, [&] (int part, int lane) {
     for (int i = 0; i < threads; ++i) {
       Stretch &stretch = stretches_[static_cast<size_t> ((part + i) % threads)];
-      for (;;) {
-        const int begin = stretch.next.fetch_add (kStepUnits, std::memory_order_relaxed);
-        if (begin >= stretch.end)
-          break;
-        work (begin, std::min (stretch.end, begin + kStepUnits), lane);
+      for (int begin = stretch.next.load (std::memory_order_relaxed); begin < stretch.end;) {
+        const int end = std::min (stretch.end, begin + step_of (stretch.end - begin, tokens));
+        if (!stretch.next.compare_exchange_weak (begin, end, std::memory_order_relaxed))
+          continue;
+        work (begin, end, lane);
+        begin = stretch.next.load (std::memory_order_relaxed);
       }
     }
   });
@@ -340,7 +342,7 @@ Context::run (const LinearOp &op, const GatedOp &gated)
   }
   const Units units (rows);
   const int64_t cost = int64_t{2} * gated.width * products[0].weight->columns * rows;
-  run_units (units.of (gated.width), cost, [&] (int begin, int end, int lane) {
+  run_units (units.of (gated.width), rows, cost, [&] (int begin, int end, int lane) {
     while (begin < end) {
       const Tile tile = units.tile (begin, end, gated.width);
       for (size_t i = 0; i < products.size (); ++i)
