@@ -46,10 +46,10 @@ linear (const LinearArgs &args)
 
 } // namespace
 
-const PanelProducts kAvx512Panels = {{nullptr, nullptr, nullptr, linear<Q8, UnpackedGroups<ByteCodes>>,
-                                      linear<Q4, UnpackedGroups<NibbleCodes>>,
-                                      linear<Q4K, UnpackedQ4K<false>, UnpackedQ4K<true>>,
-                                      linear<Q6K, UnpackedQ6K>}};
+const PanelProducts kAvx512Panels = {
+    {nullptr, nullptr, nullptr, linear<Q8, UnpackedGroups<ByteCodes, false>, UnpackedGroups<ByteCodes, true>>,
+     linear<Q4, UnpackedGroups<NibbleCodes, false>, UnpackedGroups<NibbleCodes, true>>,
+     linear<Q4K, UnpackedQ4K<false>, UnpackedQ4K<true>>, linear<Q6K, UnpackedQ6K>}};
 
 } // namespace millrace::cpu
 

@@ -40,10 +40,11 @@ struct Part {
   size_t begin, bytes;
 };
 
-/// kQ4 and kQ8: vectors of 8 steps, then d.
-template <typename Codes>
+/// kQ4 and kQ8: vectors of 8 steps, then d. Fewer tokens leave Zen 4 registers to go ahead with, and what sums begin with costs it
+/// nothing beside the products.
+template <typename Codes, bool kIntel>
 struct UnpackedGroups {
-  static constexpr int kTokens = 12, kColumns = kGroup, kBytes = 9 * kLine, kParts = 2;
+  static constexpr int kTokens = kIntel ? 12 : 8, kColumns = kGroup, kBytes = 9 * kLine, kParts = 2;
 
   static Part part (int index, int columns, int first, int count)
   {
@@ -55,7 +56,7 @@ struct UnpackedGroups {
   }
 
   template <bool kUnpack, int T>
-  static void add (Tokens<T> tokens, const Stretch &stretch, float *all_sums)
+  [[gnu::always_inline]] static void add (Tokens<T> tokens, const Stretch &stretch, float *all_sums)
   {
     __m512 sums[T];
 #pragma GCC unroll 12
@@ -68,8 +69,9 @@ struct UnpackedGroups {
     tokens.advance (static_cast<size_t> (stretch.column));
     // From the column on.
     auto x_scales = static_cast<size_t> (columns + first * 4 - stretch.column);
-    const Starts<T> starts (tokens, x_scales + static_cast<size_t> (columns / kGroup) * sizeof (float),
-                            stretch.count / kGroup, [] (const char *eights, __mmask16 mask) {
+    const size_t scales_bytes = static_cast<size_t> (columns / kGroup) * sizeof (float);
+    const Starts<T> starts (tokens, x_scales + scales_bytes, kIntel ? stretch.count / kGroup : 0,
+                            [] (const char *eights, __mmask16 mask) {
                               return Codes::start (_mm512_maskz_loadu_epi32 (mask, eights));
                             });
     for (int group = 0; group < stretch.count / kGroup; ++group) {
@@ -80,7 +82,14 @@ struct UnpackedGroups {
         quants += Codes::kVectors * kVectorBytes;
       }
       __m512i dots[T];
-      starts.set (group, dots);
+      if constexpr (kIntel) {
+        starts.set (group, dots);
+      } else {
+#pragma GCC unroll 12
+        for (int t = 0; t < T; ++t)
+          dots[t] = Codes::start (
+              _mm512_set1_epi32 (*reinterpret_cast<const int *> (tokens.at (t, x_scales + scales_bytes))));
+      }
       add_steps<8> (tokens, weights, dots);
       const __m512 factor = load_floats (weights + 8 * kLine);
 #pragma GCC unroll 12
@@ -144,7 +153,7 @@ struct UnpackedBlocks {
 template <bool kNarrow>
 struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K<kNarrow>> {
   using Packed = Q4K<TwoPanels>;
-  static constexpr int kTokens = 12, kPacked = kQ4KBytes, kScales = 6 * kLine,
+  static constexpr int kTokens = kNarrow ? 12 : 8, kPacked = kQ4KBytes, kScales = 6 * kLine,
                        kHead = kScales + (kNarrow ? 4 : 0) * kLine, kSub = 9 * kLine,
                        kBytes = kHead + kGroups * kSub;
   static_assert (kGroup * 8 * 127 < 1 << 15);
@@ -172,7 +181,7 @@ struct UnpackedQ4K : UnpackedBlocks<UnpackedQ4K<kNarrow>> {
   }
 
   template <bool kUnpack, int T>
-  static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
+  [[gnu::always_inline]] static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
   {
     const auto blocks = static_cast<size_t> (stretch.columns / kSuperBlock),
                first = static_cast<size_t> (stretch.column / kSuperBlock);
@@ -250,7 +259,7 @@ struct UnpackedQ6K : UnpackedBlocks<UnpackedQ6K> {
   }
 
   template <bool kUnpack, int T>
-  static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
+  [[gnu::always_inline]] static void add (Tokens<T> tokens, const Stretch &stretch, float *sums)
   {
     const auto blocks = static_cast<size_t> (stretch.columns / kSuperBlock),
                first = static_cast<size_t> (stretch.column / kSuperBlock);
@@ -290,19 +299,49 @@ struct UnpackedQ6K : UnpackedBlocks<UnpackedQ6K> {
   }
 };
 
+/// Sums of T tokens as outputs. Copies of what `args` says: stores may write anything, the compiler thinks.
+template <int T>
+inline void
+store_outputs (const LinearArgs &args, const float *sums, int row, int token)
+{
+  const int rows = args.rows - row;
+  const auto mask = static_cast<__mmask16> (rows >= kRows ? 0xffff : (1 << rows) - 1);
+  const bool has_bias = args.bias != nullptr, accumulate = args.accumulate;
+  const __m512 bias = has_bias ? _mm512_maskz_loadu_ps (mask, args.bias + row) : _mm512_setzero_ps ();
+  const size_t offset = args.y_offset + static_cast<size_t> (row);
+  float *const *const y = args.y + token;
+#pragma GCC unroll 12
+  for (int t = 0; t < T; ++t) {
+    float *out = y[t] + offset;
+    __m512 sum = _mm512_load_ps (sums + t * kRows);
+    if (has_bias)
+      sum = _mm512_add_ps (sum, bias);
+    if (accumulate)
+      sum = _mm512_add_ps (_mm512_maskz_loadu_ps (mask, out), sum);
+    _mm512_mask_storeu_ps (out, mask, sum);
+  }
+}
+
 template <typename Type, bool kUnpack, int T>
 __attribute__ ((noinline)) void
 run_unpacked_tile (const LinearArgs &args, const Stretch &stretch, int row, int token, float *partial)
 {
   const Tokens<T> tokens (static_cast<const char *> (args.x) + static_cast<size_t> (token) * args.x_row_bytes,
                           args.x_row_bytes);
-  for (int t = 0; stretch.is_first && t < T; ++t)
-    _mm512_store_ps (partial + t * kRows, _mm512_setzero_ps ());
-  for (int t = 0; stretch.is_last && t < T; ++t)
-    prefetch_output (args, row, token + t);
+  const bool is_last = stretch.is_last;
+  if (stretch.is_first) {
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t)
+      _mm512_store_ps (partial + t * kRows, _mm512_setzero_ps ());
+  }
+  if (is_last) {
+#pragma GCC unroll 12
+    for (int t = 0; t < T; ++t)
+      prefetch_output (args, row, token + t);
+  }
   Type::template add<kUnpack> (tokens, stretch, partial);
-  for (int t = 0; stretch.is_last && t < T; ++t)
-    TwoPanels::store (args, _mm512_load_ps (partial + t * kRows), row, token + t);
+  if (is_last)
+    store_outputs<T> (args, partial, row, token);
 }
 
 /// A tile of `count` (1 … T) tokens.
