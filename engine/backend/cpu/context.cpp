@@ -20,6 +20,9 @@ constexpr const char *kOpNames[] = {"embed",        "norm",        "linear",    
                                     "parts linear", "convolution", "recurrence"};
 static_assert (std::size (kOpNames) == std::variant_size_v<Op>);
 
+/// Floats between rows, a cache line: rows of 4 KiB would share a few places in the caches with all their neighbours.
+constexpr size_t kRowGap = 16;
+
 int
 padded (int width)
 {
@@ -59,7 +62,7 @@ Context::plan_activations ()
   size_t total = 0;
   for (const BufferRef &ref : compiled_->program.buffers) {
     Buffer &buffer = buffers_.emplace_back ();
-    buffer.stride = static_cast<size_t> (padded (ref.width));
+    buffer.stride = static_cast<size_t> (padded (ref.width)) + kRowGap;
     buffer.rows = ref.rows;
     total += buffer.stride;
   }

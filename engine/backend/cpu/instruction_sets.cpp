@@ -101,6 +101,15 @@ with_attention (KernelTable table, const AttentionKernels &kernels)
 }
 
 KernelTable
+with_quantize (KernelTable table, const QuantizeKernels &kernels)
+{
+  for (size_t kind = 0; kind < kActivations; ++kind)
+    if (kernels.quantize[kind])
+      table.quantize[kind] = kernels.quantize[kind];
+  return table;
+}
+
+KernelTable
 avx2_table (const Features &features)
 {
   KernelTable table = kAvx2Kernels;
@@ -110,15 +119,15 @@ avx2_table (const Features &features)
   return table;
 }
 
-// What is neither a product of panels nor attention gains too little to be written again.
+// What is neither a product of panels, nor its activations, nor attention gains too little to be written again.
 const KernelTable *
 find_kernels (Isa isa)
 {
   static const Features features = features_of_host ();
   static const KernelTable avx2 = avx2_table (features);
   static const KernelTable avx_vnni = with_panels (avx2, "avxvnni", kAvxVnniPanels);
-  static const KernelTable avx512 =
-      with_attention (with_panels (avx2, "avx512", kAvx512Panels), kAvx512Attention);
+  static const KernelTable avx512 = with_quantize (
+      with_attention (with_panels (avx2, "avx512", kAvx512Panels), kAvx512Attention), kAvx512Quantize);
   switch (isa) {
   case Isa::kAvx2:
     return features.avx2 ? &avx2 : nullptr;

@@ -14,6 +14,13 @@ struct PanelProducts {
   LinearKernel linear[kFormats] = {};
 };
 
+/// Activations of each kind that they take; null: those of a lesser set.
+struct QuantizeKernels {
+  void (*quantize[kActivations]) (const float *x, int count, int columns, void *out) = {};
+};
+
+extern const QuantizeKernels kAvx512Quantize; ///< needs what kAvx512Panels needs
+
 extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VNNI
 extern const PanelProducts kAvx512Panels;  ///< needs those but AVX-VNNI, and AVX-512 F, BW, DQ, VL and VNNI
 extern const PanelProducts kNeonPanels;    ///< every aarch64 machine

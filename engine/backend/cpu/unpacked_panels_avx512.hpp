@@ -305,21 +305,29 @@ inline void
 store_outputs (const LinearArgs &args, const float *sums, int row, int token)
 {
   const int rows = args.rows - row;
-  const auto mask = static_cast<__mmask16> (rows >= kRows ? 0xffff : (1 << rows) - 1);
   const bool has_bias = args.bias != nullptr, accumulate = args.accumulate;
-  const __m512 bias = has_bias ? _mm512_maskz_loadu_ps (mask, args.bias + row) : _mm512_setzero_ps ();
   const size_t offset = args.y_offset + static_cast<size_t> (row);
   float *const *const y = args.y + token;
+  const auto store = [&] (auto load, auto store_one) {
+    const __m512 bias = has_bias ? load (args.bias + row) : _mm512_setzero_ps ();
 #pragma GCC unroll 12
-  for (int t = 0; t < T; ++t) {
-    float *out = y[t] + offset;
-    __m512 sum = _mm512_load_ps (sums + t * kRows);
-    if (has_bias)
-      sum = _mm512_add_ps (sum, bias);
-    if (accumulate)
-      sum = _mm512_add_ps (_mm512_maskz_loadu_ps (mask, out), sum);
-    _mm512_mask_storeu_ps (out, mask, sum);
+    for (int t = 0; t < T; ++t) {
+      __m512 sum = _mm512_load_ps (sums + t * kRows);
+      if (has_bias)
+        sum = _mm512_add_ps (sum, bias);
+      if (accumulate)
+        sum = _mm512_add_ps (load (y[t] + offset), sum);
+      store_one (y[t] + offset, sum);
+    }
+  };
+  if (rows >= kRows) { // masked stores take Zen 4 some twenty cycles
+    store ([] (const float *from) { return _mm512_loadu_ps (from); },
+           [] (float *to, __m512 sum) { _mm512_storeu_ps (to, sum); });
+    return;
   }
+  const auto mask = static_cast<__mmask16> ((1 << rows) - 1);
+  store ([mask] (const float *from) { return _mm512_maskz_loadu_ps (mask, from); },
+         [mask] (float *to, __m512 sum) { _mm512_mask_storeu_ps (to, mask, sum); });
 }
 
 template <typename Type, bool kUnpack, int T>
