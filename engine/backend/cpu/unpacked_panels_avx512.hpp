@@ -2,7 +2,7 @@
 // rows, and meet all tokens from the first-level cache. Included by panels_avx512.cpp only; everything is internal to it.
 //
 // A stretch of kStretch columns is unpacked at a time, into about 20 KiB; sums of the tokens wait in memory for the next one. A
-// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 12: 12 accumulators of a sub-block, 12 of a
+// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 12, of Intel: 12 accumulators of a sub-block, 12 of a
 // super-block (or sums), a vector of weights, a factor: 26 of 32.
 //
 // Bound: instructions that multiply, of which Zen 4 starts one of 512 bits a cycle (all others find room beside them). For T tokens
