@@ -76,6 +76,16 @@ features_of_host ()
 
 constexpr auto kQ8 = static_cast<size_t> (Format::kQ8);
 
+/// Those entries that there are.
+template <typename Kernel, size_t kCount>
+void
+replace (Kernel (&kernels)[kCount], const Kernel (&others)[kCount])
+{
+  for (size_t i = 0; i < kCount; ++i)
+    if (others[i])
+      kernels[i] = others[i];
+}
+
 /// `table` with those products of panels that there are, which all take bytes.
 [[maybe_unused]] KernelTable
 with_panels (KernelTable table, const char *name, const PanelProducts &panels)
@@ -83,29 +93,18 @@ with_panels (KernelTable table, const char *name, const PanelProducts &panels)
   table.name = name;
   if (panels.linear[kQ8])
     table.activations[kQ8] = Activations::kByte32;
-  for (size_t format = 0; format < kFormats; ++format)
-    if (panels.linear[format])
-      table.linear[format] = panels.linear[format];
+  replace (table.linear, panels.linear);
   return table;
 }
 
 #if defined(__x86_64__) || defined(__i386__)
 
 KernelTable
-with_attention (KernelTable table, const AttentionKernels &kernels)
+avx512_table (const KernelTable &avx2)
 {
-  for (size_t type = 0; type < kKvFormats; ++type)
-    if (kernels.attention[type])
-      table.attention[type] = kernels.attention[type];
-  return table;
-}
-
-KernelTable
-with_quantize (KernelTable table, const QuantizeKernels &kernels)
-{
-  for (size_t kind = 0; kind < kActivations; ++kind)
-    if (kernels.quantize[kind])
-      table.quantize[kind] = kernels.quantize[kind];
+  KernelTable table = with_panels (avx2, "avx512", kAvx512Panels);
+  replace (table.attention, kAvx512Attention.attention);
+  replace (table.quantize, kAvx512Quantize.quantize);
   return table;
 }
 
@@ -126,8 +125,7 @@ find_kernels (Isa isa)
   static const Features features = features_of_host ();
   static const KernelTable avx2 = avx2_table (features);
   static const KernelTable avx_vnni = with_panels (avx2, "avxvnni", kAvxVnniPanels);
-  static const KernelTable avx512 = with_quantize (
-      with_attention (with_panels (avx2, "avx512", kAvx512Panels), kAvx512Attention), kAvx512Quantize);
+  static const KernelTable avx512 = avx512_table (avx2);
   switch (isa) {
   case Isa::kAvx2:
     return features.avx2 ? &avx2 : nullptr;

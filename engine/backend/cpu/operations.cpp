@@ -192,8 +192,8 @@ Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product>
 }
 
 /// Units [0, count) as work (begin, end, lane); by several threads when that is worth it. Each thread has a stretch of its own,
-/// which it takes in steps from the front: memory is fastest when a thread reads on where it was, and beginning elsewhere
-/// costs about a microsecond. A thread that is done helps where something is left.
+/// which it takes in steps from the front (units.hpp): memory is fastest when a thread reads on where it was. A thread that is
+/// done helps where something is left.
 void
 Context::run_units (int count, int tokens, int64_t cost,
                     FunctionRef<void (int begin, int end, int lane)> work)

@@ -2,8 +2,8 @@
 // rows, and meet all tokens from the first-level cache. Included by panels_avx512.cpp only; everything is internal to it.
 //
 // A stretch of kStretch columns is unpacked at a time, into about 20 KiB; sums of the tokens wait in memory for the next one. A
-// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 12, of Intel: 12 accumulators of a sub-block, 12 of a
-// super-block (or sums), a vector of weights, a factor: 26 of 32.
+// tile is 16 rows × T tokens; the first one of a stretch unpacks. Registers for T = 12, of Intel: 12 accumulators of a
+// sub-block, 12 of a super-block (or sums), a vector of weights, a factor: 26 of 32.
 //
 // Bound: instructions that multiply, of which Zen 4 starts one of 512 bits a cycle (all others find room beside them). For T tokens
 // and 256 columns, 64 T dot products and more: 16 T with kQ4K (8 scales, 4 pairs of minima, 4 of floats), 16 T with kQ4 and kQ8
