@@ -186,7 +186,7 @@ struct CpuOptions {
   int threads = 0; ///< 0: usable_cores ()
   /// Threads of another model instead: two that run in turn must not keep each other's idle threads spinning. Null: own.
   std::shared_ptr<ThreadPool> share{};
-  /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2, avxvnni, avx512,
+  /// kAuto: the best the host has, or what the environment variable MILLRACE_ISA (portable, avx2, avxvnni, avx512, amx,
   /// neon, dotprod, i8mm) says.
   enum class Isa : uint8_t {
     kAuto,
@@ -194,6 +194,7 @@ struct CpuOptions {
     kAvx2,
     kAvxVnni,
     kAvx512,
+    kAmx,
     kNeon,
     kDotprod,
     kI8mm

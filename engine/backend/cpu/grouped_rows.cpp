@@ -125,14 +125,14 @@ Context::multiply_groups (float *x, size_t x_stride, int products,
   for (RowGroup &group : grouped_.groups) {
     const PackedWeight &weight = *group.weights[0];
     group.first_unit = units;
-    units += Units (group.rows).of (weight.outputs);
+    units += Units (group.rows, kernels_.tokens_at_once).of (weight.outputs);
     most_rows = std::max (most_rows, group.rows);
     cost += static_cast<int64_t> (weight.outputs) * weight.columns * group.rows * products;
   }
   run_units (units, most_rows, cost, [&] (int begin, int end, int lane) {
     auto group = std::ranges::upper_bound (grouped_.groups, begin, {}, &RowGroup::first_unit) - 1;
     for (; begin < end; ++group) {
-      const Units cut (group->rows);
+      const Units cut (group->rows, kernels_.tokens_at_once);
       const int outputs = group->weights[0]->outputs;
       const int last = std::min (end, group->first_unit + cut.of (outputs));
       while (begin < last) {

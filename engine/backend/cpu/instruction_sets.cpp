@@ -7,6 +7,8 @@
 #include "engine/backend/cpu/kernels_avx2.hpp"
 
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #elif defined(__aarch64__)
 #include "engine/backend/cpu/kernels_neon.hpp"
 
@@ -29,12 +31,13 @@ constexpr InstructionSet kSets[] = {
     {Isa::kAvx2, "avx2", "AVX2, FMA and F16C"},
     {Isa::kAvxVnni, "avxvnni", "AVX2, FMA, F16C and AVX-VNNI"},
     {Isa::kAvx512, "avx512", "AVX-512 F, BW, DQ, VL and VNNI, AVX2, FMA and F16C"},
+    {Isa::kAmx, "amx", "AMX of 8-bit integers, which Linux allows from 5.16 on, and what avx512 needs"},
 };
 
 #if defined(__x86_64__) || defined(__i386__)
 
 struct Features {
-  bool avx2 = false, avx_vnni = false, avx512 = false;
+  bool avx2 = false, avx_vnni = false, avx512 = false, amx = false;
   bool is_intel = false;
 };
 
@@ -47,12 +50,21 @@ saved_registers ()
   return low;
 }
 
+/// Asks the system to keep tiles for this process's threads. It refuses when a thread's stack for signals has no room for them.
+bool
+may_use_tiles ()
+{
+  constexpr long kRequestPermission = 0x1023, kTileData = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
+  return syscall (SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+}
+
 // Bits: Intel's Software Developer's Manual, CPUID leaves 1 and 7, and section 13.3 for XCR0.
 Features
 features_of_host ()
 {
   const auto bit = [] (unsigned word, int index) { return (word >> index & 1) != 0; };
   constexpr uint32_t kYmm = 0x06, kZmm = 0xe6; // SSE and AVX; with masks and both halves of ZMM
+  constexpr uint32_t kTiles = 0x60000;
   Features features;
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   features.is_intel = __get_cpuid (0, &eax, &ebx, &ecx, &edx) && ebx == signature_INTEL_ebx;
@@ -66,6 +78,8 @@ features_of_host ()
   const bool foundation = bit (ebx, 16), dq = bit (ebx, 17), bw = bit (ebx, 30), vl = bit (ebx, 31);
   const bool vnni = bit (ecx, 11);
   features.avx512 = features.avx2 && foundation && dq && bw && vl && vnni && (saved & kZmm) == kZmm;
+  const bool tiles = bit (edx, 24), bytes_in_tiles = bit (edx, 25);
+  features.amx = features.avx512 && tiles && bytes_in_tiles && (saved & kTiles) == kTiles && may_use_tiles ();
   const bool has_more = eax >= 1;
   if (has_more && __get_cpuid_count (7, 1, &eax, &ebx, &ecx, &edx))
     features.avx_vnni = features.avx2 && bit (eax, 4);
@@ -109,6 +123,14 @@ avx512_table (const KernelTable &avx2)
 }
 
 KernelTable
+amx_table (const KernelTable &avx512)
+{
+  KernelTable table = with_panels (avx512, "amx", kAmxPanels);
+  table.tokens_at_once = 256;
+  return table;
+}
+
+KernelTable
 avx2_table (const Features &features)
 {
   KernelTable table = kAvx2Kernels;
@@ -126,6 +148,7 @@ find_kernels (Isa isa)
   static const KernelTable avx2 = avx2_table (features);
   static const KernelTable avx_vnni = with_panels (avx2, "avxvnni", kAvxVnniPanels);
   static const KernelTable avx512 = avx512_table (avx2);
+  static const KernelTable amx = amx_table (avx512);
   switch (isa) {
   case Isa::kAvx2:
     return features.avx2 ? &avx2 : nullptr;
@@ -133,6 +156,8 @@ find_kernels (Isa isa)
     return features.avx_vnni && kAvxVnniPanels.linear[kQ8] ? &avx_vnni : nullptr;
   case Isa::kAvx512:
     return features.avx512 && kAvx512Panels.linear[kQ8] ? &avx512 : nullptr;
+  case Isa::kAmx:
+    return features.amx && kAmxPanels.linear[kQ8] && kAvx512Panels.linear[kQ8] ? &amx : nullptr;
   default:
     return nullptr;
   }

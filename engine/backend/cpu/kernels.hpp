@@ -208,6 +208,9 @@ struct KernelTable {
   /// into the second-level cache, since their hardware stops where a page ends, and multiply integers of 32 bits in two
   /// instructions.
   bool is_intel;
+  /// Of many tokens how many a product is best given: activations of as many stay in the second-level cache, and what is
+  /// unpacked of the weights is unpacked once for as many.
+  int tokens_at_once;
   LinearKernel linear[kFormats];
   Activations activations[kFormats]; ///< what these take
   /// Row `row` (0 … 7) of a panel → floats.

@@ -238,6 +238,7 @@ constinit const KernelTable kPortableKernels = with_panels (
     {
         .name = "portable",
         .is_intel = false,
+        .tokens_at_once = 128,
         .linear = {linear<expand_f32>, linear<expand_f16>, linear<expand_bf16>},
         .activations = {},
         .expand = {expand_f32, expand_f16, expand_bf16},
@@ -277,6 +278,7 @@ constinit const KernelTable kAvx2Kernels = with_panels (
     {
         .name = "avx2+fma",
         .is_intel = false,
+        .tokens_at_once = 128,
         .linear = {avx2::linear_f32, avx2::linear_f16, avx2::linear_bf16},
         .activations = {},
         .expand = {expand_f32, avx2::expand_f16, expand_bf16},

@@ -165,7 +165,7 @@ Context::multiply (float *x, size_t x_stride, int rows, std::span<const Product>
   if (rows == 0)
     return;
   std::array<const void *, kActivations> inputs{};
-  const Units units (rows);
+  const Units units (rows, kernels_.tokens_at_once);
   int count = 0;
   int64_t cost = 0;
   for (const Product &product : products) {
@@ -340,7 +340,7 @@ Context::run (const LinearOp &op, const GatedOp &gated)
                                    activations_of (kernels_, products[0].weight->format);
     inputs[i] = same ? inputs[0] : quantize (in.data, in.stride, rows, *products[i].weight);
   }
-  const Units units (rows);
+  const Units units (rows, kernels_.tokens_at_once);
   const int64_t cost = int64_t{2} * gated.width * products[0].weight->columns * rows;
   run_units (units.of (gated.width), rows, cost, [&] (int begin, int end, int lane) {
     while (begin < end) {

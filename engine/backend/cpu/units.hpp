@@ -1,8 +1,8 @@
 // How a matrix product is cut for the threads: units of some rows × some tokens, those of the same tokens being neighbours.
 //
 // With few tokens weights come from memory and units are small, so that threads end together; neighbouring units are done as
-// one. With many the activations of a unit stay in the second-level cache while the weights of all rows meet them. Results do
-// not depend on any of it.
+// one. With many the activations of a unit stay in the second-level cache while the weights of all rows meet them: at most as many
+// as the kernels want at once, in parts of equal size. Results do not depend on any of it.
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
@@ -33,10 +33,12 @@ struct Tile {
 class Units
 {
 public:
-  explicit Units (int tokens)
+  /// `most_tokens`: KernelTable::tokens_at_once.
+  Units (int tokens, int most_tokens)
       : tokens_ (tokens)
       , rows_ (tokens <= kFewTokens ? 2 * kPanelRows : kRowsPerPart)
-      , token_parts_ ((tokens + kTokensPerPart - 1) / kTokensPerPart)
+      , token_parts_ ((tokens + most_tokens - 1) / most_tokens)
+      , part_tokens_ ((tokens + token_parts_ - 1) / token_parts_)
   {
   }
 
@@ -48,15 +50,13 @@ public:
   {
     const int row_parts = (outputs + rows_ - 1) / rows_;
     const int count = token_parts_ == 1 ? end - unit : 1;
-    const int row = unit % row_parts * rows_, token = unit / row_parts * kTokensPerPart;
-    return {row, std::min (count * rows_, outputs - row), token, std::min (kTokensPerPart, tokens_ - token),
+    const int row = unit % row_parts * rows_, token = unit / row_parts * part_tokens_;
+    return {row, std::min (count * rows_, outputs - row), token, std::min (part_tokens_, tokens_ - token),
             count};
   }
 
 private:
-  static constexpr int kTokensPerPart = 128;
-
-  int tokens_, rows_, token_parts_;
+  int tokens_, rows_, token_parts_, part_tokens_;
 };
 
 } // namespace millrace::cpu
