@@ -1,6 +1,7 @@
 #include "bench/roofs.hpp"
 
 #include "bench/measure.hpp"
+#include "engine/backend/cpu/instruction_sets.hpp"
 #include "engine/tensor/thread_pool.hpp"
 
 #include <atomic>
@@ -39,12 +40,14 @@ read_portable (const std::byte *data, size_t bytes)
 RoofLoops
 loops ()
 {
-  RoofLoops loops = {read_portable, {}, nullptr, 0};
+  RoofLoops loops = {read_portable, {}, {}, nullptr, 0};
 #if defined(__x86_64__)
   if (__builtin_cpu_supports ("avx2") && __builtin_cpu_supports ("fma"))
     loops = kAvx2RoofLoops;
   if (__builtin_cpu_supports ("avx512f") && __builtin_cpu_supports ("avx512vnni"))
     loops.int8 = kAvx512Int8Roof;
+  if (cpu::kernels_of (CpuOptions::Isa::kAmx))
+    loops.int8_tiles = kAmxInt8Roof;
 #endif
   return loops;
 }
@@ -88,10 +91,14 @@ measure_roofs (int threads)
   const RoofLoops best = loops ();
   Roofs roofs{.threads = threads};
   const auto count = static_cast<double> (threads);
-  if (best.int8.loop) {
-    const double seconds = best_seconds (threads, [&] (int) { return best.int8.loop (kRounds); });
-    roofs.int8_gmac_per_s = count * static_cast<double> (kRounds) * best.int8.macs / seconds / 1e9;
-  }
+  const auto int8_roof = [&] (const Int8Roof &int8) {
+    if (!int8.loop)
+      return 0.0;
+    const double seconds = best_seconds (threads, [&] (int) { return int8.loop (kRounds); });
+    return count * static_cast<double> (kRounds) * int8.macs / seconds / 1e9;
+  };
+  roofs.int8_gmac_per_s = int8_roof (best.int8);
+  roofs.int8_tiles_gmac_per_s = int8_roof (best.int8_tiles);
   if (best.float32) {
     const double seconds = best_seconds (threads, [&] (int) { return best.float32 (kRounds); });
     roofs.float32_gmac_per_s = count * static_cast<double> (kRounds) * best.float32_macs / seconds / 1e9;

@@ -88,6 +88,6 @@ float32 (int64_t rounds)
 
 } // namespace
 
-const RoofLoops kAvx2RoofLoops{read, {int8, 8 * 32}, float32, 12 * 8};
+const RoofLoops kAvx2RoofLoops{read, {int8, 8 * 32}, {}, float32, 12 * 8};
 
 } // namespace millrace::bench

@@ -49,6 +49,8 @@ json_of (const Roofs &roofs)
   object.figure ("n_threads", roofs.threads);
   object.figure ("read_gb_per_s", roofs.read_gb_per_s);
   object.figure ("int8_gmac_per_s", roofs.int8_gmac_per_s);
+  if (roofs.int8_tiles_gmac_per_s > 0)
+    object.figure ("int8_tiles_gmac_per_s", roofs.int8_tiles_gmac_per_s);
   object.figure ("float32_gmac_per_s", roofs.float32_gmac_per_s);
   return object.end ();
 }
@@ -97,6 +99,15 @@ json_of (const std::string &model, const std::string &description, const Result 
   return object.end ();
 }
 
+std::string
+tiles_text (const Roofs &roofs)
+{
+  char text[32] = "–";
+  if (roofs.int8_tiles_gmac_per_s > 0)
+    std::snprintf (text, sizeof text, "%.1f", roofs.int8_tiles_gmac_per_s);
+  return text;
+}
+
 } // namespace
 
 std::string
@@ -110,13 +121,14 @@ void
 print_roofs (std::span<const Roofs> roofs, bool json)
 {
   if (!json)
-    std::printf ("| threads | reading, GB/s | int8, GMAC/s | float32, GMAC/s |\n|---:|---:|---:|---:|\n");
+    std::printf ("| threads | reading, GB/s | int8, GMAC/s | int8 tiles, GMAC/s | float32, GMAC/s |\n"
+                 "|---:|---:|---:|---:|---:|\n");
   std::string array;
   for (const Roofs &of : roofs) {
     array += (array.empty () ? "" : ",\n") + json_of (of);
     if (!json)
-      std::printf ("| %d | %.1f | %.1f | %.1f |\n", of.threads, of.read_gb_per_s, of.int8_gmac_per_s,
-                   of.float32_gmac_per_s);
+      std::printf ("| %d | %.1f | %.1f | %s | %.1f |\n", of.threads, of.read_gb_per_s, of.int8_gmac_per_s,
+                   tiles_text (of).c_str (), of.float32_gmac_per_s);
   }
   if (json)
     std::printf ("[%s]\n", array.c_str ());
