@@ -18,7 +18,7 @@ void register_attention (const cpu::KernelTable &kernels, const Roofs &roofs);
 void register_rows (const cpu::KernelTable &kernels, const Roofs &roofs);
 void register_openblas (const Roofs &roofs);
 
-constexpr int kTokenCounts[] = {1, 2, 4, 5, 8, 16, 128}; ///< that products are measured with
+constexpr int kTokenCounts[] = {1, 2, 4, 5, 8, 16, 128, 256}; ///< that products are measured with
 
 /// What an iteration costs at least; what is 0 is not reported.
 struct Work {
