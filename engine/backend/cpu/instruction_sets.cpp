@@ -50,12 +50,13 @@ saved_registers ()
   return low;
 }
 
-/// Asks the system to keep tiles for this process's threads. It refuses when a thread's stack for signals has no room for them.
+/// Asks the system, once, to keep tiles for this process's threads. It refuses when a thread's stack for signals has no room for them.
 bool
 may_use_tiles ()
 {
   constexpr long kRequestPermission = 0x1023, kTileData = 18; // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
-  return syscall (SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  static const bool may = syscall (SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+  return may;
 }
 
 // Bits: Intel's Software Developer's Manual, CPUID leaves 1 and 7, and section 13.3 for XCR0.
@@ -79,7 +80,7 @@ features_of_host ()
   const bool vnni = bit (ecx, 11);
   features.avx512 = features.avx2 && foundation && dq && bw && vl && vnni && (saved & kZmm) == kZmm;
   const bool tiles = bit (edx, 24), bytes_in_tiles = bit (edx, 25);
-  features.amx = features.avx512 && tiles && bytes_in_tiles && (saved & kTiles) == kTiles && may_use_tiles ();
+  features.amx = features.avx512 && tiles && bytes_in_tiles && (saved & kTiles) == kTiles;
   const bool has_more = eax >= 1;
   if (has_more && __get_cpuid_count (7, 1, &eax, &ebx, &ecx, &edx))
     features.avx_vnni = features.avx2 && bit (eax, 4);
@@ -157,7 +158,8 @@ find_kernels (Isa isa)
   case Isa::kAvx512:
     return features.avx512 && kAvx512Panels.linear[kQ8] ? &avx512 : nullptr;
   case Isa::kAmx:
-    return features.amx && kAmxPanels.linear[kQ8] && kAvx512Panels.linear[kQ8] ? &amx : nullptr;
+    return features.amx && kAmxPanels.linear[kQ8] && kAvx512Panels.linear[kQ8] && may_use_tiles () ? &amx
+                                                                                                   : nullptr;
   default:
     return nullptr;
   }
