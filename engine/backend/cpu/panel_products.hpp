@@ -23,7 +23,7 @@ extern const QuantizeKernels kAvx512Quantize; ///< needs what kAvx512Panels need
 
 extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VNNI
 extern const PanelProducts kAvx512Panels;  ///< needs those but AVX-VNNI, and AVX-512 F, BW, DQ, VL and VNNI
-extern const PanelProducts kAmxPanels;     ///< needs what kAvx512Panels needs, and AMX of bytes with leave to use it
+extern const PanelProducts kAmxPanels;     ///< needs those too, and AMX of bytes with leave to use it
 extern const PanelProducts kNeonPanels;    ///< every aarch64 machine
 extern const PanelProducts kDotprodPanels; ///< aarch64 with the dot-product instructions
 extern const PanelProducts kI8mmPanels;    ///< aarch64 with those and matrix products of bytes
