@@ -11,6 +11,32 @@ namespace
 {
 
 constexpr int kTileTokens = 8;
+constexpr int kRows = 2 * kPanelRows;
+constexpr int kLine = 64; ///< bytes of a vector, too
+
+inline __m512i
+load_ints (const char *data)
+{
+  return _mm512_load_si512 (data);
+}
+
+inline __m512
+load_floats (const char *data)
+{
+  return _mm512_load_ps (data);
+}
+
+inline void
+store_ints (char *data, __m512i value)
+{
+  _mm512_store_si512 (data, value);
+}
+
+inline void
+store_floats (char *data, __m512 value)
+{
+  _mm512_store_ps (data, value);
+}
 
 struct TwoPanels {
   using Ints = __m512i;

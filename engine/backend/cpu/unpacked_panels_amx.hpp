@@ -15,8 +15,7 @@ namespace millrace::cpu
 namespace
 {
 
-constexpr int kRows = 2 * kPanelRows;
-constexpr int kTileRows = 16, kLine = 64;
+constexpr int kTileRows = 16;
 constexpr int kTileBytes = kTileRows * kLine;
 constexpr int kPairTokens = 2 * kTileRows; ///< of a pair of tiles
 constexpr int kSumsBytes = 4 * kTileBytes; ///< of one step and a pair
@@ -42,30 +41,6 @@ struct StepSums {
   int column = 0;                ///< of the step
   int tokens = 0;                ///< 0: there are none
 };
-
-inline __m512i
-load_ints (const char *data)
-{
-  return _mm512_load_si512 (data);
-}
-
-inline void
-store_ints (char *data, __m512i value)
-{
-  _mm512_store_si512 (data, value);
-}
-
-inline __m512
-load_floats (const char *data)
-{
-  return _mm512_load_ps (data);
-}
-
-inline void
-store_floats (char *data, __m512 value)
-{
-  _mm512_store_ps (data, value);
-}
 
 // Each type: kLeastTokens for which it is faster than AVX-512; a step's kColumns, kFactors and kTiles (bytes); kDepth columns of a tile of weights; unpack () the step from a column on;
 // multiply () a quarter of its tiles for a pair of tiles of tokens, whose second begins `second` bytes behind the first; finish ()

@@ -16,32 +16,6 @@ namespace
 {
 
 constexpr int kStretch = 1024; ///< columns; a multiple of kSuperBlock
-constexpr int kRows = 2 * kPanelRows;
-constexpr int kLine = 64; ///< bytes of a vector, too
-
-inline __m512i
-load_ints (const char *data)
-{
-  return _mm512_load_si512 (data);
-}
-
-inline __m512
-load_floats (const char *data)
-{
-  return _mm512_load_ps (data);
-}
-
-inline void
-store_ints (char *data, __m512i value)
-{
-  _mm512_store_si512 (data, value);
-}
-
-inline void
-store_floats (char *data, __m512 value)
-{
-  _mm512_store_ps (data, value);
-}
 
 /// Activations of T tokens from a column on. Twelve pointers would take all registers: of each four tokens the first has one,
 /// and the others are one, two and three strides behind it.
