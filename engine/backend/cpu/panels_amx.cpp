@@ -1,7 +1,9 @@
 // Products of panels for AMX: of many tokens, 32 at a time with 16 rows; of fewer those of AVX-512.
 //
-// A stretch of columns of two panels is unpacked once for all tokens, whose outputs wait in memory for the next one. While tiles are
-// multiplied, what came before is scaled and added, a quarter of the tokens for each quarter of the tiles.
+// A stretch of columns of 48 rows is unpacked once for all tokens, whose outputs wait in memory for the next one: 32 tokens'
+// activations stay in the first-level cache while all these rows meet them, which come from the second one in order. While tiles are
+// multiplied, what came before is scaled and added, a quarter of the tokens for each quarter of the tiles. All that is some 120 KiB of the
+// stack.
 #include "engine/backend/cpu/panel_products.hpp"
 
 #if defined(__AMX_INT8__) && defined(__AMX_TILE__) && defined(__AVX512F__) && defined(__AVX512BW__) &&       \
@@ -16,7 +18,8 @@ namespace
 {
 
 constexpr int kStretch = 512;     ///< columns; a multiple of kSuperBlock
-constexpr int kBlockTokens = 512; ///< whose outputs wait between stretches
+constexpr int kMostGroups = 3;    ///< of kRows rows that meet activations in the first-level cache
+constexpr int kBlockTokens = 256; ///< whose outputs wait between stretches
 
 /// Tokens as pairs of tiles, of sizes as equal as can be: those of the larger size first.
 struct Pairs {
@@ -45,16 +48,15 @@ config_of (int tokens, int depth)
   return config;
 }
 
-/// Rows [row, row + kRows) of at most kBlockTokens tokens from `first` on.
+/// `groups` times kRows rows from `row` on, of `tokens` tokens from `first` on.
 template <typename Type>
 class RowProducts
 {
 public:
-  RowProducts (const LinearArgs &args, int row, int first, int tokens)
+  RowProducts (const LinearArgs &args, int row, int groups, int first, int tokens)
       : args_ (args)
-      , packed_{static_cast<const char *> (args.weights) + row / kPanelRows * args.panel_bytes,
-                args.panel_bytes, args.columns}
       , row_ (row)
+      , groups_ (groups)
       , first_ (first)
       , tokens_ (tokens)
   {
@@ -62,25 +64,38 @@ public:
 
   void run ()
   {
-    for (int i = 0; i < tokens_; ++i)
+    for (int i = 0; i < groups_ * tokens_; ++i)
       _mm512_store_ps (outputs_ + i * kRows, _mm512_setzero_ps ());
     for (int column = 0; column < args_.columns; column += kStretch) {
       const int left = args_.columns - column, count = left < kStretch ? left : kStretch;
       // The last step's factors are still needed.
       factors_ = all_factors_[column / kStretch % 2];
-      for (int i = 0; i < count; i += Type::kColumns)
-        Type::unpack (packed_, column + i, {factors_of (i), tiles_of (i)});
+      for (int group = 0; group < groups_; ++group) {
+        const char *panel = static_cast<const char *> (args_.weights) +
+                            (row_ + group * kRows) / kPanelRows * args_.panel_bytes;
+        const Packed packed = {panel, args_.panel_bytes, args_.columns};
+        for (int i = 0; i < count; i += Type::kColumns)
+          Type::unpack (packed, column + i, {factors_of (group, i), tiles_of (group, i)});
+      }
       run_stretch (column, count);
     }
     finish_last ();
     for (int i = 0; i < tokens_; ++i)
-      TwoPanels::store (args_, _mm512_load_ps (outputs_ + i * kRows), row_, first_ + i);
+      for (int group = 0; group < groups_; ++group)
+        TwoPanels::store (args_, _mm512_load_ps (outputs_of (group, i)), row_ + group * kRows, first_ + i);
   }
 
 private:
   // Of a column of the stretch.
-  char *factors_of (int column) { return factors_ + column / Type::kColumns * Type::kFactors; }
-  char *tiles_of (int column) { return tiles_ + column / Type::kColumns * Type::kTiles; }
+  char *factors_of (int group, int column)
+  {
+    return factors_ + (group * kSteps + column / Type::kColumns) * Type::kFactors;
+  }
+  char *tiles_of (int group, int column)
+  {
+    return tiles_ + (group * kSteps + column / Type::kColumns) * Type::kTiles;
+  }
+  float *outputs_of (int group, int token) { return outputs_ + (group * tokens_ + token) * kRows; }
 
   void run_stretch (int column, int count)
   {
@@ -90,30 +105,30 @@ private:
       const int size = pairs.size + (i < pairs.larger ? 1 : 0);
       if (i == 0 || i == pairs.larger)
         configure_tiles (config_of (size, Type::kDepth));
-      if (is_last) {
-        for (int output = token; output < token + size; ++output)
-          prefetch_output (args_, row_, first_ + output);
+      for (int group = 0; group < groups_; ++group) {
+        for (int output = token; is_last && output < token + size; ++output)
+          prefetch_output (args_, row_ + group * kRows, first_ + output);
+        run_pair (group, column, count, token, size);
       }
-      run_pair (column, count, token, size);
       token += size;
     }
   }
 
   /// `tokens` tokens from `token` on.
-  void run_pair (int column, int count, int token, int tokens)
+  void run_pair (int group, int column, int count, int token, int tokens)
   {
     const char *x =
         static_cast<const char *> (args_.x) + static_cast<size_t> (first_ + token) * args_.x_row_bytes;
     const int first_rows = tokens - tokens / 2;
     for (int i = 0; i < count; i += Type::kColumns) {
-      run_step<0> (tiles_of (i), x + column + i, static_cast<size_t> (first_rows) * args_.x_row_bytes);
+      run_step<0> (tiles_of (group, i), x + column + i, static_cast<size_t> (first_rows) * args_.x_row_bytes);
       char *sums = sums_[turn_];
       turn_ = 1 - turn_;
       store_tile<0> (sums, kLine);
       store_tile<1> (sums + first_rows * kLine, kLine);
       store_tile<2> (sums + kPairTokens * kLine, kLine);
       store_tile<3> (sums + (kPairTokens + first_rows) * kLine, kLine);
-      last_ = {factors_of (i), sums, x, outputs_ + token * kRows, column + i, tokens};
+      last_ = {factors_of (group, i), sums, x, outputs_of (group, token), column + i, tokens};
     }
   }
 
@@ -137,13 +152,12 @@ private:
 
   static constexpr int kSteps = kStretch / Type::kColumns;
 
-  alignas (kLine) char all_factors_[2][kSteps * Type::kFactors];
-  alignas (kLine) char tiles_[kSteps * Type::kTiles];
+  alignas (kLine) char all_factors_[2][kMostGroups * kSteps * Type::kFactors];
+  alignas (kLine) char tiles_[kMostGroups * kSteps * Type::kTiles];
   alignas (kLine) char sums_[2][kSumsBytes];
-  alignas (kLine) float outputs_[kBlockTokens * kRows];
+  alignas (kLine) float outputs_[kMostGroups * kBlockTokens * kRows];
   const LinearArgs &args_;
-  const Packed packed_;
-  const int row_, first_, tokens_;
+  const int row_, groups_, first_, tokens_;
   int turn_ = 0;
   char *factors_ = all_factors_[0];
   StepSums last_ = {.factors = factors_};
@@ -154,18 +168,19 @@ template <typename Type>
 int
 run_pairs (const LinearArgs &args)
 {
-  int row = 0;
-  for (; row + kPanelRows < args.rows; row += kRows) {
+  const int groups = (args.rows + kPanelRows - 1) / kRows; // a last panel may be alone
+  for (int group = 0; group < groups; group += kMostGroups) {
+    const int count = groups - group < kMostGroups ? groups - group : kMostGroups;
     // Of sizes as equal as can be: none is too small for a pair of tiles.
     const int blocks = (args.tokens + kBlockTokens - 1) / kBlockTokens;
     for (int i = 0, first = 0; i < blocks; ++i) {
       const int size = args.tokens / blocks + (i < args.tokens % blocks ? 1 : 0);
-      RowProducts<Type> (args, row, first, size).run ();
+      RowProducts<Type> (args, group * kRows, count, first, size).run ();
       first += size;
     }
   }
   release_tiles ();
-  return row;
+  return groups * kRows;
 }
 
 template <typename Type, Format kFormat>
