@@ -21,7 +21,7 @@ objects=$(mktemp -d) || exit 1
 trap 'rm -rf "$objects"' EXIT
 
 cpu=engine/backend/cpu
-sources=(tests/engine_backend_kernels.cpp tests/engine_backend_attention.cpp
+sources=(tests/engine_backend_kernels.cpp tests/engine_backend_row_kernels.cpp tests/engine_backend_attention.cpp
   "$cpu"/*_portable.cpp "$cpu"/*_neon.cpp "$cpu"/*_dotprod.cpp "$cpu"/*_i8mm.cpp
   "$cpu"/{attention,formats,grouped_formats,super_formats,instruction_sets,kv_storage,memory}.cpp
   engine/backend/kv_type.cpp engine/tensor/dtype.cpp engine/weights/quantized_blocks.cpp engine/weights/blocks_*.cpp
