@@ -1,7 +1,7 @@
 // The loop of roofs.hpp for AMX. Compiled for it: no inline function of others may be used here.
 //
 // Of sixteen rounds four products of whole tiles, with sums of their own; processors start one in sixteen cycles. Tiles that were never
-// loaded would be multiplied in no time.
+// loaded would be multiplied faster.
 #include "bench/roofs.hpp"
 
 #include "engine/backend/cpu/tiles_amx.hpp"

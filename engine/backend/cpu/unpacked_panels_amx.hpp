@@ -42,8 +42,8 @@ struct StepSums {
   int tokens = 0;                ///< 0: there are none
 };
 
-// Each type: kLeastTokens for which it is faster than AVX-512; a step's kColumns, kFactors and kTiles (bytes); kDepth columns of a tile of weights; unpack () the step from a column on;
-// multiply () a quarter of its tiles for a pair of tiles of tokens, whose second begins `second` bytes behind the first; finish ()
+// Each type: kLeastTokens for which it is faster than AVX-512; a step's kColumns, kFactors and kTiles (bytes); kDepth columns of a
+// tile of weights; unpack () the step from a column on; multiply () a quarter of its tiles for a pair of tiles of tokens, whose second begins `second` bytes behind the first; finish ()
 // those sums of a pair's tokens [begin, end). Tiles: 0 to 3 sums, 4 and 5 activations of the pair, 6 and 7 weights.
 
 /// Two groups of 32 columns. Tiles: 8 rows of each; factors: d of each.
