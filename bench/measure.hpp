@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <utility>
 #include <vector>
 
 namespace millrace::bench
@@ -21,7 +20,9 @@ quantile (std::vector<double> values, double q)
 inline double
 median (std::vector<double> values)
 {
-  return quantile (std::move (values), 0.5);
+  std::sort (values.begin (), values.end ());
+  const size_t half = values.size () / 2;
+  return values.size () % 2 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 inline double

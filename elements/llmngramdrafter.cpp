@@ -146,14 +146,13 @@ llm_ngram_drafter_class_init (LlmNgramDrafterClass *klass)
                                                       policy, static_cast<int> (defaults.policy), flags));
   g_object_class_install_property (
       object_class, PROP_MIN_MATCH,
-      g_param_spec_int (
-          "min-match", "Minimum match",
-          "Tokens that must have occurred before in the same order; at most 4 with policy=ngram", 2,
-          millrace::kLongestMinMatch, defaults.min_match, flags));
+      g_param_spec_int ("min-match", "Minimum match",
+                        "Tokens that must have occurred before in the same order; 2 to 4 with policy=ngram",
+                        1, millrace::kLongestMinMatch, defaults.min_match, flags));
   g_object_class_install_property (
       object_class, PROP_SHARED_STORE,
       g_param_spec_int ("shared-store", "Shared store",
-                        "Tokens of finished outputs to keep, to guess from in other requests; up to 28 bytes "
+                        "Tokens of finished outputs to keep, to guess from in other requests; up to 36 bytes "
                         "each, with policy=suffix. "
                         "Outputs do not change, but how fast one comes may tell a user that another's "
                         "request said the same. 0: none",

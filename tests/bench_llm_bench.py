@@ -5,6 +5,7 @@
 import json
 import os
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,7 @@ def check_figures(entry):
     for key in ("avg_ts", "median_ts", "min_ts", "max_ts"):
         assert entry[key] > 0, entry
     assert entry["min_ts"] <= entry["median_ts"] <= entry["max_ts"], entry
+    assert abs(entry["median_ts"] / statistics.median(entry["samples_ts"]) - 1) < 1e-6, entry
 
 
 def check_model(model, folder):

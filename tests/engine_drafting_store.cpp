@@ -110,7 +110,7 @@ TEST (SharedStore, stays_within_its_bounds_and_says_only_what_was_said)
       store.settle (random () % 600);
       ASSERT_LE (store.tokens (), store.capacity ());
       ASSERT_LE (store.waiting (), 2 * store.capacity ());
-      ASSERT_LE (store.bytes (), store.capacity () * 36 + 16 * 1'024 + store.texts () * 16);
+      ASSERT_LE (store.bytes (), store.capacity () * 44 + 16 * 1'024 + store.texts () * 16);
       const Tokens &asked = said[random () % said.size ()];
       if (asked.size () < 8)
         continue;

@@ -16,7 +16,7 @@ constexpr double kBeliefWeight = 6;
 constexpr float kMostEvidence = 400;
 // The track: the table's word counts as much as so many observations.
 constexpr double kTableWeight = 2;
-constexpr float kTrackMemory = 96;
+constexpr float kTrackMemory = 48;
 
 double
 clamp (double chance)

@@ -1,5 +1,7 @@
 #include "engine/drafting/draft_controller.hpp"
 
+#include "engine/drafting/draft_budget.hpp"
+
 #include <algorithm>
 
 namespace millrace
@@ -8,14 +10,16 @@ namespace millrace
 namespace
 {
 
-constexpr double kMargin = 1.04; ///< drafts must promise so many times the tokens per time
+constexpr double kMargin = 1.07; ///< drafts must promise so many times the tokens per time
 constexpr int kFirstReach = 2;   ///< drafts of a request of which nothing is known yet
 // Times the chance, of what lies deeper than has been right lately; not where all before it is as likely as kSure.
-constexpr double kDoubt = 0.8, kSure = 0.8;
-constexpr int kRemembered = 4;    ///< drafts of a sequence that wait for the tokens they are compared with
-constexpr int kStretchEvery = 16; ///< choices
+constexpr double kDoubt = 0.8, kSure = 0.9;
+constexpr double kNearlySure = 0.8; ///< that a guess is right which no budget holds back
+constexpr int kRemembered = 4;      ///< drafts of a sequence that wait for the tokens they are compared with
+constexpr int kStretchEvery = 16;   ///< choices
 constexpr double kStretchChance = 0.5;
-constexpr int kReplay = 8; ///< tokens that the cost of computing some again is measured by
+constexpr int kSample =
+    8; ///< tokens that the cost of one more is measured by, where it is not known yet how many
 
 // The gate that others document: engine/drafting/drafter.hpp, DraftGate::kEma.
 constexpr double kEmaNewest = 0.1, kEmaThreshold = 0.5;
@@ -42,6 +46,8 @@ struct DraftController::Slot {
       kMaxDraft; ///< drafts that are taken at their word; after a chain that broke twice what was right
   double ema = 1;
   int ema_pause = 0;
+  DraftBudget budget;
+  double replay = 0;    ///< what each accepted token will cost of it if the draft breaks
   bool pausing = false; ///< the last guesses were not worth verifying
 };
 
@@ -164,7 +170,7 @@ DraftController::chance (const Row &row, DraftSource source, double belief, int 
 /// Gathers the chances of all guesses that may be cut, best first; equal ones in the order of rows and depths, so that what is
 /// taken of a chain is a beginning of it.
 void
-DraftController::gather (const Step &step)
+DraftController::gather (const Step &step, double price)
 {
   candidates_.clear ();
   for (size_t r = 0; r < step.rows.size (); ++r) {
@@ -173,9 +179,11 @@ DraftController::gather (const Step &step)
       continue;
     const Slot &slot = slot_of (*row.sequence);
     const SamplingKind kind = sampling_kind (row.sequence->request->sampling);
-    double chance = 1;
+    double chance = 1, left = slot.budget.left ();
     for (int i = 0; i < std::min (row.draft.count, slot.reach); ++i) {
       chance *= probability (slot, row.draft, i, kind);
+      if (chance < kNearlySure && (left -= price) < 0)
+        break;
       const double doubt = i >= slot.proven && chance < kSure ? kDoubt : 1;
       candidates_.push_back ({chance * doubt, static_cast<int> (r), i});
     }
@@ -190,12 +198,10 @@ DraftController::gather (const Step &step)
 size_t
 DraftController::best_count (const Step &step, int rows, int always, double positions)
 {
-  if (!cost_.knows (always))
-    return 0; // this step finds out what it costs without
   const auto step_ms = [&] (int tokens) { return cost_.milliseconds (tokens, positions); };
   // Where a layer is recurrent, tokens accepted from a chain that broke are computed once more.
   const bool replays = !step.recurrent_groups.empty ();
-  const double token_ms = replays ? (step_ms (always + kReplay) - step_ms (always)) / kReplay : 0;
+  const double token_ms = replays ? (step_ms (always + kSample) - step_ms (always)) / kSample : 0;
   right_.assign (replays ? step.rows.size () : 0, {});
 
   double best = rows / step_ms (always) * kMargin, tokens = rows, replay_tokens = 0;
@@ -242,21 +248,24 @@ DraftController::choose (Step &step)
   if (guessed == 0)
     return;
 
-  gather (step);
-  const size_t taken = best_count (step, rows, always, positions);
+  size_t taken = 0;
+  if (cost_.knows (always)) { // else this step finds out what it costs without
+    gather (step, price (rows, always, kSample, positions));
+    taken = best_count (step, rows, always, positions);
+  }
   kept_.assign (step.rows.size (), 0);
   for (size_t n = 0; n < taken; ++n) {
     int &kept = kept_[static_cast<size_t> (candidates_[n].row)];
     kept = std::max (kept, candidates_[n].depth + 1);
   }
 
-  int verified = 0;
+  int verified = 0, cut = 0;
   for (size_t r = 0; r < step.rows.size (); ++r) {
     Row &row = step.rows[r];
     if (row.ended () || !row.scored || row.draft.count == 0)
       continue;
     if (!row.ungated)
-      row.draft.count = kept_[r];
+      cut += row.draft.count = kept_[r];
     verified += row.draft.count;
     Slot &slot = slot_of (*row.sequence);
     const bool pausing = row.draft.count == 0;
@@ -265,6 +274,28 @@ DraftController::choose (Step &step)
   }
   if (verified > 0 && cost_.knows (rows))
     note_costs (step, rows, verified, positions);
+  if (cut > 0)
+    spend (step, price (rows, always, cut, positions));
+}
+
+/// Of one token more, where `more` are, in tokens of each of the rows.
+double
+DraftController::price (int rows, int always, int more, double positions) const
+{
+  const double without = cost_.milliseconds (always, positions);
+  return (cost_.milliseconds (always + more, positions) - without) / more * rows / without;
+}
+
+void
+DraftController::spend (const Step &step, double price)
+{
+  for (const Row &row : step.rows) {
+    if (row.ended () || !row.scored || row.ungated)
+      continue;
+    Slot &slot = slot_of (*row.sequence);
+    slot.budget.spend (price * row.draft.count);
+    slot.replay = step.recurrent_groups.empty () ? 0 : price;
+  }
 }
 
 /// Says on each row what its drafts cost, and what a step without any would.
@@ -314,6 +345,9 @@ DraftController::settle (const Row &row)
   Slot &slot = slot_of (*row.sequence);
   compare (slot, *row.sequence);
   const int right = row.right_drafts ();
+  slot.budget.earn (row.accepted_count, row.ungated ? 0 : right);
+  if (right < row.draft.count && !row.ungated)
+    slot.budget.spend (slot.replay * row.accepted_count);
   if (right < row.draft.count)
     slot.proven = std::max (2 * right, kFirstReach);
   else if (right >= slot.proven)

@@ -10,6 +10,8 @@
 // descending order, verifying the first n costs a step of R + n tokens and is expected to bring R + q1 + … + qn of them.
 // The n with the most tokens per time is taken, if it beats none by kMargin: so the step's rows share its tokens by
 // marginal gain.
+// What a request's drafts may lose is bounded besides (draft_budget.hpp): once it is lost only guesses that are nearly sure are
+// verified, whatever chances say.
 // A request of which nothing is known yet begins with short chains, and doubles them while they are all right. After a chain that
 // broke, what lies deeper than twice what was right of it, and is not nearly sure, counts less than its chance: there chances
 // are known worst, and texts that repeat a few tokens here and there differ from those that copy.
@@ -84,8 +86,10 @@ private:
   double expected (const Slot &slot, const Draft &draft, SamplingKind kind) const;
   void remember (Slot &slot, const Row &row, const Draft &draft, int begin);
   void compare (Slot &slot, const Sequence &sequence);
-  void gather (const Step &step);
+  void gather (const Step &step, double price);
   size_t best_count (const Step &step, int rows, int always, double positions);
+  double price (int rows, int always, int more, double positions) const;
+  void spend (const Step &step, double price);
   void note_costs (Step &step, int rows, int verified, double positions) const;
 
   AcceptanceTable table_;

@@ -20,7 +20,7 @@ struct LookupSettings {
   LookupPolicy policy = LookupPolicy::kSuffix;
   int max_draft = kMaxDraft; ///< tokens, 0 … kMaxDraft
   DraftGate gate = DraftGate::kCost;
-  int min_match = 2; ///< tokens in common before one is guessed; 2 … 32, with kNgram 2 … 4
+  int min_match = 1; ///< tokens in common before one is guessed; 1 … 32, with kNgram 2 … 4
   /// kSuffix: outputs of so many tokens in all, up to kLargestSharedStore, are kept for other requests; 0: none. engine/drafting/shared_store.hpp says
   /// what that means for their users.
   int shared_store_tokens = 0;

@@ -11,7 +11,8 @@ namespace
 constexpr size_t kLargestShare = 4; ///< a text has at most this part of the store
 constexpr size_t kSpared = 4;
 constexpr int kVisits = 24;                ///< each is a cache miss or two in a history of this size
-constexpr double kStoreDoubt = 2 * kDoubt; ///< others talk of other things
+constexpr double kStoreDoubt = 3 * kDoubt; ///< others talk of other things
+constexpr int kShortest = 2;               ///< tokens in common, for the same reason
 
 } // namespace
 
@@ -89,7 +90,7 @@ SharedStore::bytes () const
 Chain
 SharedStore::propose (std::span<const TokenId> tail, int shortest, int most) const
 {
-  return vote (index_, index_.find (tail, shortest, kVisits), {}, most, kStoreDoubt);
+  return vote (index_, index_.find (tail, std::max (shortest, kShortest), kVisits), {}, most, kStoreDoubt);
 }
 
 void

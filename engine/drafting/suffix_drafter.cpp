@@ -11,7 +11,7 @@ namespace millrace
 namespace
 {
 
-constexpr double kPredictionDoubt = kDoubt / 3;
+constexpr double kPredictionDoubt = kDoubt / 2;
 static_assert (kLongestMinMatch <= TokenIndex::kLongestMatch);
 // Tokens of finished outputs that are taken into the store beside a prompt, which costs more, and beside one row's guesses.
 constexpr size_t kStoredAtBegin = 4096, kStoredAtOnce = 32;

@@ -12,7 +12,7 @@ constexpr double kLeastBelief = 0.1; ///< a guess below ends the chain
 constexpr int kMax = TokenIndex::kMaxMatches;
 
 /// Matches of such lengths are told apart; between them, not.
-constexpr std::array<int, 9> kLengths = {32, 24, 16, 12, 8, 6, 4, 3, 2};
+constexpr std::array<int, 10> kLengths = {32, 24, 16, 12, 8, 6, 4, 3, 2, 1};
 
 /// An occurrence and what followed it.
 struct Voter {
@@ -124,7 +124,7 @@ private:
         }
       }
       const double length = shortest + depth;
-      const double belief = most_votes / (voting + doubt_ / (length * length));
+      const double belief = most_votes / (voting + doubt_ / length);
       if (most_votes == 0 || belief < kLeastBelief)
         break;
       if (depth == 0)

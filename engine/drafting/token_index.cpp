@@ -9,7 +9,9 @@ namespace millrace
 namespace
 {
 
-/// Of the last 2, 4 and 8 tokens before `end`, each as far as there are so many.
+constexpr size_t kLoad = 2; ///< tokens for each entry of a table, at most
+
+/// Of the last 1, 2, 4 and 8 tokens before `end`, each as far as there are so many.
 template <typename TokenAt>
 std::array<uint64_t, TokenIndex::kOrders.size ()>
 hashes_before (int available, const TokenAt &token_back)
@@ -48,7 +50,7 @@ TokenIndex::clear (size_t expected)
     blocks_.resize (kept);
     blocks_.shrink_to_fit ();
   }
-  const size_t entries = expected ? std::bit_ceil (std::max (expected, kBlockTokens)) : 0;
+  const size_t entries = expected ? std::max (std::bit_ceil (expected) / kLoad, kBlockTokens) : 0;
   for (auto &heads : heads_) {
     if (heads.size () > entries) {
       heads.resize (entries);
@@ -80,7 +82,7 @@ TokenIndex::push (TokenId token)
   last.tokens[end_ % kBlockTokens] = token;
   for (auto &links : last.links)
     links[end_ % kBlockTokens] = 0;
-  if (size () >= heads_[0].size ())
+  if (!capacity_ && size () >= kLoad * heads_[0].size ())
     grow_heads ();
   ++end_;
 }

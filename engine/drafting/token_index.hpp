@@ -1,14 +1,14 @@
 // A history of tokens in which earlier occurrences of its last ones are found.
 //
-// For each order of 2, 4 and 8 tokens a table of hashes leads to the latest occurrence of a context, and a link at each
+// For each order of 1, 2, 4 and 8 tokens a table of hashes leads to the latest occurrence of a context, and a link at each
 // occurrence to the one before. What hashes alike is told apart by comparing tokens backwards, which also gives the real
 // length of a match. Walks are bounded, so that a text made of one token, or of contexts that hash alike, costs matches and
 // never time.
 //
 // Grows at its end, in blocks, and may forget from its beginning: the blocks then are a ring. The tables double when there
-// are as many tokens as entries; an entry is copied to both of the places it may belong to, so nothing is hashed again.
-// Memory: 16 bytes a token and 3 tables of 4 … 8 bytes a token, with at least 1024 tokens' worth. A bounded one has its tables
-// from the beginning, 12 bytes for each token of its capacity.
+// are twice as many tokens as entries; an entry is copied to both of the places it may belong to, so nothing is hashed again.
+// Memory: 20 bytes a token and 4 tables of 2 … 4 bytes a token, with at least 2048 tokens' worth. A bounded one has its tables
+// from the beginning, 16 bytes for each token of its capacity.
 // Source: the links are those of LZ77 compressors (hash chains); what they are for, SuffixDecoding, arXiv 2411.04975.
 //
 // Values; one thread. No errors.
@@ -34,7 +34,7 @@ public:
   static constexpr int kLongestMatch = 32;      ///< longer ones count as this
   static constexpr TokenId kBorder = INT32_MIN; ///< between texts; occurs in none
   static constexpr size_t kBlockTokens = 1024;
-  static constexpr std::array<int, 3> kOrders = {2, 4, 8};
+  static constexpr std::array<int, 4> kOrders = {1, 2, 4, 8};
 
   struct Match {
     uint32_t next = 0; ///< position of the token that followed
@@ -68,8 +68,8 @@ public:
   TokenId at (uint32_t position) const { return block (position).tokens[position % kBlockTokens]; }
 
   /// The latest occurrences of what `tail` ends with, followed by a token: at most kMaxMatches. Those that agree in at least 8
-  /// tokens; when they are less than kEnough those with 4 … 7 too, and likewise those with 2 and 3; each kind latest first. At
-  /// least `shortest` tokens in common, 2 at least. `most_visits`: occurrences looked at of each kind.
+  /// tokens; when they are less than kEnough those with 4 … 7 too, and likewise those with 2 and 3, and with 1; each kind latest
+  /// first. At least `shortest` tokens in common. `most_visits`: occurrences looked at of each kind.
   Matches find (std::span<const TokenId> tail, int shortest, int most_visits = kMostVisits) const;
 
   size_t bytes () const;
