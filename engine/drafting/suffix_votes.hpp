@@ -2,9 +2,9 @@
 //
 // At each depth the occurrences that have agreed so far vote with the token that followed them there; the token with most
 // votes is guessed, among equals the one that followed latest. It is believed with votes / (voters + doubt), where the doubt
-// of a match of n tokens is kDoubt / n: as measured on the prompts of bench/speculation, a single match of 1 is right in a
-// quarter to a half of all places, one of 2 in half, of 4 in three quarters, of 16 in 19 of 20. n grows with the chain. Which matches may vote is tried for each length there is, longest first: the chain that expects
-// the most right tokens is taken.
+// of a match of n tokens is kDoubt / n: on the prompts of bench/speculation a single match of 1 is right in a quarter to a half of
+// all places, one of 2 in half, of 4 in three quarters, of 16 in 19 of 20. n grows with the chain. Which matches may vote is
+// tried for each length there is, longest first: the chain that expects the most right tokens is taken.
 // Source: frequency-scored continuations of SuffixDecoding, arXiv 2411.04975; smoothing as the escape of prediction by
 // partial matching, Cleary and Witten 1984.
 //
