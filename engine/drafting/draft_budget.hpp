@@ -1,4 +1,4 @@
-// What the drafts of one request may lose, so that none comes out slower with them.
+// What the drafts of one request may lose, so that none comes out much slower with them.
 //
 // Chances are known badly where a request has just begun or does what none did before, and a text that nothing can be guessed
 // of pays for each wrong belief. So accounts are kept: each right guess brings a token, verifying costs the tokens that decoding
