@@ -181,7 +181,7 @@ TEST (TokenIndex, a_cleared_one_is_empty_and_gives_memory_back)
   index.clear (10);
   EXPECT_EQ (index.size (), 0u);
   EXPECT_EQ (index.find (text, 2).count, 0);
-  EXPECT_LE (index.bytes (), 40u << 10);
+  EXPECT_LE (index.bytes (), 32u << 10);
   for (int i = 0; i < 6; ++i)
     index.append (i % 3);
   EXPECT_EQ (index.find (Tokens{0, 1, 2}, 2).count, 1);

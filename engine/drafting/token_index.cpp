@@ -50,7 +50,7 @@ TokenIndex::clear (size_t expected)
     blocks_.resize (kept);
     blocks_.shrink_to_fit ();
   }
-  const size_t entries = expected ? std::max (std::bit_ceil (expected) / kLoad, kBlockTokens) : 0;
+  const size_t entries = expected ? std::bit_ceil (std::max (expected, kBlockTokens)) / kLoad : 0;
   for (auto &heads : heads_) {
     if (heads.size () > entries) {
       heads.resize (entries);
@@ -65,7 +65,7 @@ TokenIndex::grow_heads ()
 {
   for (auto &heads : heads_) {
     const size_t old = heads.size ();
-    std::vector<uint32_t> wider (std::max (2 * old, kBlockTokens));
+    std::vector<uint32_t> wider (std::max (2 * old, kBlockTokens / kLoad));
     std::ranges::copy (heads, wider.begin ());
     std::ranges::copy (heads, wider.begin () + static_cast<std::ptrdiff_t> (old));
     heads = std::move (wider);

@@ -7,7 +7,7 @@
 //
 // Grows at its end, in blocks, and may forget from its beginning: the blocks then are a ring. The tables double when there
 // are twice as many tokens as entries; an entry is copied to both of the places it may belong to, so nothing is hashed again.
-// Memory: 20 bytes a token and 4 tables of 2 … 4 bytes a token, with at least 2048 tokens' worth. A bounded one has its tables
+// Memory: 20 bytes a token and 4 tables of 2 … 4 bytes a token, with at least 1024 tokens' worth. A bounded one has its tables
 // from the beginning, 16 bytes for each token of its capacity.
 // Source: the links are those of LZ77 compressors (hash chains); what they are for, SuffixDecoding, arXiv 2411.04975.
 //
