@@ -128,7 +128,19 @@ def check_simulation(folder):
         direct_ts = 1e6 * row["streams"] / (5000 + 1500 * (row["streams"] - 1))
         assert row["tokens"] != 40 * row["streams"] or abs(row["direct_ts"] / direct_ts - 1) < 1e-3, row
         modes = {mode["mode"]: mode for mode in row["modes"]}
-        assert list(modes) == LOOKUPS + WITH_MODEL and modes["control"]["ratio"] == 1, row
+        assert list(modes) == LOOKUPS + WITH_MODEL, row
+        for name in ("ratio", "ratio_to_the_end", "ratio_of_slowest_stream"):
+            assert modes["control"][name] == 1, row
+        for mode in row["modes"]:
+            last = mode["samples_ts"][-1] / row["direct_samples_ts"][-1]
+            slowest = mode["ratio_of_slowest_stream"]
+            assert slowest <= last * 1.0001, (last, mode)
+            if row["streams"] == 1:
+                assert mode["ratio"] == mode["ratio_to_the_end"] and abs(slowest / last - 1) < 1e-5, (last, mode)
+    # Where one stream of two is done long before the other, it counts as much: the whole takes as long as the slower one.
+    apart = [mode for row in report["rows"] if row["streams"] == 2 and row["tokens"] == 80 for mode in row["modes"]
+             if mode["ratio"] > 1.05 * mode["ratio_to_the_end"]]
+    assert apart, report["rows"]
     edits = [mode for row in report["rows"] if row["category"] == "code-edit" for mode in row["modes"]]
     assert any(mode["mode"] == "suffix" and mode["ratio"] > 1.3 for mode in edits), edits
     assert any(mode["accepted_by"]["model"] > 0 for mode in edits), edits

@@ -247,6 +247,57 @@ TEST (DraftController, what_is_nearly_sure_is_verified_whatever_was_lost)
   EXPECT_EQ (run (controller, {&other}, machine, 1).drafted, 2);
 }
 
+// Guesses that cost time to make have an account of their own: others' right ones pay nothing in, nor do they wait for it.
+TEST (DraftController, GuessesThatCostTimeHaveAnAccount)
+{
+  DraftController controller;
+  Stream stream (0, 1, 1);
+  run (controller, {&stream}, memory_bound (0.1), 20);
+  Step step;
+  step.rows.resize (1);
+  Row &row = step.rows[0];
+  row.sequence = &stream.sequence;
+  row.scored = true;
+  row.draft_limit = kMaxDraft;
+  const auto settle = [&] (DraftSource source, int right) {
+    Draft draft;
+    for (int i = 0; i < 4; ++i) {
+      const TokenId token = Stream::truth (static_cast<int> (stream.sequence.tokens.size ()) + i);
+      draft.push (i < right ? token : token + 1, 0.99F, source);
+    }
+    row.draft = {};
+    controller.offer (row, draft, DraftGate::kCost);
+    row.draft.count = std::min (row.draft.count, 4);
+    row.accepted_count = right + 1;
+    for (int i = 0; i <= right; ++i) {
+      row.accepted[static_cast<size_t> (i)].token =
+          Stream::truth (static_cast<int> (stream.sequence.tokens.size ()));
+      stream.sequence.tokens.push_back (row.accepted[static_cast<size_t> (i)].token);
+    }
+    controller.settle (row);
+  };
+  EXPECT_TRUE (controller.may_charge (row));
+  controller.charge (row, 2);
+  EXPECT_TRUE (controller.may_charge (row));
+  controller.charge (row, 8);
+  EXPECT_FALSE (controller.may_charge (row));
+  settle (DraftSource::kSuffix, 4);
+  settle (DraftSource::kSuffix, 4);
+  EXPECT_FALSE (controller.may_charge (row));
+  stream.guesses = 0;
+  settle (DraftSource::kModel, 4);
+  EXPECT_FALSE (controller.may_charge (row));
+  settle (DraftSource::kModel, 4);
+  EXPECT_TRUE (controller.may_charge (row));
+
+  // The other account has its tokens still.
+  controller.charge (row, 1000);
+  stream.guesses = kMaxDraft;
+  stream.belief = 0.7;
+  EXPECT_GT (run (controller, {&stream}, memory_bound (0.1), 5).drafted, 0);
+  EXPECT_FALSE (controller.may_charge (row));
+}
+
 TEST (DraftController, another_request_is_judged_for_itself)
 {
   DraftController controller;

@@ -469,6 +469,32 @@ TEST (ModelDrafterTime, AModelThatIsWrongCostsLittle)
   }
 }
 
+// A short answer to a long prompt is over before the model has read what it would have helped with; a long one is not.
+TEST (ModelDrafterTime, ALongPromptIsReadOnceGuessesWereMissed)
+{
+  const Timing timing;
+  ModelDrafter drafter = timed_drafter (timing.target);
+  LoopOptions options;
+  options.scheduler = {.max_batch = 1, .max_draft = 1, .kv_bytes = 1u << 20};
+  options.scheduler.clock = [] { return fake_now_us; };
+  options.drafters = {&drafter};
+  std::mt19937_64 random (7);
+  Scheduler scheduler (timed_model (timing.target, 8000, 600), options.scheduler);
+  const std::vector before_it{request_of (random_tokens (random, 50, 64), 300)};
+  run (scheduler, options, before_it); // what the model is worth is known
+  const std::vector requests{request_of (random_tokens (random, 1500, 64), 400)};
+  const int64_t before = drafter.statistics ().tokens;
+  int first = -1;
+  run (scheduler, options, requests, [&] (Scheduler &, int) {
+    if (first < 0 && drafter.statistics ().tokens > before)
+      first = requests[0]->statistics.generated;
+  });
+  std::printf ("after %d tokens\n", first);
+  EXPECT_GE (first, 3);
+  EXPECT_LE (first, 30);
+  EXPECT_GT (requests[0]->statistics.drafting.accepted, 120);
+}
+
 // What was measured while the machine was busy with something else is measured again.
 TEST (ModelDrafterTime, ABadMomentDoesNotLast)
 {

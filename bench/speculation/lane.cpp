@@ -4,6 +4,7 @@
 #include "engine/model/forward.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <stdexcept>
 
@@ -70,6 +71,20 @@ Lane::prime (std::span<const Job> jobs)
   }
 }
 
+double
+RunResult::speed () const
+{
+  double logs = 0;
+  int streams = 0;
+  for (const double rate : stream_rates) {
+    if (rate <= 0)
+      continue;
+    logs += std::log (rate);
+    streams++;
+  }
+  return streams > 0 ? streams * std::exp (logs / streams) : 0;
+}
+
 /// Microseconds.
 double
 Lane::draft ()
@@ -96,6 +111,16 @@ Lane::say_script ()
       row.logits[static_cast<size_t> (i) * static_cast<size_t> (step_.vocab) +
                  static_cast<size_t> ((*script)[next])] = kScripted;
   }
+}
+
+void
+Lane::note_end (size_t job)
+{
+  if (said_before_.empty ())
+    return; // in begin ()
+  const double seconds = result_.seconds + static_cast<double> (clock_ () - advance_began_) / 1e6;
+  const size_t tokens = result_.outputs[job].size () - said_before_[job];
+  result_.stream_rates[job] = seconds > 0 ? static_cast<double> (tokens) / seconds : 0;
 }
 
 /// False: nothing is left to be done.
@@ -129,6 +154,8 @@ Lane::turn ()
     for (int i = 0; i < row.accepted_count; i++)
       output.push_back (row.accepted[static_cast<size_t> (i)].token);
     result_.tokens += row.accepted_count;
+    if (row.ended ())
+      note_end (job_of (row, jobs_));
   }
   scheduler_.commit (step_);
   for (const auto &request : scheduler_.finished ())
@@ -148,6 +175,8 @@ Lane::begin (std::span<const Job> jobs, const DraftHook &hook)
     scheduler_.admit (request_of (job));
   result_ = {};
   result_.outputs.resize (jobs.size ());
+  result_.stream_rates.resize (jobs.size ());
+  said_before_.clear ();
   size_t room = 0;
   for (const Job &job : jobs)
     room = std::max (room, static_cast<size_t> (job.sampling.max_tokens));
@@ -157,6 +186,8 @@ Lane::begin (std::span<const Job> jobs, const DraftHook &hook)
   const auto silent = [] (const auto &output) { return output.empty (); };
   while (std::ranges::any_of (result_.outputs, silent) && turn ()) {
   }
+  for (const auto &output : result_.outputs)
+    said_before_.push_back (output.size ());
   result_.turns.clear ();
   result_.tokens = 0;
   result_.drafters_us = 0;
@@ -165,11 +196,11 @@ Lane::begin (std::span<const Job> jobs, const DraftHook &hook)
 bool
 Lane::advance (int64_t tokens)
 {
-  const int64_t began = clock_ ();
+  advance_began_ = clock_ ();
   bool more = true;
   while (result_.tokens < tokens && more)
     more = turn ();
-  result_.seconds += static_cast<double> (clock_ () - began) / 1e6;
+  result_.seconds += static_cast<double> (clock_ () - advance_began_) / 1e6;
   return more;
 }
 

@@ -36,8 +36,16 @@ struct RunResult {
   // After the step that brought the last stream's first token, until the end.
   double seconds = 0;
   int64_t tokens = 0;
+  std::vector<double>
+      stream_rates;       ///< tokens a second of each stream until its own end; 0: it had ended before
   double drafters_us = 0; ///< in the drafters' stage
   std::vector<Turn> turns;
+
+  /// Tokens a second until all streams have ended.
+  double throughput () const { return seconds > 0 ? static_cast<double> (tokens) / seconds : 0; }
+  /// What streams see: as many times their number as the geometric mean of their rates. Of streams that end together the
+  /// throughput.
+  double speed () const;
 };
 
 /// Sees the drafts of a step before they are verified, and may change them.
@@ -76,6 +84,7 @@ private:
   bool turn ();
   double draft ();
   void say_script ();
+  void note_end (size_t job);
 
   const Mode &mode_;
   Clock clock_;
@@ -88,6 +97,8 @@ private:
   std::span<const Job> jobs_;
   DraftHook hook_;
   RunResult result_;
+  std::vector<size_t> said_before_; ///< tokens of each stream that are not timed
+  int64_t advance_began_ = 0;
 };
 
 } // namespace millrace::bench

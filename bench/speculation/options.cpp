@@ -113,26 +113,29 @@ parse_spec_options (std::span<char *const> arguments)
 void
 print_spec_help ()
 {
-  std::fputs ("llm-spec-bench [OPTION…]   what drafts bring on real prompts, against decoding without any\n"
-              "\n"
-              "Each prompt is answered without drafts and with each mode's by turns, -r times; answers must "
-              "be the same, or\n"
-              "the exit code is 1. Times are from the last stream's first token to the end. Speed-ups are "
-              "medians of the\n"
-              "repetitions' ratios, in each of which all take turns every 16 tokens. From six repetitions on "
-              "the interval\n"
-              "holds the true median in 95 of 100 cases; of fewer it is the lowest and the highest.\n"
-              "  -m FOLDER|FILE     the model, with a chat template (default: the demo model)\n"
-              "  -md FOLDER|FILE    a draft model, for the modes that have one (default: none, and such "
-              "modes are left out)\n"
-              "  -s N,…             streams at a time, 1 to 16 (default 1,4,8): a prompt and those after it "
-              "in its category\n"
-              "  -n N               tokens of an answer at most (default 256)\n"
-              "  -r N               repetitions (default 5), after a warm-up\n"
-              "  -t N               threads (default: cores that this process may use)\n"
-              "  -c NAME,…          categories whose name contains one of these (default all):\n"
-              "                    ",
-              stdout);
+  std::fputs (
+      "llm-spec-bench [OPTION…]   what drafts bring on real prompts, against decoding without any\n"
+      "\n"
+      "Each prompt is answered without drafts and with each mode's by turns, -r times; answers must "
+      "be the same, or\n"
+      "the exit code is 1. Times are from the last stream's first token to each one's end; of several "
+      "streams the\n"
+      "geometric mean of their rates counts (\"to the end\": of all tokens until the last has ended). "
+      "Speed-ups are medians of the\n"
+      "repetitions' ratios, in each of which all take turns every 16 tokens. From six repetitions on "
+      "the interval\n"
+      "holds the true median in 95 of 100 cases; of fewer it is the lowest and the highest.\n"
+      "  -m FOLDER|FILE     the model, with a chat template (default: the demo model)\n"
+      "  -md FOLDER|FILE    a draft model, for the modes that have one (default: none, and such "
+      "modes are left out)\n"
+      "  -s N,…             streams at a time, 1 to 16 (default 1,4,8): a prompt and those after it "
+      "in its category\n"
+      "  -n N               tokens of an answer at most (default 256)\n"
+      "  -r N               repetitions (default 5), after a warm-up at each temperature\n"
+      "  -t N               threads (default: cores that this process may use)\n"
+      "  -c NAME,…          categories whose name contains one of these (default all):\n"
+      "                    ",
+      stdout);
   for (const Category &category : categories ())
     std::printf (" %s", std::string (category.name).c_str ());
   std::printf ("\n  --modes NAME,…     (default all that are possible)\n");

@@ -71,29 +71,12 @@ print_table_head (bool random)
     std::printf ("\nRandom tokens. Models loop on such prompts, which flatters every drafter: "
                  "these rows say nothing about real text.\n");
   std::string titles = "\n", rule;
-  for (const std::string_view column : {"category",
-                                        "prompt",
-                                        "temperature",
-                                        "streams",
-                                        "tokens",
-                                        "repeats",
-                                        "direct, tokens/s",
-                                        "mode",
-                                        "tokens/s",
-                                        "ratio",
-                                        "interval",
-                                        "by costs",
-                                        "ceiling",
-                                        "of it",
-                                        "by costs",
-                                        "attempts",
-                                        "drafted",
-                                        "accepted",
-                                        "rate",
-                                        "mean accepted",
-                                        "by depth",
-                                        "pauses",
-                                        "drafters, µs a step"}) {
+  for (const std::string_view column :
+       {"category", "prompt",           "temperature", "streams",  "tokens",
+        "repeats",  "direct, tokens/s", "mode",        "tokens/s", "ratio",
+        "interval", "to the end",       "slowest",     "by costs", "ceiling",
+        "of it",    "by costs",         "attempts",    "drafted",  "accepted",
+        "rate",     "mean accepted",    "by depth",    "pauses",   "drafters, µs a step"}) {
     const bool words = column == "category" || column == "prompt" || column == "mode" ||
                        column == "by depth" || column == "interval";
     titles += "| " + std::string (column) + " ";
@@ -121,6 +104,8 @@ print_rows (const RowResult &row)
         figure (median (mode.rates), "%.1f"),
         figure (ratio, "%.3f"),
         interval_of (paired),
+        figure (row.throughput_ratio (mode).ratio, "%.3f"),
+        figure (row.slowest_ratio (mode), "%.3f"),
         figure (mode.by_costs, "%.2f"),
         figure (mode.ceiling, "%.2f"),
         figure (100 * ratio / mode.ceiling, "%.0f %%"),
@@ -185,6 +170,8 @@ json_of (const RowResult &row, const ModeResult &mode)
   object.figure ("ratio", paired.ratio);
   object.figure ("ratio_low", paired.low);
   object.figure ("ratio_high", paired.high);
+  object.figure ("ratio_to_the_end", row.throughput_ratio (mode).ratio);
+  object.figure ("ratio_of_slowest_stream", row.slowest_ratio (mode));
   object.figure ("ratio_by_costs", mode.by_costs);
   object.figure ("ceiling", mode.ceiling);
   object.figure ("of_ceiling", paired.ratio / mode.ceiling);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <limits>
 #include <set>
@@ -37,6 +38,18 @@ RowResult::tokens () const
   for (const auto &output : direct.outputs)
     sum += static_cast<int64_t> (output.size ());
   return sum;
+}
+
+double
+RowResult::slowest_ratio (const ModeResult &mode) const
+{
+  double least = std::numeric_limits<double>::quiet_NaN ();
+  for (size_t i = 0; i < direct.stream_rates.size (); i++) {
+    const double rate = direct.stream_rates[i];
+    if (rate > 0)
+      least = std::fmin (least, mode.last.stream_rates[i] / rate);
+  }
+  return least;
 }
 
 double
@@ -170,14 +183,19 @@ void
 Suite::warm_up ()
 {
   find_costs ();
-  for (const int streams : options_.streams) {
-    Group jobs;
-    group (0, streams, jobs);
-    for (Job &job : jobs.jobs)
-      job.sampling.max_tokens = std::min (job.sampling.max_tokens, kWarmUpTokens);
-    direct_->run (jobs.jobs);
-    for (const auto &lane : lanes_)
-      lane->run (jobs.jobs);
+  std::set<double> temperatures;
+  for (size_t i = 0; i < prompts_.size (); i++) {
+    if (!temperatures.insert (prompts_[i].temperature).second)
+      continue;
+    for (const int streams : options_.streams) {
+      Group jobs;
+      group (i, streams, jobs);
+      for (Job &job : jobs.jobs)
+        job.sampling.max_tokens = std::min (job.sampling.max_tokens, kWarmUpTokens);
+      direct_->run (jobs.jobs);
+      for (const auto &lane : lanes_)
+        lane->run (jobs.jobs);
+    }
   }
 }
 
@@ -220,19 +238,18 @@ Suite::repeat (const Group &group, RowResult &row, CostSamples *costs)
         more |= lane->advance (tokens);
     }
   }
-  const auto rate = [] (const RunResult &result) {
-    return result.seconds > 0 ? static_cast<double> (result.tokens) / result.seconds : 0;
-  };
   if (costs)
     costs->finish (*cost_lane_);
   RunResult direct = direct_->finish ();
   if (costs)
     costs->add_direct (direct);
-  row.direct_rates.push_back (rate (direct));
+  row.direct_rates.push_back (direct.speed ());
+  row.direct_throughputs.push_back (direct.throughput ());
   for (size_t m = 0; m < lanes_.size (); m++) {
     RunResult &last = row.modes[m].last;
     last = lanes_[m]->finish ();
-    row.modes[m].rates.push_back (rate (last));
+    row.modes[m].rates.push_back (last.speed ());
+    row.modes[m].throughputs.push_back (last.throughput ());
     compare (*lanes_[m], row, last);
   }
   compare (*direct_, row, direct);

@@ -20,23 +20,31 @@ namespace millrace::bench
 
 struct ModeResult {
   const Mode *mode = nullptr;
-  std::vector<double> rates; ///< tokens a second, of each repetition, as RowResult::direct_rates
-  RunResult last;            ///< of the last repetition
-  AcceptTrace trace;         ///< one stream only
-  double ceiling = 0;        ///< of trace; NaN: not known
-  double by_costs = 0;       ///< speed_up_by_costs () of last; NaN: not known
+  std::vector<double> rates;       ///< RunResult::speed () of each repetition, as RowResult::direct_rates
+  std::vector<double> throughputs; ///< as RowResult::direct_throughputs
+  RunResult last;                  ///< of the last repetition
+  AcceptTrace trace;               ///< one stream only
+  double ceiling = 0;              ///< of trace; NaN: not known
+  double by_costs = 0;             ///< speed_up_by_costs () of last; NaN: not known
 };
 
 struct RowResult {
   const Prompt *prompt = nullptr;
   int streams = 1;
-  std::vector<double> direct_rates;
+  std::vector<double> direct_rates, direct_throughputs;
   RunResult direct;
   StepCosts costs; ///< one stream only: of this prompt's steps, at the same time
   std::vector<ModeResult> modes;
 
   /// Against decoding without drafts.
   Paired ratio (const ModeResult &mode) const { return paired_ratio (mode.rates, direct_rates); }
+  /// The same until the last stream has ended: of several that end one after the other, the fewer are left the less a step does.
+  Paired throughput_ratio (const ModeResult &mode) const
+  {
+    return paired_ratio (mode.throughputs, direct_throughputs);
+  }
+  /// Of the stream that the last repetition did the least for.
+  double slowest_ratio (const ModeResult &mode) const;
   int64_t tokens () const; ///< of all answers
   /// Share of the answers' tokens that end 8 tokens which the same answer had before: high when the model loops.
   double repeats () const;
@@ -47,7 +55,8 @@ class Suite
 public:
   explicit Suite (const SpecOptions &options);
 
-  /// So that controllers know what steps cost before anything is measured.
+  /// So that controllers know what steps cost, and draft models have had their trial at each temperature, before anything is
+  /// measured: what a process learns once.
   void warm_up ();
   /// All streams of a prompt; the answers.
   std::vector<std::vector<TokenId>> answers (size_t prompt, int streams);

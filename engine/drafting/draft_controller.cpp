@@ -15,6 +15,7 @@ constexpr int kFirstReach = 2;   ///< drafts of a request of which nothing is kn
 // Times the chance, of what lies deeper than has been right lately; not where all before it is as likely as kSure.
 constexpr double kDoubt = 0.8, kSure = 0.9;
 constexpr double kNearlySure = 0.8; ///< that a guess is right which no budget holds back
+constexpr double kMadeLoss = 0.02;  ///< of a request's tokens, that guesses may lose which cost time to make
 constexpr int kRemembered = 4;      ///< drafts of a sequence that wait for the tokens they are compared with
 constexpr int kStretchEvery = 16;   ///< choices
 constexpr double kStretchChance = 0.5;
@@ -24,6 +25,14 @@ constexpr int kSample =
 // The gate that others document: engine/drafting/drafter.hpp, DraftGate::kEma.
 constexpr double kEmaNewest = 0.1, kEmaThreshold = 0.5;
 constexpr int kEmaPause = 8;
+
+/// Those of the first `count` that cost time to make.
+int
+made_guesses (const Draft &draft, int count)
+{
+  return static_cast<int> (
+      std::count (draft.source.begin (), draft.source.begin () + count, DraftSource::kModel));
+}
 
 } // namespace
 
@@ -47,8 +56,9 @@ struct DraftController::Slot {
   double ema = 1;
   int ema_pause = 0;
   DraftBudget budget;
-  double replay = 0;    ///< what each accepted token will cost of it if the draft breaks
-  bool pausing = false; ///< the last guesses were not worth verifying
+  DraftBudget made{kMadeLoss}; ///< of guesses that cost time to make
+  double replay = 0;           ///< what each accepted token will cost of it if the draft breaks
+  bool pausing = false;        ///< the last guesses were not worth verifying
 };
 
 DraftController::DraftController () = default;
@@ -163,6 +173,18 @@ DraftController::chance (const Row &row, DraftSource source, double belief, int 
 {
   const SamplingKind kind = sampling_kind (row.sequence->request->sampling);
   return slot_of (*row.sequence).track.correct (table_.chance (source, kind, belief), depth);
+}
+
+void
+DraftController::charge (const Row &row, double tokens)
+{
+  slot_of (*row.sequence).made.spend (tokens);
+}
+
+bool
+DraftController::may_charge (const Row &row)
+{
+  return slot_of (*row.sequence).made.left () > 0;
 }
 
 // --- verify () ------------------------------------------------------------------------------------
@@ -294,6 +316,7 @@ DraftController::spend (const Step &step, double price)
       continue;
     Slot &slot = slot_of (*row.sequence);
     slot.budget.spend (price * row.draft.count);
+    slot.made.spend (price * made_guesses (row.draft, row.draft.count));
     slot.replay = step.recurrent_groups.empty () ? 0 : price;
   }
 }
@@ -346,6 +369,7 @@ DraftController::settle (const Row &row)
   compare (slot, *row.sequence);
   const int right = row.right_drafts ();
   slot.budget.earn (row.accepted_count, row.ungated ? 0 : right);
+  slot.made.earn (row.accepted_count, row.ungated ? 0 : made_guesses (row.draft, right));
   if (right < row.draft.count && !row.ungated)
     slot.budget.spend (slot.replay * row.accepted_count);
   if (right < row.draft.count)

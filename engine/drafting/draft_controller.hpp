@@ -52,6 +52,10 @@ public:
   void extend (Row &row, const Draft &draft);
   /// That a guess of `source` for the row is right at `depth` (0: the first), when the drafter itself believes `belief`.
   double chance (const Row &row, DraftSource source, double belief, int depth);
+  /// Guesses were made for the row, in the time in which decoding without makes so many of its tokens.
+  void charge (const Row &row, double tokens);
+  /// Whether guesses that cost time may be made for the row: they have earned it, or may lose some more.
+  bool may_charge (const Row &row);
 
   // --- verify () ---
 

@@ -22,7 +22,7 @@ constexpr int kPassRows = 64;       ///< tokens of a pass besides those that cat
 // How many guesses their chances remember.
 constexpr double kUsualMemory = 128;
 constexpr double kSlotMemory = 24;
-// Where guesses were not worth it some of them are made once in so many requests: texts differ.
+// Where guesses were not worth it some of them are made once in so many requests.
 constexpr int kRetryRequests = 8, kRetryGuesses = 8;
 constexpr int kColdPasses = 2; ///< the first ones bring pages and buffers in, and are not measured
 constexpr int kMeasured = 16;  ///< tokens of a pass that is made to measure it
@@ -116,12 +116,14 @@ ModelDrafter::slot_of (const Sequence &sequence)
   slot.sampling.logprobs = -1;
   const auto kind = static_cast<size_t> (sampling_kind (request.sampling));
   if (++requests_ % kRetryRequests == 0)
-    trials_[kind] = std::max<int64_t> (0, std::min (trials_[kind], kTrials) - kRetryGuesses);
+    trials_[kind].again = kRetryGuesses;
   slot.chance = usual_[kind];
   for (ChanceSpread &chance : slot.chance)
     chance.scale (Slot::kWeight);
   slot.rest = 0;
   slot.rested_ms = 0;
+  slot.weighed = 0;
+  slot.promised = slot.missed = 0;
   slot.take_rest (0);
   const size_t longest = static_cast<size_t> (std::max (sequence.max_tokens, 0)) + kMaxDraft + 1;
   slot.written.reserve (std::max (longest, sequence.tokens.size () + kMaxDraft + 1));
@@ -233,6 +235,7 @@ ModelDrafter::run_pass (const Step &step)
     pass_cost_.learn (pass_tokens_, milliseconds);
   }
   idle_steps_ = 0;
+  idle_ms_ = 0;
   pass_began_ = now;
   pass_tokens_ = 0;
 }
@@ -270,6 +273,7 @@ ModelDrafter::catch_up (const Step &step)
       const auto others = work.draft.span ();
       slot.written.insert (slot.written.end (), others.begin (), others.end ());
       slot.probing = false;
+      slot.missed = 0;
     }
     work.active = complete;
     add_slice (slot, begin, complete ? logits_of (i).data () : nullptr);
@@ -295,7 +299,8 @@ ModelDrafter::guess (Work &work, std::span<float> logits, DraftController *contr
   const float belief = probability (logits, token, slot.sampling);
   work.draft.push (token, belief, DraftSource::kModel);
   statistics_.guesses++;
-  trials_[static_cast<size_t> (sampling_kind (slot.sampling))]++;
+  Trials &trials = trials_[static_cast<size_t> (sampling_kind (slot.sampling))];
+  (trials.first > 0 ? trials.first : trials.again)--;
   const double chance =
       controller ? controller->chance (*work.row, DraftSource::kModel, belief, depth) : belief;
   work.chance *= chance;
@@ -341,13 +346,18 @@ ModelDrafter::draft (Step &step)
   pass_began_ = began;
   steps_++;
   idle_steps_++;
+  idle_ms_ += market.step_ms ();
   gather (step, market);
   if (priced)
     weigh (market, controller);
   if (works_.empty ())
     return;
 
+  // Catching up a long way has been weighed against all that is to come.
+  const bool is_long =
+      std::ranges::any_of (works_, [] (const Work &work) { return work.backlog () > Work::kSmallBacklog; });
   catch_up (step);
+  const int64_t caught = step.clock ();
   for (;;) {
     if (priced)
       stop_unlikely (market);
@@ -368,6 +378,15 @@ ModelDrafter::draft (Step &step)
   const int64_t took = step.clock () - began;
   step.drafting_us += took;
   const auto sharers = static_cast<int64_t> (works_.size ());
+  if (priced) {
+    const double first_ms =
+        is_long ? market.pass_ms (static_cast<int> (sharers)) : static_cast<double> (caught - began) / 1000;
+    const double guessing_ms = first_ms + static_cast<double> (began + took - caught) / 1000;
+    for (const Work &work : works_) {
+      if (!work.trial)
+        controller->charge (*work.row, guessing_ms * market.price () / static_cast<double> (sharers));
+    }
+  }
   for (size_t i = 0; i < works_.size (); ++i)
     works_[i].row->sequence->request->statistics.drafting.drafting_us +=
         took / sharers + (static_cast<int64_t> (i) < took % sharers);

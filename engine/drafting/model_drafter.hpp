@@ -13,8 +13,9 @@
 //
 // With the controller's gate passes are made while they are worth it (draft_market.hpp). A row for which none are rests 8
 // steps, then 16 … 256; what it tries after that to see whether times have changed may cost 1 % of the time it rested.
-// The first guesses of each kind of sampling are made in any case, for their chances to be learned, and after long without
-// passes a small one is made to measure their cost.
+// A request's prompt is computed once a third of what that takes has been missed by having no guesses. Passes are charged to the
+// request's account for guesses that cost time (draft_budget.hpp). The first guesses of each kind of sampling are made in any
+// case, for their chances to be learned, and after long without passes a small one is made to measure their cost.
 //
 // Guesses depend on the sequence alone, except for how many there are: that is a matter of measured times.
 // The decode thread only; its passes run between the target's, so that the two should share threads
@@ -70,8 +71,11 @@ public:
   std::string inconsistency () const;
 
 private:
-  /// Guesses of a kind of sampling that are made before any row rests: the first beliefs are not to be trusted.
-  static constexpr int64_t kTrials = 64;
+  /// Guesses of a kind of sampling that are made whether they are worth it or not.
+  struct Trials {
+    int first = 32; ///< before any row rests: the first beliefs are not to be trusted
+    int again = 0;  ///< where they were not worth it, now and then: texts differ
+  };
   struct Slot;
   struct Work;
   Slot &slot_of (const Sequence &sequence);
@@ -82,6 +86,8 @@ private:
   void consider (Row &row, const DraftMarket &market, DraftController *controller);
   DraftProspect prospect_of (Work &work, const DraftMarket &market, DraftController *controller) const;
   bool repays (const DraftMarket &market, const Work &work, const DraftProspect &prospect) const;
+  bool has_to_wait (const DraftMarket &market, const Work &work) const;
+  bool is_on_trial (const DraftMarket &market, const Work &work);
   double catch_up_ms (const DraftMarket &market, int backlog) const;
   void decline (const DraftMarket &market, Work &work);
   void weigh (DraftMarket &market, DraftController *controller);
@@ -104,10 +110,11 @@ private:
   ModelDrafterStatistics statistics_;
   /// Chances of guesses by kind of sampling, at the first place and at later ones: where a slot begins.
   std::array<std::array<ChanceSpread, 2>, kSamplingKinds> usual_;
-  std::vector<Slot> slots_;                      ///< by Sequence::slot
-  std::array<int64_t, kSamplingKinds> trials_{}; ///< guesses so far
+  std::vector<Slot> slots_; ///< by Sequence::slot
+  std::array<Trials, kSamplingKinds> trials_;
   int64_t requests_ = 0;
   int64_t steps_ = 0, passes_ = 0, idle_steps_ = 0; ///< idle: since the last pass
+  double idle_ms_ = 0;                              ///< what steps since then took, or less
 
   // Scratch of a step.
   std::vector<Work> works_;

@@ -30,6 +30,9 @@ struct ModelDrafter::Slot {
   double rested_ms = 0;
   bool probing = false; ///< a probe is under way, catching up perhaps
   bool probed = false;  ///< since the last rest
+  int weighed = 0;      ///< steps in which it was asked what guesses would bring
+  double promised = 0;  ///< tokens, in all of them
+  double missed = 0;    ///< tokens that guesses would have brought since they last had all of its KV
   int streak = 0;       ///< steps that drafts were worth it since the last rest
 
   void take_rest (int steps)
@@ -52,6 +55,9 @@ struct ModelDrafter::Slot {
 
 /// A row in the step under way.
 struct ModelDrafter::Work {
+  static constexpr int kSmallBacklog =
+      16; ///< tokens whose catching up is part of what the step's guesses cost
+
   Row *row = nullptr; ///< null: not in this step
   Slot *slot = nullptr;
   int most = 0;          ///< guesses that there may be, with those of others that it continues
@@ -60,6 +66,7 @@ struct ModelDrafter::Work {
   double chance = 1;     ///< that all of `draft` is right
   bool active = false;   ///< wants another guess
   bool probe = false;    ///< made whatever they are worth
+  bool trial = false;    ///< a probe to learn how good the model is, which nobody is charged for
   bool measures = false; ///< computes a little of what is missing, and no guesses
 
   int length () const { return static_cast<int> (row->sequence->tokens.size ()); }

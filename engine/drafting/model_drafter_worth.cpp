@@ -18,8 +18,9 @@ constexpr double kProbeShare = 0.01; ///< of the time rested, that a probe may t
 /// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
 /// be measured again.
 constexpr int64_t kForgets = 512;
-constexpr int kSmallBacklog = 16; ///< tokens whose catching up is part of what the step's guesses cost
-constexpr double kRepaid = 0.25;  ///< of what drafts are expected to save, that catching up may take
+constexpr double kMissed = 0.35;      ///< of what catching up takes, that has to be missed before
+constexpr double kTrialShare = 0.02; ///< of the time without passes, that catching up may take for a trial
+constexpr double kRepaid = 0.25;     ///< of what drafts are expected to save, that catching up may take
 constexpr int kLikelyMore =
     64; ///< tokens that any request is taken to generate yet, unless its limit is nearer
 
@@ -39,6 +40,8 @@ ModelDrafter::consider (Row &row, const DraftMarket &market, DraftController *co
       std::min (limit, model_->spec.max_positions + 1 - static_cast<int> (sequence.tokens.size ()));
   Slot &slot = slot_of (sequence);
   if (most <= 0 || slot.foreign || (controller && !controller->may_try (row, settings_.gate)))
+    return;
+  if (controller && settings_.gate == DraftGate::kCost && !controller->may_charge (row))
     return;
   if (slot.rest_left > 0) {
     slot.rest_left--;
@@ -80,7 +83,7 @@ ModelDrafter::prospect_of (Work &work, const DraftMarket &market, DraftControlle
   const Slot &slot = *work.slot;
   DraftProspect prospect{.most = work.most, .later = slot.chance[1].mean ()};
   // More than that is weighed against all that is to come (repays ()).
-  prospect.before = work.backlog () <= kSmallBacklog ? work.backlog () : 0;
+  prospect.before = work.backlog () <= Work::kSmallBacklog ? work.backlog () : 0;
   prospect.first = slot.chance[0].mean_above (floor, prospect.taken);
   if (others.count == 0 || !controller)
     return prospect;
@@ -109,13 +112,42 @@ bool
 ModelDrafter::repays (const DraftMarket &market, const Work &work, const DraftProspect &prospect) const
 {
   const int backlog = work.backlog ();
-  if (backlog <= kSmallBacklog)
+  if (backlog <= Work::kSmallBacklog)
     return true;
   const Sequence &sequence = *work.row->sequence;
   const int more =
       std::min (sequence.max_tokens - work.length (), std::max (kLikelyMore, sequence.generated ()));
   const double steps = more / (1 + prospect.gain + prospect.standing);
-  return catch_up_ms (market, backlog) <= kRepaid * steps * prospect.gain / market.price ();
+  const double gain = work.slot->promised / work.slot->weighed; // a step, whoever else has guesses
+  return catch_up_ms (market, backlog) <= kRepaid * steps * gain / market.price ();
+}
+
+/// Whether guesses have not been missed enough yet for computing what the request has so far: it may end soon, and others'
+/// guesses may be better at most places. Who waits until that has cost about as much never loses much by either.
+bool
+ModelDrafter::has_to_wait (const DraftMarket &market, const Work &work) const
+{
+  const int backlog = work.backlog ();
+  return backlog > Work::kSmallBacklog &&
+         work.slot->missed < kMissed * catch_up_ms (market, backlog) * market.price ();
+}
+
+/// Whether a row whose guesses are not worth it has some made all the same: the first of its kind of sampling, and later a few
+/// whose catching up takes little of the time in which the model did nothing.
+bool
+ModelDrafter::is_on_trial (const DraftMarket &market, const Work &work)
+{
+  const int backlog = work.backlog ();
+  const Trials &trials = trials_[static_cast<size_t> (sampling_kind (work.slot->sampling))];
+  if (trials.first > 0)
+    return backlog <= settings_.prefill_tokens;
+  if (trials.again <= 0 || backlog <= Work::kSmallBacklog)
+    return trials.again > 0;
+  const double needed_ms = catch_up_ms (market, backlog) / kTrialShare;
+  if (needed_ms > idle_ms_)
+    return false;
+  idle_ms_ -= needed_ms;
+  return true;
 }
 
 double
@@ -171,7 +203,12 @@ ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
     Work &work = works_[i];
     const DraftProspect &prospect = prospects_[i];
     Slot &slot = *work.slot;
-    if (prospect.depth > 0 && repays (market, work, prospect)) {
+    const double promise = prospect.depth > 0 ? prospect.gain : 0;
+    slot.weighed++;
+    slot.promised += promise;
+    slot.missed += promise;
+    const bool wanted = prospect.depth > 0 && repays (market, work, prospect);
+    if (wanted && (work.probe || !has_to_wait (market, work))) {
       // Once back from a rest, it must last to count.
       if (++slot.streak > Slot::kFirstRest)
         slot.rest = 0;
@@ -180,10 +217,11 @@ ModelDrafter::weigh (DraftMarket &market, DraftController *controller)
       work.most = std::min (work.most, work.joined + kProbe);
     } else if (prospect.standing > 0 || work.joined > 0) {
       work.row = nullptr; // what others say is better than these would be
-    } else if (trials_[static_cast<size_t> (sampling_kind (slot.sampling))] < kTrials &&
-               work.backlog () <= settings_.prefill_tokens) {
-      work.probe = true;
+    } else if (is_on_trial (market, work)) {
+      work.probe = work.trial = true;
       work.most = std::min (work.most, work.joined + kProbe);
+    } else if (wanted) {
+      work.row = nullptr; // waits
     } else {
       decline (market, work);
     }
