@@ -9,7 +9,7 @@ namespace millrace
 namespace
 {
 
-constexpr double kNewest = 1.0 / 64; ///< what a sample weighs at least
+constexpr double kNewest = 1.0 / 16; ///< what a sample weighs at least
 constexpr double kOutlier = 1.25;    ///< times the recent median: as much as a sample may say, up and down
 constexpr double kUnheardOf = 2;     ///< times what was expected: as much as a first sample may say
 constexpr double kHope = 0.5;        ///< times what the last tokens cost: what unseen ones may
