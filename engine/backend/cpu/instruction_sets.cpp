@@ -118,6 +118,7 @@ KernelTable
 avx512_table (const KernelTable &avx2)
 {
   KernelTable table = with_panels (avx2, "avx512", kAvx512Panels);
+  replace (table.linear, kAvx512Floats.linear);
   replace (table.attention, kAvx512Attention.attention);
   replace (table.quantize, kAvx512Quantize.quantize);
   return table;

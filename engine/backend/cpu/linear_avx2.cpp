@@ -7,6 +7,7 @@
 // first cache. The order of a dot product is the same in every tile (kernels.hpp).
 #if defined(__x86_64__) || defined(__i386__)
 
+#include "engine/backend/cpu/float_stretches_x86.hpp"
 #include "engine/backend/cpu/kernels_avx2.hpp"
 #include "engine/backend/cpu/panel_tiles_avx2.hpp"
 #include "engine/backend/cpu/vector_avx2.hpp"
@@ -17,9 +18,7 @@ namespace millrace::cpu::avx2
 namespace
 {
 
-constexpr int kMaxTile = 6;   ///< tokens of a tile
-constexpr int kTokens = 16;   ///< of a panel, taken together
-constexpr int kStretch = 512; ///< columns
+constexpr int kMaxTile = 6; ///< tokens of a tile
 
 // A weight format: two vectors of 8 floats of a run.
 struct F32 {
@@ -61,22 +60,6 @@ load_once (const float *x)
   return value;
 }
 
-/// `sums` of all rows of the panel, [rows][tokens].
-void
-store_panel (const LinearArgs &args, const float *sums, int panel, int token, int tokens)
-{
-  const int rows = kPanelRows < args.rows - panel ? kPanelRows : args.rows - panel; // the rest is padding
-  for (int t = 0; t < tokens; ++t) {
-    float *y = args.y[token + t] + args.y_offset + panel;
-    for (int r = 0; r < rows; ++r) {
-      float value = sums[r * tokens + t];
-      if (args.bias)
-        value += args.bias[panel + r];
-      y[r] = args.accumulate ? y[r] + value : value;
-    }
-  }
-}
-
 /// One token: all rows of the panel at once, in the order of memory.
 template <typename W>
 void
@@ -107,7 +90,7 @@ one_token (const LinearArgs &args, int panel, int token)
   store_panel (args, sums, panel, token, 1);
 }
 
-/// R rows × T tokens of `count` columns, on top of what `lanes` holds ([R][kTokens]). `ahead`: what to
+/// R rows × T tokens of `count` columns, on top of what `lanes` holds ([R][kFloatTokens]). `ahead`: what to
 /// ask memory for meanwhile, as many bytes as are read; or null.
 template <typename W, int R, int T>
 void
@@ -117,7 +100,7 @@ tile (const char *w, const char *ahead, const char *x, size_t x_row, int count, 
   __m256 sums[R * T];
 #pragma GCC unroll 12
   for (int i = 0; i < R * T; ++i)
-    sums[i] = lanes[i / T * kTokens + i % T];
+    sums[i] = lanes[i / T * kFloatTokens + i % T];
 
   for (int k = 0; k < count; k += kRun, w += kRunBytes) {
     if (ahead) {
@@ -150,7 +133,7 @@ tile (const char *w, const char *ahead, const char *x, size_t x_row, int count, 
   }
 #pragma GCC unroll 12
   for (int i = 0; i < R * T; ++i)
-    lanes[i / T * kTokens + i % T] = sums[i];
+    lanes[i / T * kFloatTokens + i % T] = sums[i];
 }
 
 /// T tokens: all rows of the panel, R at a time.
@@ -166,9 +149,9 @@ panel_rows (const char *w, const char *ahead, const char *x, size_t x_row, int c
   };
   int row = 0;
   for (; row + R <= kPanelRows; row += R)
-    tile<W, R, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kTokens);
+    tile<W, R, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kFloatTokens);
   if constexpr (kLast > 0)
-    tile<W, kLast, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kTokens);
+    tile<W, kLast, T> (w + row * kRowBytes, part (row), x, x_row, count, lanes + row * kFloatTokens);
 }
 
 /// By the number of tokens.
@@ -181,46 +164,17 @@ constexpr decltype (&panel_rows<W, 2, 4>) kPanels[kMaxTile + 1] = {nullptr,
                                                                    panel_rows<W, 2, 5>,
                                                                    panel_rows<W, 2, 6>};
 
-/// Up to kTokens tokens. Columns in stretches, so that weights and activations of one stay in the first cache while every
-/// tile of the panel needs them; accumulators wait in memory meanwhile.
 template <typename W>
-void
-few_tokens (const LinearArgs &args, int panel, int token, int tokens)
-{
-  const char *w = static_cast<const char *> (args.weights) + panel / kPanelRows * args.panel_bytes;
-  const char *x = static_cast<const char *> (args.x) + token * args.x_row_bytes;
-  const size_t x_row = args.x_row_bytes;
-
-  alignas (32) __m256 lanes[kPanelRows * kTokens];
-  for (int r = 0; r < kPanelRows; ++r)
-    for (int t = 0; t < tokens; ++t)
-      lanes[r * kTokens + t] = _mm256_setzero_ps ();
-  for (int k = 0; k < args.columns; k += kStretch) {
-    const int count = args.columns - k < kStretch ? args.columns - k : kStretch;
-    const char *columns = w + static_cast<size_t> (k) * kPanelRows * W::kBytes;
-    // Memory brings the next stretch while this one is computed.
-    const char *ahead = token == 0 ? columns + static_cast<size_t> (count) * kPanelRows * W::kBytes : nullptr;
-    for (int t = 0, tile_tokens; t < tokens; t += tile_tokens) {
-      // As even as they go into tiles of at most kMaxTile.
-      const int tiles = (tokens - t + kMaxTile - 1) / kMaxTile;
-      tile_tokens = (tokens - t + tiles - 1) / tiles;
-      kPanels<W>[tile_tokens](columns, ahead, x + t * x_row + k * sizeof (float), x_row, count, lanes + t);
-      ahead = nullptr;
-    }
+struct Tiles {
+  static constexpr int kMaxTile = avx2::kMaxTile;
+  static constexpr size_t kBytes = W::kBytes;
+  static int index (int row, int token) { return row * kFloatTokens + token; }
+  static void run (int tokens, const char *w, const char *ahead, const char *x, size_t x_row, int count,
+                   __m256 *lanes)
+  {
+    kPanels<W>[tokens](w, ahead, x, x_row, count, lanes);
   }
-
-  float sums[kPanelRows * kTokens];
-  for (int r = 0; r < kPanelRows; ++r) {
-    const __m256 *row = lanes + r * kTokens;
-    float *out = sums + r * tokens;
-    int t = 0;
-    for (; t + 4 <= tokens; t += 4)
-      _mm_storeu_ps (out + t, sum_lanes_4 (row[t], row[t + 1], row[t + 2], row[t + 3]));
-    for (; t < tokens; ++t)
-      out[t] = sum_lanes (row[t]);
-  }
-  store_panel (args, sums, panel, token, tokens);
-}
+};
 
 template <typename W>
 void
@@ -231,8 +185,9 @@ linear (const LinearArgs &args)
       one_token<W> (args, panel, 0);
       continue;
     }
-    for (int token = 0; token < args.tokens; token += kTokens)
-      few_tokens<W> (args, panel, token, args.tokens - token < kTokens ? args.tokens - token : kTokens);
+    for (int token = 0; token < args.tokens; token += kFloatTokens)
+      few_tokens<Tiles<W>> (args, panel, token,
+                            args.tokens - token < kFloatTokens ? args.tokens - token : kFloatTokens);
   }
 }
 

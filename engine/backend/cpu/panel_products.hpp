@@ -9,7 +9,7 @@
 namespace millrace::cpu
 {
 
-/// Null for formats whose products are those of a lesser set; those that are here take bytes.
+/// Null for formats whose products are those of a lesser set; those that are here take bytes, but for kAvx512Floats.
 struct PanelProducts {
   LinearKernel linear[kFormats] = {};
 };
@@ -23,6 +23,7 @@ extern const QuantizeKernels kAvx512Quantize; ///< needs what kAvx512Panels need
 
 extern const PanelProducts kAvxVnniPanels; ///< needs AVX2, FMA, F16C and AVX-VNNI
 extern const PanelProducts kAvx512Panels;  ///< needs those but AVX-VNNI, and AVX-512 F, BW, DQ, VL and VNNI
+extern const PanelProducts kAvx512Floats;  ///< of float formats, needs the same
 extern const PanelProducts kAmxPanels;     ///< needs those too, and AMX of bytes with leave to use it
 extern const PanelProducts kNeonPanels;    ///< every aarch64 machine
 extern const PanelProducts kDotprodPanels; ///< aarch64 with the dot-product instructions
