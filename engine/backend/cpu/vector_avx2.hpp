@@ -1,4 +1,4 @@
-// Small helpers of the AVX2 kernels. Included by *_avx2.cpp only; everything is static, so that nothing
+// Small helpers of the AVX2 kernels. Included by *_avx2.cpp and float_stretches_x86.hpp only; everything is static, so that nothing
 // compiled for AVX2 can be picked by the linker for other callers.
 #pragma once
 
