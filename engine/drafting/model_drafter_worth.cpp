@@ -18,7 +18,7 @@ constexpr double kProbeShare = 0.01; ///< of the time rested, that a probe may t
 /// Steps without a pass after which a small one is made to measure it: one that was measured at a bad time would else never
 /// be measured again.
 constexpr int64_t kForgets = 512;
-constexpr double kMissed = 0.35;      ///< of what catching up takes, that has to be missed before
+constexpr double kMissed = 0.35;     ///< of what catching up takes, that has to be missed before
 constexpr double kTrialShare = 0.02; ///< of the time without passes, that catching up may take for a trial
 constexpr double kRepaid = 0.25;     ///< of what drafts are expected to save, that catching up may take
 constexpr int kLikelyMore =
