@@ -45,9 +45,9 @@ RowResult::slowest_ratio (const ModeResult &mode) const
 {
   double least = std::numeric_limits<double>::quiet_NaN ();
   for (size_t i = 0; i < direct.stream_rates.size (); i++) {
-    const double rate = direct.stream_rates[i];
-    if (rate > 0)
-      least = std::fmin (least, mode.last.stream_rates[i] / rate);
+    const double rate = direct.stream_rates[i], with_drafts = mode.last.stream_rates[i];
+    if (rate > 0 && with_drafts > 0) // else it had ended before anything was timed
+      least = std::fmin (least, with_drafts / rate);
   }
   return least;
 }

@@ -300,7 +300,8 @@ ModelDrafter::guess (Work &work, std::span<float> logits, DraftController *contr
   work.draft.push (token, belief, DraftSource::kModel);
   statistics_.guesses++;
   Trials &trials = trials_[static_cast<size_t> (sampling_kind (slot.sampling))];
-  (trials.first > 0 ? trials.first : trials.again)--;
+  int &left = trials.first > 0 ? trials.first : trials.again;
+  left -= left > 0;
   const double chance =
       controller ? controller->chance (*work.row, DraftSource::kModel, belief, depth) : belief;
   work.chance *= chance;

@@ -123,7 +123,7 @@ ModelDrafter::repays (const DraftMarket &market, const Work &work, const DraftPr
 }
 
 /// Whether guesses have not been missed enough yet for computing what the request has so far: it may end soon, and others'
-/// guesses may be better at most places. Who waits until that has cost about as much never loses much by either.
+/// guesses may be better at most places. Who waits until that has cost a part as much never loses much by either.
 bool
 ModelDrafter::has_to_wait (const DraftMarket &market, const Work &work) const
 {
