@@ -104,6 +104,7 @@ struct KvProblem {
     args.head_dim = head_dim;
     args.scale = 0.3f;
     args.softcap = softcap;
+    args.is_intel = table.is_intel;
     args.kv = kv.data ();
     cpu::describe_kv (plan, place, 0, args);
     args.blocks = blocks.data ();

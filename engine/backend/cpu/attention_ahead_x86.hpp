@@ -8,6 +8,7 @@
 #pragma once
 
 #include "engine/backend/cpu/attention_rows_x86.hpp"
+#include "engine/backend/cpu/pages_ahead_x86.hpp"
 
 namespace millrace::cpu
 {
@@ -69,6 +70,8 @@ public:
     end_ = end;
     most_blocks_ = blocks;
     position_ = first_;
+    by_turns_ =
+        args_.is_intel && static_cast<size_t> (args_.heads) * args_.key_bytes == args_.key_block_bytes;
     keys_ = true;
     head_ = block_ = lead_ = 0;
     begin_group ();
@@ -105,8 +108,10 @@ private:
   {
     while (lines > 0 && lines_ > 0) {
       const int now = lines < lines_ ? lines : lines_;
-      for (int i = 0; i < now; ++i)
-        _mm_prefetch (data_ + i * kLine, _MM_HINT_T1);
+      for (int i = 0; i < now; ++i) {
+        const char *line = data_ + i * kLine;
+        _mm_prefetch (by_turns_ ? line_by_turns (line) : line, _MM_HINT_T1);
+      }
       data_ += now * kLine;
       lines -= now;
       lines_ -= now;
@@ -157,6 +162,7 @@ private:
   int chunk_ = 0, position_ = 0; ///< of a group of blocks
   int blocks_ = 1, block_ = 0, head_ = 0;
   bool keys_ = true;
+  bool by_turns_ = false; ///< all of a window is read, as there are all heads
   const char *data_ = nullptr;
   int lines_ = 0; ///< left of a block and head
   int lead_ = 0;  ///< lines that were asked for and have not been read

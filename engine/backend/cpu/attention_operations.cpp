@@ -253,6 +253,7 @@ Context::describe (const AttentionOp &op, const AttentionTask &task, int first_h
   args.head_dim = layer.head_dim;
   args.scale = op.scale;
   args.softcap = op.softcap;
+  args.is_intel = kernels_.is_intel;
   args.kv = kv_[static_cast<size_t> (at.group)].data ();
   describe_kv (kv_plan_, at, first_head, args);
   args.blocks = slice.blocks[static_cast<size_t> (at.group)].data ();

@@ -141,8 +141,8 @@ struct Scaled {
     const char *x = tile.x + tile.begin;
     for (int group = tile.begin / kGroup; group < tile.end / kGroup; ++group, x += kGroup) {
       if constexpr (!kUnpacked)
-        prefetch<kGroupBytes + Type::Scales::kBytes> (tile.panel +
-                                                      group * (kGroupBytes + Type::Scales::kBytes));
+        prefetch<kGroupBytes + Type::Scales::kBytes> (
+            tile.panel + group * (kGroupBytes + Type::Scales::kBytes), tile.is_intel);
       __m256i dots[T];
       code_products<Codes, T, kUnpacked> (codes, x, tile.x_stride, dots);
       const __m256 scale = Type::Scales::load (tile.panel + group * Type::Scales::kBytes);
@@ -216,9 +216,9 @@ struct Affine {
         const char *codes = kUnpacked ? unpacked : at;
         if constexpr (!kUnpacked) {
           if (i == 0)
-            prefetch<kCodesBytes + 64> (at - header_bytes (affine));
+            prefetch<kCodesBytes + 64> (at - header_bytes (affine), tile.is_intel);
           else
-            prefetch<kCodesBytes> (at);
+            prefetch<kCodesBytes> (at, tile.is_intel);
         }
         __m256i dots[T];
         code_products<Codes, T, kUnpacked> (codes, x, tile.x_stride, dots);

@@ -168,6 +168,7 @@ struct AttentionArgs {
   const int32_t *blocks; ///< those wholly before begin[0] are not looked at
   float *states;         ///< out
   float *scratch;        ///< attention_scratch () floats
+  bool is_intel;         ///< as the table says
 };
 
 /// At most kStateLanes neighbouring channels of a convolution: ConvolutionOp without its SiLU, for the tokens of one slice.
@@ -204,8 +205,8 @@ using ExpandKernel = void (*) (const void *panel, int row, int columns, float *o
 
 struct KernelTable {
   const char *name;
-  /// Of two ways with the same bits kernels take that of Intel's processors: these read memory fastest when all of it is asked for
-  /// into the second-level cache, since their hardware stops where a page ends, and multiply integers of 32 bits in two
+  /// Of two ways with the same bits kernels take that of Intel's processors: these read memory fastest when it is
+  /// asked for several pages at a time (pages_ahead_x86.hpp), and multiply integers of 32 bits in two
   /// instructions.
   bool is_intel;
   /// Of many tokens how many a product is best given: activations of as many stay in the second-level cache, and what is

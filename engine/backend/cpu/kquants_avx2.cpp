@@ -59,7 +59,7 @@ struct Q4K {
       clear<T * P> (dots);
       for (int pair = 0; pair < 4; ++pair) {
         if constexpr (!kUnpacked)
-          prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4));
+          prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4), tile.is_intel);
         __m256i both[P];
 #pragma GCC unroll 2
         for (int p = 0; p < P; ++p)
@@ -146,7 +146,7 @@ struct Q6K {
       clear<T> (dots);
       for (int pair = 0; pair < 8; ++pair) {
         if constexpr (!kUnpacked)
-          prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8));
+          prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8), tile.is_intel);
         const __m256i scales =
             _mm256_cvtepi8_epi16 (_mm_load_si128 (reinterpret_cast<const __m128i *> (block + pair * 16)));
         // The offset of 32, times 32 afterwards: shifts are cheaper than multiplications.

@@ -74,7 +74,7 @@ one_token (const LinearArgs &args, int panel, int token)
   for (__m256 &lane : lanes)
     lane = _mm256_setzero_ps ();
   for (int k = 0; k < args.columns; k += kRun, w += kRunBytes) {
-    prefetch<kRunBytes> (w);
+    prefetch<kRunBytes> (w, args.is_intel);
     const __m256 low = load_once (x + k);
 #pragma GCC unroll 8
     for (int r = 0; r < kPanelRows; ++r)

@@ -12,6 +12,7 @@
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/pages_ahead_x86.hpp"
 
 #include <immintrin.h>
 
@@ -53,8 +54,10 @@ constexpr int kPrefetchBytes = 4096;
 
 template <int kBytes>
 static inline void
-prefetch (const char *data)
+prefetch (const char *data, bool is_intel)
 {
+  if (is_intel)
+    return ask_for_next_window (data, kBytes);
 #pragma GCC unroll 32
   for (int at = 0; at < kBytes; at += 64)
     _mm_prefetch (data + kPrefetchBytes + at, _MM_HINT_T0);
@@ -100,6 +103,7 @@ struct TileArgs {
   int columns; ///< of the panel
   int begin, end;
   Format format; ///< of the panel
+  bool is_intel; ///< as the table says
 };
 
 template <typename Format, int T>
@@ -114,7 +118,8 @@ run_tile (const LinearArgs &args, int row, int token)
                          args.columns,
                          0,
                          args.columns,
-                         args.format};
+                         args.format,
+                         args.is_intel};
   __m256 sums[T];
 #pragma GCC unroll 8
   for (int t = 0; t < T; ++t)
@@ -222,7 +227,8 @@ unpacked_product (const LinearArgs &args, int row, int first, int count)
                       args.columns,
                       0,
                       0,
-                      args.format};
+                      args.format,
+                      args.is_intel};
   for (; stretch.begin < args.columns; stretch.begin = stretch.end) {
     stretch.end =
         args.columns - stretch.begin < Format::kStretch ? args.columns : stretch.begin + Format::kStretch;

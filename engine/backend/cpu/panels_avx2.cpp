@@ -21,7 +21,7 @@ template <int kGroupBytes>
 void
 prefetch_group (const TileArgs &tile, int group)
 {
-  prefetch<kGroupBytes> (tile.panel + group * kGroupBytes);
+  prefetch<kGroupBytes> (tile.panel + group * kGroupBytes, tile.is_intel);
 }
 
 /// sums += dots · scale of the rows · scale of the token; of panel p and token t at [t · P + p].

@@ -39,8 +39,7 @@ linear (const LinearArgs &args)
   else if (args.tokens >= kTwoPanelTokens)
     row = run_panels<TwoPanels, Format> (args, 0);
   else if (args.is_intel)
-    return static_cast<void> (
-        run_panels<OnePanel<Avx512Dot, kTwoPanelTokens - 1, _MM_HINT_T1>, Format> (args, row));
+    return static_cast<void> (run_panels<OnePanel<Avx512Dot, kTwoPanelTokens - 1, true>, Format> (args, row));
   run_panels<OnePanel<Avx512Dot, kTileTokens>, Format> (args, row);
 }
 

@@ -11,6 +11,7 @@
 #pragma once
 
 #include "engine/backend/cpu/kernels.hpp"
+#include "engine/backend/cpu/pages_ahead_x86.hpp"
 
 #include <immintrin.h>
 
@@ -27,7 +28,7 @@ constexpr int kAhead = 4096; ///< bytes from use that weights are asked for
 constexpr int kLatentTokens = 3;
 
 /// One panel. `Dot` has the dot products of its instruction set.
-template <typename Dot, int kTokens, _mm_hint kHint = _MM_HINT_T0>
+template <typename Dot, int kTokens, bool kByPages = false>
 struct OnePanel {
   using Ints = __m256i;
   using Floats = __m256;
@@ -100,7 +101,16 @@ struct OnePanel {
   {
     return _mm256_fnmadd_ps (_mm256_cvtepi32_ps (dots), _mm256_mul_ps (scale, x_scale), sum);
   }
-  static void prefetch (const char *data, size_t) { _mm_prefetch (data, kHint); }
+  /// Asks for kBytes, kAhead of `data`.
+  template <int kBytes>
+  static void prefetch (const char *data, size_t)
+  {
+    if constexpr (kByPages)
+      return ask_for_next_window (data, kBytes);
+#pragma GCC unroll 32
+    for (int line = 0; line < kBytes; line += 64)
+      _mm_prefetch (data + kAhead + line, _MM_HINT_T0);
+  }
 
   /// Rows from `row` on, as many as there are.
   static void store (const LinearArgs &args, Floats sums, int row, int token)
@@ -130,16 +140,6 @@ private:
   }
 };
 
-/// Asks for kBytes of each panel, kAhead of `data`: evenly, each part of a block for as much.
-template <typename V, int kBytes>
-inline void
-prefetch (const char *data, size_t stride)
-{
-#pragma GCC unroll 32
-  for (int line = 0; line < kBytes; line += 64)
-    V::prefetch (data + kAhead + line, stride);
-}
-
 /// Where a tile starts.
 template <int T>
 struct Tile {
@@ -161,7 +161,7 @@ template <typename V, int kGroupBytes, int T>
 inline void
 prefetch_group (const Tile<T> &tile, int group)
 {
-  prefetch<V, kGroupBytes> (tile.panel + group * kGroupBytes, tile.stride);
+  V::template prefetch<kGroupBytes> (tile.panel + group * kGroupBytes, tile.stride);
 }
 
 template <typename V, int T>
@@ -318,7 +318,7 @@ struct Q4K {
       Ints dots[T];
       clear<V> (dots);
       for (int pair = 0; pair < kGroups / 2; ++pair) {
-        prefetch<V, kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4), tile.stride);
+        V::template prefetch<kQ4KBytes / 4> (block + pair * (kQ4KBytes / 4), tile.stride);
         const char *vectors = block + 128 + pair * 8 * kVectorBytes;
         const Ints scales = Q4K::scales (block, tile.stride, pair);
         add_group (tile, vectors, x, V::low_words (scales), dots);
@@ -387,7 +387,7 @@ struct Q6K {
       Ints dots[T];
       clear<V> (dots);
       for (int pair = 0; pair < kGroups; ++pair) {
-        prefetch<V, kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8), tile.stride);
+        V::template prefetch<kQ6KBytes / 8> (block + pair * (kQ6KBytes / 8), tile.stride);
         const char *vectors = block + 160 + pair * kVectors * kVectorBytes;
         const Ints scales = V::load_signed_words (block + pair * 16, tile.stride);
         add_pairs<V> (tile, offsets (scales), x_sums + 4 * pair, dots);

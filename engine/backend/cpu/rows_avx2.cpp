@@ -4,6 +4,7 @@
 #if defined(__x86_64__) || defined(__i386__)
 
 #include "engine/backend/cpu/kernels_avx2.hpp"
+#include "engine/backend/cpu/pages_ahead_x86.hpp"
 #include "engine/backend/cpu/vector_avx2.hpp"
 
 namespace millrace::cpu::avx2
@@ -27,13 +28,12 @@ template <bool kEarly>
 uint64_t
 read_all (const void *data, size_t bytes)
 {
-  constexpr size_t kAhead = 4096;
   const char *at = static_cast<const char *> (data);
   __m256i sums[4] = {};
   for (size_t i = 0; i + 128 <= bytes; i += 128) {
     if constexpr (kEarly) {
-      _mm_prefetch (at + i + kAhead, _MM_HINT_T1);
-      _mm_prefetch (at + i + kAhead + 64, _MM_HINT_T1);
+      ask_for (line_by_turns (at + i + kWindowBytes));
+      ask_for (line_by_turns (at + i + kWindowBytes + kLineBytes));
     }
 #pragma GCC unroll 4
     for (size_t j = 0; j < 4; ++j)

@@ -152,7 +152,7 @@ struct Super {
 #pragma GCC unroll 2
       for (int group = 0; group < kGroups; ++group) {
         if constexpr (!kUnpacked)
-          prefetch<Type::kBytes / kGroups> (block + group * (Type::kBytes / kGroups));
+          prefetch<Type::kBytes / kGroups> (block + group * (Type::kBytes / kGroups), tile.is_intel);
         __m256i first, second;
         Type::template scales<T> (block, sub_scales, group, x, dots, first, second);
         const char *codes =

@@ -119,10 +119,15 @@ struct TwoPanels {
   {
     return _mm512_fnmadd_ps (_mm512_cvtepi32_ps (dots), _mm512_mul_ps (scale, x_scale), sum);
   }
+  /// Asks for kBytes of each panel, kAhead of `data`.
+  template <int kBytes>
   static void prefetch (const char *data, size_t stride)
   {
-    _mm_prefetch (data, _MM_HINT_T0);
-    _mm_prefetch (data + stride, _MM_HINT_T0);
+#pragma GCC unroll 32
+    for (int line = 0; line < kBytes; line += 64) {
+      _mm_prefetch (data + kAhead + line, _MM_HINT_T0);
+      _mm_prefetch (data + stride + kAhead + line, _MM_HINT_T0);
+    }
   }
 
   /// Rows from `row` on, as many as there are.
