@@ -372,7 +372,8 @@ def raw_cases():
     for value in (b"-1", b"x", b"+5", b"1.5", b"99999999999999999999999", b"18446744073709551616", b"0x10", b"5, 5",
                   b""):
         yield f"Content-Length: {value.decode()}", post(b"Content-Length: " + value, BODY), None
-    yield "two lengths", post(b"Content-Length: 5\r\nContent-Length: %d" % len(BODY), BODY), None
+    yield "two lengths", post(b"Content-Length: 5\r\nContent-Length: %d" % len(BODY), BODY), 400
+    yield "two lengths, the first right", post(b"Content-Length: %d\r\nContent-Length: 5" % len(BODY), BODY), 400
     yield "length and chunked", post(b"Content-Length: 5\r\n" + TE, chunked(BODY)), "any"
     yield "length too short", post(b"Content-Length: %d" % (len(BODY) - 1), BODY), 400
     yield "length zero", post(b"Content-Length: 0", BODY), 400

@@ -37,6 +37,14 @@ fresh_id ()
   return id;
 }
 
+/// Such requests must be refused: who stands between might take another length (RFC 9112, 6.3).
+bool
+has_several_lengths (SoupMessageHeaders *request)
+{
+  const char *lengths = soup_message_headers_get_list (request, "Content-Length");
+  return lengths && std::string_view (lengths).find (',') != std::string_view::npos;
+}
+
 using Holder = std::shared_ptr<HttpExchange>;
 
 } // namespace
@@ -135,6 +143,14 @@ HttpExchange::got_headers ()
   // Nothing here has parts worth asking for; libsoup would cut answers up behind our back.
   soup_message_headers_remove (soup_server_message_get_request_headers (message_), "Range");
   handler_.got_headers (*this);
+  if (!answered () && has_several_lengths (soup_server_message_get_request_headers (message_))) {
+    set_header ("Connection", "close");
+    answer_error (Dialect::kChat,
+                  {.status = 400,
+                   .type = "invalid_request_error",
+                   .code = "invalid_content_length",
+                   .message = "send one Content-Length: with several it is not clear where the body ends"});
+  }
   const goffset length =
       soup_message_headers_get_content_length (soup_server_message_get_request_headers (message_));
   if (static_cast<uint64_t> (std::max<goffset> (length, 0)) > server_.settings ().max_body_bytes)
