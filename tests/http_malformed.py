@@ -415,6 +415,17 @@ def raw(server):
             expect(server, name, response, statuses)
 
 
+def lengths_that_differ(server):
+    """Whatever the answer is, what follows is not taken for a request: to others it may be the body."""
+    for path, lengths, status in ((CHAT, (5, 0), 400), ("/x", (5, 0), 404), ("/x", (0, 5), 404)):
+        with Client(server.port) as client:
+            client.send(b"POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+                        b"Content-Length: %d\r\n\r\n" % (path.encode(), *lengths) + b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            name = f"lengths {lengths}: {path}"
+            expect(server, name, client.read(), status)
+            failures.check(client.ended(), f"{name}: the connection goes on")
+
+
 def expect_end(server, name, client):
     """A client that gives up in the middle of a request: an answer with an error, or nothing; then the end."""
     global count
@@ -677,7 +688,8 @@ def main():
         many_at_once(server)
         server.wait_idle()
         files, resident = server.open_files(), server.resident_bytes()
-        for part in (bodies, routes, raw, cut_short, too_large, expectations, order, old_http, many_at_once):
+        for part in (bodies, routes, raw, lengths_that_differ, cut_short, too_large, expectations, order, old_http,
+                     many_at_once):
             part(server)
         left = server.wait_idle()
         failures.check(not left, f"something is left: {left}")

@@ -143,13 +143,14 @@ HttpExchange::got_headers ()
   // Nothing here has parts worth asking for; libsoup would cut answers up behind our back.
   soup_message_headers_remove (soup_server_message_get_request_headers (message_), "Range");
   handler_.got_headers (*this);
-  if (!answered () && has_several_lengths (soup_server_message_get_request_headers (message_))) {
-    set_header ("Connection", "close");
-    answer_error (Dialect::kChat,
-                  {.status = 400,
-                   .type = "invalid_request_error",
-                   .code = "invalid_content_length",
-                   .message = "send one Content-Length: with several it is not clear where the body ends"});
+  if (has_several_lengths (soup_server_message_get_request_headers (message_))) {
+    set_header ("Connection", "close"); // whatever the answer is: what follows may be meant as a body
+    if (!answered ())
+      answer_error (Dialect::kChat,
+                    {.status = 400,
+                     .type = "invalid_request_error",
+                     .code = "invalid_content_length",
+                     .message = "send one Content-Length: with several it is not clear where the body ends"});
   }
   const goffset length =
       soup_message_headers_get_content_length (soup_server_message_get_request_headers (message_));
